@@ -1,0 +1,26 @@
+//! `ace-dt`: container images and other OCI artifacts across an air gap, onto tape.
+//!
+//! The way of the data: [`sources`] name images; [`gather`] resolves them through a [`store`] and
+//! keeps their manifests in a [`graph`]; a [`plan`] fixes every byte of the archive; the
+//! [`pipeline`] carries those bytes from producers through the [`ring`] onto a [`device`].
+
+#![deny(unsafe_code)]
+
+pub mod archive;
+pub mod csv;
+pub mod device;
+pub mod error;
+pub mod gather;
+pub mod graph;
+pub mod log;
+pub mod oci;
+pub mod parallel;
+pub mod pipeline;
+pub mod plan;
+#[allow(unsafe_code)]
+pub mod ring;
+pub mod sources;
+#[allow(unsafe_code)]
+pub mod stop;
+pub mod store;
+pub mod units;

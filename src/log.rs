@@ -1,0 +1,90 @@
+//! Lines on standard error, and the status line that is redrawn below them on a terminal.
+
+use std::{
+    fmt,
+    io::Write as _,
+    str::FromStr,
+    sync::{
+        Mutex,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+/// How much is told. The numbers are those that `--verbosity` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Error = 0,
+    Warn = 4,
+    Info = 8,
+    Debug = 12,
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Level, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "error" | "0" => Ok(Level::Error),
+            "warn" | "4" => Ok(Level::Warn),
+            "info" | "8" => Ok(Level::Info),
+            "debug" | "12" => Ok(Level::Debug),
+            _ => Err(format!("{text:?} is none of error, warn, info, debug (0, 4, 8, 12)")),
+        }
+    }
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
+/// The status line that stands on the terminal now.
+static STATUS: Mutex<String> = Mutex::new(String::new());
+
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+pub fn enabled(level: Level) -> bool {
+    level as u8 <= LEVEL.load(Ordering::Relaxed)
+}
+
+/// Prints an error. Errors are always told.
+pub fn error(what: impl fmt::Display) {
+    line(format_args!("ace-dt: {what}"));
+}
+
+/// Prints a warning, unless only errors are wanted.
+pub fn warn(what: impl fmt::Display) {
+    if enabled(Level::Warn) {
+        line(format_args!("ace-dt: warning: {what}"));
+    }
+}
+
+/// Prints what an admin may want to know.
+pub fn info(what: impl fmt::Display) {
+    if enabled(Level::Info) {
+        line(format_args!("ace-dt: {what}"));
+    }
+}
+
+/// Prints what helps to find a fault.
+pub fn debug(what: impl fmt::Display) {
+    if enabled(Level::Debug) {
+        line(format_args!("ace-dt: debug: {what}"));
+    }
+}
+
+/// Prints one line, above the status line if there is one. Nowhere to print to is no failure.
+pub fn line(what: fmt::Arguments) {
+    let status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
+    let mut err = std::io::stderr().lock();
+    let _ = match status.is_empty() {
+        true => writeln!(err, "{what}"),
+        false => write!(err, "\r\x1b[K{what}\n{status}"),
+    };
+}
+
+/// Draws the status line anew; an empty one takes it away.
+pub fn status(text: String) {
+    let mut status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
+    let mut err = std::io::stderr().lock();
+    let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
+    *status = text;
+}

@@ -1,0 +1,67 @@
+//! The descriptor: media type, digest, size, and what else is said of a piece of content.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Digest, Platform};
+
+/// Sorted by key, as Go writes maps.
+pub type Annotations = BTreeMap<String, String>;
+
+/// An OCI content descriptor. Fields stand in the order in which Go's `specs-go` writes them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    #[serde(default)]
+    pub media_type: String,
+    pub digest: Digest,
+    pub size: u64,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
+    /// The content itself, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    pub artifact_type: String,
+}
+
+impl Descriptor {
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Descriptor {
+        Descriptor {
+            media_type: media_type.into(),
+            digest,
+            size,
+            urls: Vec::new(),
+            annotations: Annotations::new(),
+            data: None,
+            platform: None,
+            artifact_type: String::new(),
+        }
+    }
+
+    /// Whether it says nothing beyond media type, digest and size.
+    pub fn is_bare(&self) -> bool {
+        self.urls.is_empty()
+            && self.annotations.is_empty()
+            && self.data.is_none()
+            && self.platform.is_none()
+            && self.artifact_type.is_empty()
+    }
+
+    /// The inline content, if there is any and it is what the descriptor promises.
+    pub fn inline(&self) -> Option<Vec<u8>> {
+        use base64::Engine as _;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(self.data.as_ref()?).ok()?;
+        (bytes.len() as u64 == self.size && self.digest.matches(&bytes)).then_some(bytes)
+    }
+}
+
+/// `null` is read as if the key were absent, as Go does.
+pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or_default())
+}

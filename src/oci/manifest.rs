@@ -1,0 +1,117 @@
+//! Manifests: what they refer to, and in which order.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Annotations, Descriptor, annotation, descriptor::or_default, media};
+
+/// An image manifest or an index, OCI's or Docker's. What we do not need is not kept: manifests
+/// travel as their exact bytes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Manifest {
+    #[serde(deserialize_with = "or_default")]
+    pub media_type: String,
+    #[serde(deserialize_with = "or_default")]
+    pub artifact_type: String,
+    pub subject: Option<Descriptor>,
+    pub config: Option<Descriptor>,
+    #[serde(deserialize_with = "or_default")]
+    pub layers: Vec<Descriptor>,
+    #[serde(deserialize_with = "or_default")]
+    pub manifests: Vec<Descriptor>,
+    #[serde(deserialize_with = "or_default")]
+    pub annotations: Annotations,
+}
+
+impl Manifest {
+    /// Reads a manifest of the given media type. A body that says it is of another type is refused.
+    pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Manifest, String> {
+        if media::is_schema1(media_type) {
+            return Err(
+                "it is a Docker schema 1 manifest, which states no sizes; pull and push it again with a current tool"
+                    .into(),
+            );
+        }
+        let manifest: Manifest = serde_json::from_slice(bytes).map_err(|e| format!("it is not a manifest: {e}"))?;
+        if !manifest.media_type.is_empty() && manifest.media_type != media_type {
+            return Err(format!("it says it is {}, but was announced as {media_type}", manifest.media_type));
+        }
+        Ok(manifest)
+    }
+
+    /// Descriptors in the order of the archive: `subject`, `config`, `layers`; of an index
+    /// `subject`, `manifests`, then those in the extra-manifests annotation.
+    pub fn successors(mut self) -> Result<Vec<Descriptor>, String> {
+        let extra = self.extra_manifests()?;
+        let mut all = Vec::with_capacity(2 + self.layers.len() + self.manifests.len() + extra.len());
+        all.extend(self.subject.take());
+        all.extend(self.config.take());
+        all.append(&mut self.layers);
+        all.append(&mut self.manifests);
+        all.extend(extra);
+        Ok(all)
+    }
+
+    /// The indexes that `--index-fallback` moved out of `manifests`.
+    pub fn extra_manifests(&self) -> Result<Vec<Descriptor>, String> {
+        match self.annotations.get(annotation::EXTRA_MANIFESTS) {
+            Some(json) => serde_json::from_str(json)
+                .map_err(|e| format!("its annotation {} is malformed: {e}", annotation::EXTRA_MANIFESTS)),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// An index of ours, as Go's structs order it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    pub schema_version: u32,
+    pub media_type: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub artifact_type: &'static str,
+    pub manifests: Vec<Descriptor>,
+    #[serde(skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
+}
+
+impl Index {
+    pub fn new(artifact_type: &'static str, manifests: Vec<Descriptor>, annotations: Annotations) -> Index {
+        Index { schema_version: 2, media_type: media::INDEX, artifact_type, manifests, annotations }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_of_successors_and_nulls() {
+        let d = |c: char| format!(r#"{{"mediaType":"m","digest":"sha256:{}","size":1}}"#, c.to_string().repeat(64));
+        let text = format!(
+            r#"{{"layers":[{},{}],"config":{},"subject":{},"annotations":null}}"#,
+            d('a'),
+            d('b'),
+            d('c'),
+            d('d')
+        );
+        let order: String = Manifest::parse(media::MANIFEST, text.as_bytes())
+            .unwrap()
+            .successors()
+            .unwrap()
+            .iter()
+            .map(|d| d.digest.hex().remove(0))
+            .collect();
+        assert_eq!(order, "dcab");
+        assert!(Manifest::parse(media::INDEX, br#"{"manifests":null}"#).unwrap().successors().unwrap().is_empty());
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        let schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        assert!(Manifest::parse(schema1, b"{}").unwrap_err().contains("schema 1"));
+        let other = format!(r#"{{"mediaType":"{}"}}"#, media::INDEX);
+        assert!(Manifest::parse(media::MANIFEST, other.as_bytes()).unwrap_err().contains("announced"));
+        assert!(Manifest::parse(media::MANIFEST, b"[").is_err());
+    }
+}

@@ -1,0 +1,38 @@
+//! Media types, and which of them are manifests.
+
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+pub const GATHER: &str = "application/vnd.act3-ace.data.gather+json";
+
+/// What a registry is asked for, the preferred first.
+pub const ACCEPT: &str = concat!(
+    "application/vnd.oci.image.index.v1+json, ",
+    "application/vnd.oci.image.manifest.v1+json, ",
+    "application/vnd.docker.distribution.manifest.list.v2+json, ",
+    "application/vnd.docker.distribution.manifest.v2+json"
+);
+
+/// An image index or Docker's manifest list.
+pub fn is_index(media_type: &str) -> bool {
+    matches!(media_type, INDEX | DOCKER_LIST)
+}
+
+/// Anything with successors: an index or an image manifest. Docker's schema 1 is among them only
+/// so that it can be refused by name (see [`is_schema1`]).
+pub fn is_manifest(media_type: &str) -> bool {
+    is_index(media_type) || matches!(media_type, MANIFEST | DOCKER_MANIFEST) || is_schema1(media_type)
+}
+
+/// Docker's schema 1, which states no sizes and cannot be planned.
+pub fn is_schema1(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
+}
+
+/// The configuration of a runnable image, as opposed to an artifact's.
+pub fn is_image_config(media_type: &str) -> bool {
+    matches!(media_type, CONFIG | DOCKER_CONFIG)
+}

@@ -1,0 +1,32 @@
+//! The nouns of the OCI image specification: digest, descriptor, manifest, index, reference,
+//! platform; and JSON as Go's encoder writes it, since digests depend on every byte.
+//!
+//! Pure data: nothing here opens a file or a connection.
+
+pub mod descriptor;
+pub mod digest;
+pub mod json;
+pub mod manifest;
+pub mod media;
+pub mod platform;
+pub mod reference;
+
+pub use descriptor::{Annotations, Descriptor};
+pub use digest::{Digest, Hasher};
+pub use manifest::Manifest;
+pub use platform::{Platform, Wanted};
+pub use reference::Reference;
+
+/// Names of annotations, from the OCI image specification and from the archive format.
+pub mod annotation {
+    pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+    pub const SOURCE: &str = "vnd.act3-ace.manifest.source";
+    pub const LABELS: &str = "data.act3-ace.io/labels";
+    pub const SOURCE_INDEX: &str = "data.act3-ace.io/source-index";
+    pub const VERSION: &str = "vnd.act3-ace.data.version";
+    pub const SIZE_TOTAL: &str = "vnd.act3-ace.data.layer.size.total";
+    pub const SIZE_DEDUPLICATED: &str = "vnd.act3-ace.data.layer.size.deduplicated";
+    pub const EXTRA_MANIFESTS: &str = "vnd.act3-ace.data.extra-manifests";
+    pub const SERIALIZATION_VERSION: &str = "vnd.act3-ace.data.serialization.version";
+    pub const OFFSET: &str = "vnd.act3-ace.data.offset";
+}

@@ -1,0 +1,148 @@
+//! Fully qualified references: `registry/repository[:tag][@digest]`.
+//!
+//! The grammar is the distribution project's. Short names (`alpine`) are refused: on the far side
+//! of an air gap nobody can tell which registry was meant.
+
+use std::{fmt, str::FromStr};
+
+use super::Digest;
+
+/// A reference as written, and its parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    written: String,
+    /// Host and port, as the user wrote them.
+    pub registry: String,
+    pub repository: String,
+    pub tag: Option<String>,
+    pub digest: Option<Digest>,
+}
+
+impl Reference {
+    /// What to ask the registry for: the digest if there is one, else the tag, else `latest`.
+    pub fn target(&self) -> String {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => digest.to_string(),
+            (None, Some(tag)) => tag.clone(),
+            (None, None) => "latest".into(),
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+impl FromStr for Reference {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Reference, String> {
+        let bad = |why: &str| format!("{text:?} is not a reference: {why}");
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(digest.parse::<Digest>().map_err(|e| bad(&e))?)),
+            None => (text, None),
+        };
+        let (registry, path) = name.split_once('/').unwrap_or(("", name));
+        let qualified = registry.contains(['.', ':']) || registry == "localhost" || registry.starts_with('[');
+        let (path, tag) = match path.rsplit_once(':') {
+            Some((path, tag)) => (path, Some(tag)),
+            None => (path, None),
+        };
+        if let Some(tag) = tag.filter(|t| !is_tag(t)) {
+            return Err(bad(&format!("{tag:?} is not a tag")));
+        }
+        if !qualified {
+            let full =
+                if registry.is_empty() { format!("docker.io/library/{text}") } else { format!("docker.io/{text}") };
+            return Err(bad(&format!("it does not name its registry; write the full name, such as {full}")));
+        }
+        if !is_host(registry) {
+            return Err(bad(&format!("{registry:?} is not a host name with an optional port")));
+        }
+        if !path.split('/').all(is_component) {
+            return Err(bad(&format!(
+                "{path:?} is not a repository (lower-case letters, digits, separators . _ - and /)"
+            )));
+        }
+        Ok(Reference {
+            written: text.to_string(),
+            registry: registry.to_string(),
+            repository: path.to_string(),
+            tag: tag.map(str::to_string),
+            digest,
+        })
+    }
+}
+
+fn is_tag(tag: &str) -> bool {
+    let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    let bytes = tag.as_bytes();
+    matches!(bytes.len(), 1..=128) && word(bytes[0]) && bytes.iter().all(|&c| word(c) || matches!(c, b'.' | b'-'))
+}
+
+fn is_host(registry: &str) -> bool {
+    let (host, port) = match registry.rfind(':') {
+        Some(at) if !registry[at..].contains(']') => (&registry[..at], Some(&registry[at + 1..])),
+        _ => (registry, None),
+    };
+    let host_ok = match host.strip_prefix('[') {
+        Some(v6) => v6.strip_suffix(']').is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_')),
+    };
+    host_ok && port.is_none_or(|p| p.parse::<u16>().is_ok_and(|p| p > 0))
+}
+
+/// Runs of lower-case letters and digits, joined by `.`, `_`, `__` or dashes.
+fn is_component(part: &str) -> bool {
+    let alnum = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    part.starts_with(alnum)
+        && part.ends_with(alnum)
+        && part.chars().all(|c| alnum(c) || matches!(c, '.' | '_' | '-'))
+        && part.split(alnum).all(|sep| matches!(sep, "" | "." | "_" | "__") || sep.bytes().all(|c| c == b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let r: Reference = format!("[::1]:5000/a/b-c:v1@{digest}").parse().unwrap();
+        assert_eq!((r.registry.as_str(), r.repository.as_str(), r.tag.as_deref()), ("[::1]:5000", "a/b-c", Some("v1")));
+        assert_eq!(r.target(), digest);
+        let r: Reference = "localhost/x".parse().unwrap();
+        assert_eq!(r.target(), "latest");
+        assert_eq!("reg.example.com:5000/x:1".parse::<Reference>().unwrap().registry, "reg.example.com:5000");
+    }
+
+    #[test]
+    fn short_names_are_refused_with_the_full_one() {
+        assert!("alpine:3".parse::<Reference>().unwrap_err().contains("docker.io/library/alpine:3"));
+        assert!("org/app".parse::<Reference>().unwrap_err().contains("docker.io/org/app"));
+    }
+
+    #[test]
+    fn refusals() {
+        for bad in [
+            "",
+            "reg.io/",
+            "reg.io/A",
+            "reg.io/a:",
+            "reg.io/a:-x",
+            "reg.io/a@sha256:00",
+            "reg.io/a..b",
+            "reg.io/a/",
+            "reg.io:x/a",
+            "reg.io:99999/a",
+            "[::g]/a",
+            "reg.io/_a",
+            "reg io.x/a",
+            "reg.io/a b",
+        ] {
+            assert!(bad.parse::<Reference>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! SIGINT and SIGTERM: noticed by a thread of their own, told to whoever waits.
+//!
+//! Both are blocked in every thread and read from a signalfd (signalfd(2)). When one arrives, the
+//! hooks run once (they end HTTP requests), [`requested`] says so from then on, and the main thread
+//! gets SIGUSR1 again and again, so that no blocking call of its own outlives the request: its
+//! handler does nothing, but is installed without SA_RESTART, so that the call ends with EINTR
+//! (signal(7)). A second signal ends the process at once.
+
+use std::{
+    os::fd::AsFd,
+    sync::{
+        Mutex,
+        atomic::{AtomicI32, Ordering},
+    },
+    thread,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        pthread::{Pthread, pthread_kill, pthread_self},
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+
+use crate::error::{Context, Error, Result, Status};
+
+static ARRIVED: AtomicI32 = AtomicI32::new(0);
+static HOOKS: Mutex<Vec<Box<dyn Fn() + Send>>> = Mutex::new(Vec::new());
+
+/// Makes the process ready. Call it on the main thread, before any other thread runs.
+pub fn install() -> Result<()> {
+    extern "C" fn nothing(_: i32) {}
+    let wake = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing at all, so it is async-signal-safe.
+    unsafe { sigaction(Signal::SIGUSR1, &wake) }.doing(|| "installing a signal handler")?;
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    signals.thread_block().doing(|| "blocking signals")?;
+    let fd = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .doing(|| "opening a signalfd")?;
+    let main = pthread_self();
+    thread::Builder::new()
+        .name("signals".into())
+        .stack_size(64 << 10)
+        .spawn(move || listen(&fd, main))
+        .doing(|| "starting a thread")?;
+    Ok(())
+}
+
+fn listen(fd: &SignalFd, main: Pthread) {
+    loop {
+        let timeout = if requested().is_some() { PollTimeout::from(20u8) } else { PollTimeout::NONE };
+        let _ = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout);
+        if let Ok(Some(signal)) = fd.read_signal() {
+            let number = signal.ssi_signo as i32;
+            if ARRIVED.swap(number, Ordering::SeqCst) != 0 {
+                std::process::exit(128 + number);
+            }
+            HOOKS.lock().unwrap_or_else(|e| e.into_inner()).iter().for_each(|hook| hook());
+        }
+        if requested().is_some() {
+            nudge(main);
+        }
+    }
+}
+
+/// The exit status of the signal that has arrived, if one has.
+pub fn requested() -> Option<Status> {
+    match ARRIVED.load(Ordering::SeqCst) {
+        0 => None,
+        n if n == Signal::SIGTERM as i32 => Some(Status::Terminated),
+        _ => Some(Status::Interrupted),
+    }
+}
+
+/// Fails if a signal has arrived.
+pub fn check() -> Result<()> {
+    match requested() {
+        Some(Status::Terminated) => Err(Error::signal(Status::Terminated, "terminated by SIGTERM")),
+        Some(status) => Err(Error::signal(status, "interrupted by SIGINT")),
+        None => Ok(()),
+    }
+}
+
+/// Runs `hook` when a signal arrives, or now if one has. Hooks live as long as the process.
+pub fn on_request(hook: impl Fn() + Send + 'static) {
+    let mut hooks = HOOKS.lock().unwrap_or_else(|e| e.into_inner());
+    if requested().is_some() {
+        hook();
+    }
+    hooks.push(Box::new(hook));
+}
+
+/// Ends a blocking call of a thread with EINTR. The thread must not have been joined.
+pub fn nudge(thread: Pthread) {
+    let _ = pthread_kill(thread, Signal::SIGUSR1);
+}
