@@ -1,0 +1,217 @@
+//! The destination: what it is, and how blocks get onto it.
+//!
+//! Regular files and block devices are written past the page cache (`O_DIRECT`) where the
+//! filesystem takes it; pipes get the largest pipe that the kernel grants; on a tape each write is
+//! one physical block, so the last one is padded with zeros, which are harmless after the end of a
+//! TAR archive (st(4)).
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal, Write},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    libc,
+};
+
+use crate::{
+    error::{Context, Error, Result, io_reason},
+    stop, units,
+};
+
+/// Major number of SCSI tapes (Documentation/admin-guide/devices.txt).
+const TAPE_MAJOR: u64 = 9;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    BlockDevice,
+    Tape,
+    /// A pipe, FIFO, socket or other character device.
+    Stream,
+}
+
+/// A destination that is open for writing.
+pub struct Device {
+    file: File,
+    kind: Kind,
+    name: String,
+    /// Set while an empty file of ours stands there that nobody asked to keep.
+    created: Option<PathBuf>,
+    direct: bool,
+    /// Bytes that the kernel has accepted.
+    accepted: u64,
+}
+
+impl Device {
+    /// Standard output.
+    pub fn stdout() -> Result<Device> {
+        let out = io::stdout();
+        if out.is_terminal() {
+            return Err(Error::usage("standard output is a terminal").hint("redirect it to a file or a pipe"));
+        }
+        let fd = out.as_fd().try_clone_to_owned().doing(|| "opening standard output")?;
+        Device::new(File::from(fd), "standard output".into(), None)
+    }
+
+    /// Opens `path`, creating a regular file if nothing is there. Nothing is written or cut yet.
+    ///
+    /// # Errors
+    /// A regular file that is not empty is refused without `force`.
+    pub fn open(path: &Path, force: bool) -> Result<Device> {
+        let opening = || format!("opening the destination {path:?}");
+        let before = std::fs::metadata(path);
+        if let Ok(meta) = &before
+            && meta.is_file()
+            && meta.len() > 0
+            && !force
+        {
+            let why = format!(
+                "it holds {} bytes already, and a second archive behind the first would be invisible",
+                units::grouped(meta.len())
+            );
+            return Err(Error::new(why).doing(opening()).hint("--force writes over it"));
+        }
+        let file = loop {
+            // A FIFO without a reader keeps open(2) waiting until a signal ends it.
+            match OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => stop::check()?,
+                other => break other.doing(opening)?,
+            }
+        };
+        let created = before.is_err().then(|| path.to_path_buf());
+        Device::new(file, format!("{path:?}"), created)
+    }
+
+    fn new(file: File, name: String, created: Option<PathBuf>) -> Result<Device> {
+        let meta = file.metadata().doing(|| format!("examining {name}"))?;
+        let kind = match meta.file_type() {
+            t if t.is_file() => Kind::File,
+            t if t.is_block_device() => Kind::BlockDevice,
+            t if t.is_char_device() && libc::major(meta.rdev()) as u64 == TAPE_MAJOR => Kind::Tape,
+            _ => Kind::Stream,
+        };
+        Ok(Device { file, kind, name, created, direct: false, accepted: 0 })
+    }
+
+    /// Makes ready for blocks of `block` bytes: cuts a regular file to nothing, and picks the way
+    /// in which the kernel takes them best.
+    pub fn begin(&mut self, block: usize) -> Result<()> {
+        self.created = None;
+        match self.kind {
+            // Standard output may stand behind what a shell wrote before: only cut what we opened.
+            Kind::File if self.name != "standard output" => {
+                self.file.set_len(0).doing(|| format!("emptying {}", self.name))?;
+                self.direct = block.is_multiple_of(512) && self.set_direct(true);
+            }
+            Kind::BlockDevice => self.direct = block.is_multiple_of(512) && self.set_direct(true),
+            Kind::Stream => {
+                // Best effort: /proc/sys/fs/pipe-max-size is 1 MiB where nobody changed it.
+                let _ = fcntl(&self.file, FcntlArg::F_SETPIPE_SZ(1 << 20));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn set_direct(&self, on: bool) -> bool {
+        let Ok(flags) = fcntl(&self.file, FcntlArg::F_GETFL) else { return false };
+        let mut flags = OFlag::from_bits_retain(flags);
+        flags.set(OFlag::O_DIRECT, on);
+        fcntl(&self.file, FcntlArg::F_SETFL(flags)).is_ok()
+    }
+
+    fn clear_direct(&mut self) {
+        self.direct = false;
+        self.set_direct(false);
+    }
+
+    /// Writes one block. `full` is the block size; only the last block of a stream may be shorter.
+    ///
+    /// # Errors
+    /// Whatever the kernel says, with the offset; a signal that asks to stop.
+    pub fn write_block(&mut self, block: &[u8], full: usize) -> Result<()> {
+        if self.kind == Kind::Tape && block.len() < full {
+            let mut padded = block.to_vec();
+            padded.resize(full, 0);
+            return self.write(&padded);
+        }
+        if self.direct && block.len() < full {
+            self.clear_direct();
+        }
+        self.write(block)
+    }
+
+    fn write(&mut self, mut rest: &[u8]) -> Result<()> {
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(self.failed("the device took no bytes")),
+                Ok(n) => {
+                    self.accepted += n as u64;
+                    rest = &rest[n..];
+                    if !rest.is_empty() && self.direct {
+                        self.clear_direct();
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => stop::check()?,
+                // Some filesystems take the flag and refuse the write.
+                Err(e) if self.direct && e.raw_os_error() == Some(libc::EINVAL) => self.clear_direct(),
+                Err(e) => return Err(self.failed(&io_reason(&e))),
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, why: &str) -> Error {
+        Error::new(why).doing(format!("writing {} at offset {}", self.name, units::grouped(self.accepted)))
+    }
+
+    /// Brings everything to a regular file's disk.
+    pub fn finish(&mut self) -> Result<()> {
+        if matches!(self.kind, Kind::File | Kind::BlockDevice) {
+            self.file.sync_data().doing(|| format!("bringing {} to the disk", self.name))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that the kernel has accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether `path` names the same file.
+    pub fn is(&self, path: &Path) -> bool {
+        match (self.file.metadata(), std::fs::metadata(path)) {
+            (Ok(a), Ok(b)) => a.file_type().is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
+            _ => false,
+        }
+    }
+
+    /// For a thread that may have to be told to let go of the file.
+    pub fn raw(&self) -> i32 {
+        self.file.as_raw_fd()
+    }
+}
+
+impl Drop for Device {
+    /// A run that failed before its first byte leaves no empty file behind.
+    fn drop(&mut self) {
+        if let Some(path) = self.created.take().filter(|_| self.kind == Kind::File) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

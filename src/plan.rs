@@ -1,0 +1,311 @@
+//! The plan of an archive: every entry, its order and its offset, before one layer is fetched.
+//!
+//! Manifests state the size of all they refer to, so the whole archive is known to the byte once
+//! the manifests are here. From the plan follow the exact size, what each producer fills, and the
+//! ledger's offsets. It knows nothing of registries; blobs are named by descriptor and origin.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{
+    archive::{self, index, tar},
+    error::{Error, Result},
+    graph::{Graph, OriginId},
+    oci::{Descriptor, Digest, annotation, media},
+    store::Origin,
+};
+
+/// What an entry of the archive holds.
+#[derive(Debug)]
+pub enum Content {
+    Directory(Box<str>),
+    /// A file that is not a blob.
+    File(Box<str>, Arc<[u8]>),
+    /// Blob number so, whose bytes are here: a manifest, or inline content.
+    Held(u32, Arc<[u8]>),
+    /// Blob number so, to be fetched.
+    Fetched(u32),
+    /// The end-of-archive marker.
+    End,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Offset of its header.
+    start: u64,
+    content: Content,
+}
+
+/// A blob of the archive, in few bytes.
+#[derive(Debug)]
+struct Blob {
+    digest: Digest,
+    size: u64,
+    /// Offset after its padding.
+    end: u64,
+    media_type: u32,
+    origin: OriginId,
+    /// The whole descriptor, where it says more than media type, digest and size.
+    full: Option<Box<Descriptor>>,
+}
+
+/// What an archive is to hold.
+pub struct Wish<'a> {
+    /// The root's descriptor; its manifest is in the graph.
+    pub root: Descriptor,
+    /// Copy referrers too.
+    pub recursive: bool,
+    /// What is at the destination already, whatever it is: not written.
+    pub on_media: &'a HashSet<Digest>,
+    /// Blobs (not manifests) that are at the destination already: not written.
+    pub existing: &'a HashSet<Digest>,
+    pub manifest_json: bool,
+    /// The tool's version, for `index.json`.
+    pub version: &'a str,
+}
+
+/// A planned archive.
+#[derive(Debug)]
+pub struct Plan {
+    entries: Vec<Entry>,
+    blobs: Vec<Blob>,
+    media_types: Vec<Box<str>>,
+    origins: Vec<Origin>,
+    total: u64,
+    /// Manifests met, those at the destination already included.
+    pub manifests: usize,
+    /// Blobs and manifests left out because they are at the destination already.
+    pub skipped: u64,
+}
+
+impl Plan {
+    /// Plans the archive of `wish` over the manifests in `graph`.
+    ///
+    /// # Errors
+    /// If a manifest is missing or malformed, or the sizes claimed add up to more than 2^64.
+    pub fn new(graph: &Graph, wish: &Wish) -> Result<Plan> {
+        let deduplicated = graph.parse(&wish.root)?.annotations.remove(annotation::SIZE_DEDUPLICATED);
+        let index_of = |manifests| index::index_json(manifests, deduplicated.as_deref(), wish.version);
+        let mut draft = Draft::default();
+        draft.file("oci-layout", archive::OCI_LAYOUT.into())?;
+        draft.file("index.json", index_of(vec![wish.root.clone()]).into())?;
+        let (mut met, mut order) = (HashSet::new(), Vec::new());
+        graph.walk(&wish.root, wish.recursive, &mut |descriptor, origin| {
+            let is_manifest = media::is_manifest(&descriptor.media_type);
+            if is_manifest {
+                if !met.insert((descriptor.media_type.clone(), descriptor.digest.clone(), descriptor.size)) {
+                    return Ok(false);
+                }
+                order.push(descriptor.clone());
+            }
+            let there = wish.on_media.contains(&descriptor.digest)
+                || !is_manifest && wish.existing.contains(&descriptor.digest);
+            let held = if is_manifest {
+                let bytes = graph.node(descriptor)?.bytes.clone();
+                if bytes.len() as u64 != descriptor.size {
+                    return Err(Error::new(format!(
+                        "manifest {} of {} has {} bytes, its descriptor says {}",
+                        descriptor.digest,
+                        graph.origin(origin),
+                        bytes.len(),
+                        descriptor.size
+                    )));
+                }
+                Some(bytes)
+            } else {
+                None
+            };
+            draft.blob(descriptor, origin, held, there)?;
+            Ok(true)
+        })?;
+        let manifests = order.len();
+        draft.file("index.json", index_of(order).into())?;
+        if wish.manifest_json {
+            let root = graph.parse(&wish.root)?;
+            let mut sources = root.manifests.clone();
+            sources.extend(root.extra_manifests().map_err(Error::new)?);
+            draft.file("manifest.json", index::manifest_json(graph, &sources)?.into())?;
+        }
+        let plan = draft.finish(graph.origins().to_vec(), manifests)?;
+        Ok(plan)
+    }
+
+    /// Bytes of the whole archive.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Blobs in the archive, manifests included.
+    pub fn blobs(&self) -> usize {
+        self.blobs.len()
+    }
+
+    /// Bytes to fetch: the blobs that are not at hand.
+    pub fn to_fetch(&self) -> u64 {
+        self.entries
+            .iter()
+            .map(|e| if let Content::Fetched(b) = e.content { self.blobs[b as usize].size } else { 0 })
+            .sum()
+    }
+
+    pub fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn content(&self, entry: usize) -> &Content {
+        &self.entries[entry].content
+    }
+
+    /// Offset of an entry's header.
+    pub fn start(&self, entry: usize) -> u64 {
+        self.entries[entry].start
+    }
+
+    /// Where each entry starts, and where the last one ends.
+    pub fn bounds(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().map(|e| e.start).chain([self.total])
+    }
+
+    /// An entry's TAR header, empty for the end marker.
+    pub fn header(&self, entry: usize) -> Vec<u8> {
+        match &self.entries[entry].content {
+            Content::Directory(name) => tar::directory(name),
+            Content::File(name, bytes) => tar::file(name, bytes.len() as u64),
+            Content::Held(blob, _) | Content::Fetched(blob) => {
+                let blob = &self.blobs[*blob as usize];
+                tar::file(&blob.digest.path(), blob.size)
+            }
+            Content::End => Vec::new(),
+        }
+    }
+
+    pub fn digest(&self, blob: u32) -> &Digest {
+        &self.blobs[blob as usize].digest
+    }
+
+    pub fn size(&self, blob: u32) -> u64 {
+        self.blobs[blob as usize].size
+    }
+
+    /// Where a blob comes from.
+    pub fn origin(&self, blob: u32) -> &Origin {
+        &self.origins[self.blobs[blob as usize].origin.0 as usize]
+    }
+
+    pub fn descriptor(&self, blob: u32) -> Descriptor {
+        let blob = &self.blobs[blob as usize];
+        match &blob.full {
+            Some(full) => (**full).clone(),
+            None => Descriptor::new(&*self.media_types[blob.media_type as usize], blob.digest.clone(), blob.size),
+        }
+    }
+
+    /// The ledger's record of a blob: its descriptor, and the offset after its padding.
+    pub fn record(&self, blob: usize) -> Option<(Descriptor, u64)> {
+        let end = self.blobs.get(blob)?.end;
+        Some((self.descriptor(blob as u32), end))
+    }
+}
+
+/// A plan in the making.
+#[derive(Default)]
+struct Draft {
+    entries: Vec<Entry>,
+    blobs: Vec<Blob>,
+    media_types: Vec<Box<str>>,
+    media_type_of: HashMap<Box<str>, u32>,
+    written: HashSet<Digest>,
+    algorithms: Vec<&'static str>,
+    at: u64,
+    skipped: u64,
+}
+
+impl Draft {
+    /// Appends an entry with a header of `header` bytes and a content of `size`.
+    fn push(&mut self, content: Content, header: u64, size: u64) -> Result<u64> {
+        let end = archive::padded(size).and_then(|s| s.checked_add(header)).and_then(|n| self.at.checked_add(n));
+        let end = end
+            .filter(|&e| e < i64::MAX as u64)
+            .ok_or_else(|| Error::new("the sizes in the manifests add up to more than any medium holds"))?;
+        self.entries.push(Entry { start: self.at, content });
+        self.at = end;
+        Ok(end)
+    }
+
+    fn file(&mut self, name: &str, bytes: Arc<[u8]>) -> Result<()> {
+        let size = bytes.len() as u64;
+        let header = tar::file(name, size).len() as u64;
+        self.push(Content::File(name.into(), bytes), header, size)?;
+        Ok(())
+    }
+
+    fn directory(&mut self, name: &str) -> Result<()> {
+        self.push(Content::Directory(name.into()), archive::TAR_BLOCK, 0)?;
+        Ok(())
+    }
+
+    /// Appends a blob, unless it was met before or is `there`. `held` are its bytes, if at hand.
+    fn blob(&mut self, descriptor: &Descriptor, origin: OriginId, held: Option<Arc<[u8]>>, there: bool) -> Result<()> {
+        if !self.written.insert(descriptor.digest.clone()) {
+            return Ok(());
+        }
+        if there {
+            self.skipped += 1;
+            return Ok(());
+        }
+        let algorithm = descriptor.digest.algorithm();
+        if self.algorithms.is_empty() {
+            self.directory("blobs")?;
+        }
+        if !self.algorithms.contains(&algorithm) {
+            self.algorithms.push(algorithm);
+            self.directory(&format!("blobs/{algorithm}"))?;
+        }
+        let held = held.or_else(|| descriptor.inline().map(Into::into)).or_else(|| {
+            let empty = descriptor.size == 0 && descriptor.digest.matches(b"");
+            empty.then(|| Arc::from(&b""[..]))
+        });
+        let number = u32::try_from(self.blobs.len()).map_err(|_| Error::new("more blobs than an archive can hold"))?;
+        let media_type = self.media_type(&descriptor.media_type);
+        let content = match held {
+            Some(bytes) => Content::Held(number, bytes),
+            None => Content::Fetched(number),
+        };
+        let header = tar::file(&descriptor.digest.path(), descriptor.size).len() as u64;
+        let end = self.push(content, header, descriptor.size)?;
+        self.blobs.push(Blob {
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            end,
+            media_type,
+            origin,
+            full: (!descriptor.is_bare()).then(|| Box::new(descriptor.clone())),
+        });
+        Ok(())
+    }
+
+    fn media_type(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.media_type_of.get(name) {
+            return number;
+        }
+        let number = self.media_types.len() as u32;
+        self.media_types.push(name.into());
+        self.media_type_of.insert(name.into(), number);
+        number
+    }
+
+    fn finish(mut self, origins: Vec<Origin>, manifests: usize) -> Result<Plan> {
+        self.push(Content::End, 0, archive::END.len() as u64)?;
+        Ok(Plan {
+            entries: self.entries,
+            blobs: self.blobs,
+            media_types: self.media_types,
+            origins,
+            total: self.at,
+            manifests,
+            skipped: self.skipped,
+        })
+    }
+}
