@@ -9,14 +9,15 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, IsTerminal, Write},
     os::{
-        fd::{AsFd, AsRawFd},
+        fd::AsFd,
         unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
 };
 
 use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl},
+    errno::Errno,
+    fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl},
     libc,
 };
 
@@ -45,6 +46,8 @@ pub struct Device {
     /// Set while an empty file of ours stands there that nobody asked to keep.
     created: Option<PathBuf>,
     direct: bool,
+    /// Pad the last block with zeros where each write is a physical block.
+    pad: bool,
     /// Bytes that the kernel has accepted.
     accepted: u64,
 }
@@ -97,27 +100,47 @@ impl Device {
             t if t.is_char_device() && libc::major(meta.rdev()) as u64 == TAPE_MAJOR => Kind::Tape,
             _ => Kind::Stream,
         };
-        Ok(Device { file, kind, name, created, direct: false, accepted: 0 })
+        Ok(Device { file, kind, name, created, direct: false, pad: false, accepted: 0 })
     }
 
-    /// Makes ready for blocks of `block` bytes: cuts a regular file to nothing, and picks the way
-    /// in which the kernel takes them best.
-    pub fn begin(&mut self, block: usize) -> Result<()> {
+    /// Has the last block of a tape padded with zeros: harmless behind a TAR archive, wrong behind
+    /// anything else.
+    pub fn pad_last_block(&mut self) {
+        self.pad = true;
+    }
+
+    /// Makes ready for blocks of `block` bytes: cuts a regular file to nothing, reserves room for
+    /// the `expected` bytes, and picks the way in which the kernel takes them best.
+    ///
+    /// # Errors
+    /// If the file system lacks the room.
+    pub fn begin(&mut self, block: usize, expected: Option<u64>) -> Result<()> {
         self.created = None;
         match self.kind {
             // Standard output may stand behind what a shell wrote before: only cut what we opened.
             Kind::File if self.name != "standard output" => {
                 self.file.set_len(0).doing(|| format!("emptying {}", self.name))?;
+                self.reserve(expected)?;
                 self.direct = block.is_multiple_of(512) && self.set_direct(true);
             }
             Kind::BlockDevice => self.direct = block.is_multiple_of(512) && self.set_direct(true),
-            Kind::Stream => {
-                // Best effort: /proc/sys/fs/pipe-max-size is 1 MiB where nobody changed it.
-                let _ = fcntl(&self.file, FcntlArg::F_SETPIPE_SZ(1 << 20));
-            }
+            Kind::Stream => enlarge_pipe(&self.file),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Reserves room behind the end of the file, so that its length still tells the truth.
+    fn reserve(&self, expected: Option<u64>) -> Result<()> {
+        let Some(len) = expected.and_then(|n| libc::off_t::try_from(n).ok()).filter(|&n| n > 0) else { return Ok(()) };
+        match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len) {
+            Err(e @ (Errno::ENOSPC | Errno::EFBIG)) => {
+                let what = format!("reserving {} bytes for {}", units::grouped(len as u64), self.name);
+                Err(Error::new(e.desc()).doing(what))
+            }
+            // A file system without this is written as it comes.
+            _ => Ok(()),
+        }
     }
 
     fn set_direct(&self, on: bool) -> bool {
@@ -137,7 +160,7 @@ impl Device {
     /// # Errors
     /// Whatever the kernel says, with the offset; a signal that asks to stop.
     pub fn write_block(&mut self, block: &[u8], full: usize) -> Result<()> {
-        if self.kind == Kind::Tape && block.len() < full {
+        if self.kind == Kind::Tape && self.pad && block.len() < full {
             let mut padded = block.to_vec();
             padded.resize(full, 0);
             return self.write(&padded);
@@ -172,8 +195,12 @@ impl Device {
         Error::new(why).doing(format!("writing {} at offset {}", self.name, units::grouped(self.accepted)))
     }
 
-    /// Brings everything to a regular file's disk.
+    /// Brings what was accepted to a regular file's disk, whole or not, and gives back the room
+    /// that was reserved and not used.
     pub fn finish(&mut self) -> Result<()> {
+        if self.kind == Kind::File && self.direct {
+            let _ = self.file.set_len(self.accepted);
+        }
         if matches!(self.kind, Kind::File | Kind::BlockDevice) {
             self.file.sync_data().doing(|| format!("bringing {} to the disk", self.name))?;
         }
@@ -200,11 +227,12 @@ impl Device {
             _ => false,
         }
     }
+}
 
-    /// For a thread that may have to be told to let go of the file.
-    pub fn raw(&self) -> i32 {
-        self.file.as_raw_fd()
-    }
+/// Gives a pipe as much room as an unprivileged process may ask for (pipe(7)); for anything else
+/// it does nothing.
+pub fn enlarge_pipe(file: &File) {
+    let _ = fcntl(file, FcntlArg::F_SETPIPE_SZ(1 << 20));
 }
 
 impl Drop for Device {

@@ -56,6 +56,17 @@ impl Error {
         self
     }
 
+    /// The same, as wrong usage: nothing was begun.
+    pub fn into_usage(self) -> Self {
+        Error { status: Status::Usage, ..self }
+    }
+
+    /// Says what stands after this happened.
+    pub fn after(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{}; {}", self.message, one_line(&what.to_string()));
+        self
+    }
+
     pub fn status(&self) -> Status {
         self.status
     }

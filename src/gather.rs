@@ -39,12 +39,15 @@ pub struct Options<'a> {
 /// What became of one source.
 pub struct Gathered {
     pub source: Source,
+    /// What its reference points to, if that could be found out.
+    pub digest: Option<Digest>,
     /// What it contributes to the gather index: none if no platform matched.
     pub picks: Result<Vec<Descriptor>>,
 }
 
 /// A source, found: its manifest, and what is picked of it.
 struct Resolved {
+    digest: Digest,
     /// Manifests that are at hand already.
     known: Vec<(Digest, Arc<[u8]>)>,
     picks: Vec<Descriptor>,
@@ -77,12 +80,13 @@ pub fn gather(store: &dyn Store, sources: Vec<Source>, options: &Options) -> (Gr
     });
     let gathered = sources.iter().cloned().zip(outcomes);
     let gathered = gathered.map(|(source, outcome)| {
+        let digest = outcome.as_ref().ok().map(|found| found.digest.clone());
         let picks = outcome.and_then(|found| {
             let name = || format!("gathering {}", source.written);
             found.picks.iter().try_for_each(|d| check_whole(&graph, d, options.recursive)).doing(name)?;
             Ok(found.picks)
         });
-        Gathered { source, picks }
+        Gathered { source, digest, picks }
     });
     let gathered = gathered.collect();
     (graph, gathered)
@@ -98,7 +102,7 @@ fn resolve(store: &dyn Store, source: &Source, platforms: &[Wanted]) -> Result<R
     let (descriptor, bytes) = store.resolve(&source.locator).doing(|| format!("resolving {}", source.written))?;
     let mut known = vec![(descriptor.digest.clone(), bytes.clone())];
     let mut picks = if platforms.is_empty() {
-        vec![Descriptor::new(descriptor.media_type, descriptor.digest, descriptor.size)]
+        vec![picked(&descriptor, None)]
     } else {
         let mut picker =
             Picker { store, origin: source.locator.origin(), platforms, known: &mut known, offered: BTreeSet::new() };
@@ -118,7 +122,7 @@ fn resolve(store: &dyn Store, source: &Source, platforms: &[Wanted]) -> Result<R
             pick.annotations.insert(annotation::LABELS.into(), json::compact_string(&source.labels));
         }
     }
-    Ok(Resolved { known, picks })
+    Ok(Resolved { digest: descriptor.digest, known, picks })
 }
 
 /// Picks the manifests of wanted platforms out of one source.

@@ -7,16 +7,24 @@
 #![deny(unsafe_code)]
 
 pub mod archive;
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod csv;
 pub mod device;
 pub mod error;
 pub mod gather;
 pub mod graph;
+pub mod layout;
 pub mod log;
 pub mod oci;
+pub mod origins;
 pub mod parallel;
 pub mod pipeline;
 pub mod plan;
+pub mod producer;
+pub mod progress;
+pub mod registry;
 #[allow(unsafe_code)]
 pub mod ring;
 pub mod sources;

@@ -81,8 +81,10 @@ pub fn line(what: fmt::Arguments) {
     };
 }
 
-/// Draws the status line anew; an empty one takes it away.
+/// Draws the status line anew; an empty one takes it away. It is cut at the terminal's edge
+/// (DECAWM off), since a line that wraps cannot be redrawn.
 pub fn status(text: String) {
+    let text = if text.is_empty() { text } else { format!("\x1b[?7l{text}\x1b[?7h") };
     let mut status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
     let mut err = std::io::stderr().lock();
     let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());

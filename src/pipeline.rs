@@ -131,9 +131,10 @@ pub struct Job<'a> {
 pub fn run(job: Job, device: &mut Device, tick: &mut dyn FnMut(&Snapshot) -> Result<()>) -> (Snapshot, Result<()>) {
     let begun = Instant::now();
     let Geometry { block, slots, mark } = job.geometry;
+    let expected = job.bounds.total();
     let ring = ring::new(block, slots, job.producers, job.bounds)
         .doing(|| format!("taking {} bytes of memory for the buffer", block as u128 * slots as u128));
-    let ready = ring.and_then(|ring| device.begin(block).map(|()| ring));
+    let ready = ring.and_then(|ring| device.begin(block, expected).map(|()| ring));
     let (producers, consumer) = match ready {
         Ok(ring) => ring,
         Err(e) => return (Snapshot::default(), Err(e)),

@@ -202,6 +202,17 @@ impl Plan {
         }
     }
 
+    /// How many blobs lie whole in the first `accepted` bytes, and where the last of them ends.
+    pub fn whole_below(&self, accepted: u64) -> (usize, u64) {
+        let whole = self.blobs.partition_point(|blob| blob.end <= accepted);
+        (whole, whole.checked_sub(1).map_or(0, |last| self.blobs[last].end))
+    }
+
+    /// The offset in the ledger's last record.
+    pub fn last_record(&self) -> Option<u64> {
+        self.blobs.last().map(|blob| blob.end)
+    }
+
     /// The ledger's record of a blob: its descriptor, and the offset after its padding.
     pub fn record(&self, blob: usize) -> Option<(Descriptor, u64)> {
         let end = self.blobs.get(blob)?.end;

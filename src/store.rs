@@ -92,6 +92,9 @@ pub trait Store: Sync {
     /// A blob's bytes, unchecked. Reading on after the last byte gives 0.
     fn blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>>;
 
+    /// Whether a blob can be had, without fetching it.
+    fn has_blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<()>;
+
     /// Ends every request, now and later, with an error.
     fn shutdown(&self);
 }

@@ -23,9 +23,8 @@ use crate::{
 pub struct Writer {
     path: PathBuf,
     out: BufWriter<File>,
-    /// Records written so far, and the offset of the last of them.
+    /// Records written so far.
     records: usize,
-    offset: u64,
 }
 
 impl Writer {
@@ -38,20 +37,18 @@ impl Writer {
             .mode(0o644)
             .open(path)
             .doing(|| format!("creating the checkpoint {path:?}"))?;
-        Ok(Writer { path: path.into(), out: BufWriter::new(file), records: 0, offset: 0 })
+        Ok(Writer { path: path.into(), out: BufWriter::new(file), records: 0 })
     }
 
     /// Writes the record of every blob that lies whole below `accepted`.
     pub fn advance(&mut self, plan: &Plan, accepted: u64) -> Result<()> {
         let mut wrote = false;
-        while let Some((descriptor, offset)) = plan.record(self.records).filter(|(_, offset)| *offset <= accepted) {
-            let mut descriptor: Descriptor = descriptor;
+        while let Some((mut descriptor, offset)) = plan.record(self.records).filter(|(_, offset)| *offset <= accepted) {
             descriptor.annotations.insert(annotation::OFFSET.into(), offset.to_string());
             let mut line = json::compact(&descriptor);
             line.push(b'\n');
             self.out.write_all(&line).doing(|| format!("writing the checkpoint {:?}", self.path))?;
             self.records += 1;
-            self.offset = offset;
             wrote = true;
         }
         if wrote {
@@ -71,11 +68,6 @@ impl Writer {
 
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Records written so far, and the offset of the last of them.
-    pub fn position(&self) -> (usize, u64) {
-        (self.records, self.offset)
     }
 }
 

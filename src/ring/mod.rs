@@ -73,6 +73,11 @@ impl Bounds {
     fn len(&self) -> u64 {
         self.0[self.0.len() - 1]
     }
+
+    /// Bytes of the whole stream, if they are known.
+    pub fn total(&self) -> Option<u64> {
+        Some(self.len()).filter(|&len| len != NEVER)
+    }
 }
 
 /// A thread that may sleep on the ring.
@@ -388,12 +393,25 @@ impl Segment<'_> {
         self.shared.publish(range);
     }
 
-    /// Takes back what is filled and not yet published, `n` bytes at the most; says how many.
-    pub fn rewind(&mut self, n: u64) -> u64 {
-        let back = n.min(self.filled - self.published);
-        self.filled -= back;
-        self.granted = 0;
-        back
+    /// Bytes of the whole ring.
+    pub fn capacity(&self) -> u64 {
+        self.shared.capacity()
+    }
+
+    /// Offset in the stream up to which the segment is filled.
+    pub fn position(&self) -> u64 {
+        self.filled
+    }
+
+    /// Takes back what is filled from `position` on. `false`, and nothing is taken back, if some of
+    /// it was published already.
+    pub fn rewind(&mut self, position: u64) -> bool {
+        let whole = self.published <= position && position <= self.filled;
+        if whole {
+            self.filled = position;
+            self.granted = 0;
+        }
+        whole
     }
 
     /// Copies `bytes` into the segment. They are not yet published.

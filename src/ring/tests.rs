@@ -275,8 +275,10 @@ mod threads {
         let mut producer = handles.register();
         let mut segment = producer.next_segment().unwrap();
         segment.put(&[9; 6]).unwrap();
-        assert_eq!(segment.rewind(6), 6);
+        assert!(segment.rewind(0));
         fill(&mut segment, 6, false).unwrap();
+        segment.publish();
+        assert!(!segment.rewind(5), "what is published cannot be taken back");
         drop(segment);
         assert_eq!(drain(&mut consumer, 1, 6), Ok(6));
         assert_eq!(consumer.wait(1), Ok(false));

@@ -1,0 +1,125 @@
+//! What was given on the command line: plain data, checked word by word, nothing opened yet.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    csv,
+    log::Level,
+    oci::{Annotations, Wanted},
+    progress,
+};
+
+/// Every flag's value, or its default, and the operands.
+#[derive(Clone, Debug)]
+pub struct Args {
+    pub config: Vec<PathBuf>,
+    pub verbosity: Level,
+    pub http_timeout: Duration,
+    pub progress: progress::Options,
+    pub recursive: bool,
+    pub annotations: Annotations,
+    pub block_size: u64,
+    pub buffer_size: u64,
+    pub hwm: u64,
+    pub checkpoint: Option<PathBuf>,
+    /// Ledgers, each with the offset up to which it is believed.
+    pub existing_from_checkpoint: Vec<(PathBuf, u64)>,
+    pub index_fallback: bool,
+    pub manifest_json: bool,
+    pub platforms: Vec<Wanted>,
+    pub reference: String,
+    pub force: bool,
+    pub keep_going: bool,
+    pub report: Option<PathBuf>,
+    pub dry_run: bool,
+    pub operands: Vec<OsString>,
+    /// The flags as they were given, for a command that goes on with an interrupted one.
+    pub given: Vec<(&'static str, Option<String>)>,
+}
+
+impl Default for Args {
+    fn default() -> Args {
+        Args {
+            config: Vec::new(),
+            verbosity: Level::Warn,
+            http_timeout: Duration::from_secs(60),
+            progress: progress::Options::default(),
+            recursive: false,
+            annotations: Annotations::new(),
+            block_size: 1 << 20,
+            buffer_size: 0,
+            hwm: 90,
+            checkpoint: None,
+            existing_from_checkpoint: Vec::new(),
+            index_fallback: false,
+            manifest_json: false,
+            platforms: Vec::new(),
+            reference: "latest".into(),
+            force: false,
+            keep_going: false,
+            report: None,
+            dry_run: false,
+            operands: Vec::new(),
+            given: Vec::new(),
+        }
+    }
+}
+
+impl Args {
+    /// The operand at `n`, as a path.
+    pub fn path(&self, n: usize) -> &Path {
+        Path::new(&self.operands[n])
+    }
+
+    pub fn was_given(&self, flag: &str) -> bool {
+        self.given.iter().any(|(name, _)| *name == flag)
+    }
+}
+
+/// Splits `a,b` as CSV; empty parts are left out.
+pub fn list(text: &str) -> Result<Vec<String>, String> {
+    Ok(csv::fields(text)?.into_iter().filter(|part| !part.is_empty()).collect())
+}
+
+/// Reads `key=value[,key=value]` into `map`.
+pub fn map(text: &str, map: &mut Annotations) -> Result<(), String> {
+    for pair in list(text)? {
+        let (key, value) = pair.split_once('=').ok_or_else(|| format!("{pair:?} is not key=value"))?;
+        if key.is_empty() {
+            return Err(format!("{pair:?} has no key"));
+        }
+        map.insert(key.into(), value.into());
+    }
+    Ok(())
+}
+
+/// Reads `FILE:OFFSET`; a file's name may hold colons.
+pub fn ledger(text: &str) -> Result<(PathBuf, u64), String> {
+    let malformed = || format!("{text:?} is not FILE:OFFSET");
+    let (path, offset) = text.rsplit_once(':').filter(|(path, _)| !path.is_empty()).ok_or_else(malformed)?;
+    let offset = offset.parse().map_err(|_| format!("{text:?} is not FILE:OFFSET: {offset:?} is not a number"))?;
+    Ok((path.into(), offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_maps_and_ledgers() {
+        assert_eq!(list("a,,b").unwrap(), ["a", "b"]);
+        let mut annotations = Annotations::new();
+        map(r#"a=1,"b=2,3",c==,a=4"#, &mut annotations).unwrap();
+        let pairs: Vec<_> = annotations.iter().map(|(k, v)| format!("{k}:{v}")).collect();
+        assert_eq!(pairs, ["a:4", "b:2,3", "c:="]);
+        assert!(map("a", &mut annotations).is_err() && map("=b", &mut annotations).is_err());
+        assert_eq!(ledger("/a:b/c:12").unwrap(), ("/a:b/c".into(), 12));
+        for bad in ["a", "a:", "a:-1", ":1"] {
+            assert!(ledger(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Words into [`Args`], by the table.
+
+use std::ffi::{OsStr, OsString};
+
+use lexopt::Arg;
+
+use super::{
+    args::Args,
+    table::{self, Command, Flag, Value},
+};
+use crate::error::Error;
+
+/// What the words ask for.
+pub enum Parsed {
+    Help(&'static Command),
+    Version,
+    Run(&'static Command, Box<Args>),
+}
+
+/// Reads the words behind the program's name. Flags may stand before, between and behind operands.
+///
+/// # Errors
+/// All are wrong usage, and name the word that is wrong.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
+    let mut parser = lexopt::Parser::from_args(words);
+    let mut command = table::root();
+    let mut args = Args::default();
+    for flag in table::FLAGS.iter().filter(|flag| !flag.env.is_empty()) {
+        if let Some(value) = std::env::var_os(flag.env).filter(|v| !v.is_empty()).filter(|_| flag.env_sets_it) {
+            set(flag, &mut args, &value).map_err(|why| Error::usage(why).doing(flag.env))?;
+        }
+    }
+    while let Some(arg) = parser.next().map_err(|e| wrong(command, e))? {
+        let flag = match arg {
+            Arg::Value(word) => {
+                match word.to_str().filter(|_| command.run.is_none()).map(|name| table::below(command, name)) {
+                    Some(Some(below)) => command = below,
+                    _ if command.run.is_none() => return Err(unknown_command(command, &word)),
+                    _ => args.operands.push(word),
+                }
+                continue;
+            }
+            Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help(command)),
+            Arg::Long("version") => return Ok(Parsed::Version),
+            Arg::Long(name) => table::FLAGS.iter().find(|f| f.long == name).ok_or_else(|| format!("--{name}")),
+            Arg::Short(c) => table::FLAGS.iter().find(|f| f.short == Some(c)).ok_or_else(|| format!("-{c}")),
+        };
+        let flag = flag.map_err(|name| wrong(command, format!("there is no flag {name}")))?;
+        let value = match flag.value {
+            Value::None => None,
+            Value::Required(_) => Some(parser.value().map_err(|e| wrong(command, e))?),
+            // The next word belongs to the flag only if it is a value for it.
+            Value::Optional(_, accepts) => match parser.optional_value() {
+                Some(value) => Some(value),
+                None => {
+                    parser.try_raw_args().and_then(|mut raw| raw.next_if(|next| next.to_str().is_some_and(accepts)))
+                }
+            },
+        };
+        set(flag, &mut args, value.as_deref().unwrap_or(OsStr::new("")))
+            .map_err(|why| wrong(command, format!("--{}: {why}", flag.long)))?;
+        args.given.push((flag.long, value.map(|v| v.to_string_lossy().into_owned())));
+    }
+    if command.run.is_none() {
+        let which = if command.name.is_empty() {
+            "no command was given".into()
+        } else {
+            format!("{}: which command?", command.full_name())
+        };
+        return Err(wrong(command, which));
+    }
+    if let Some(flag) = args.given.iter().find_map(|(name, _)| command.flags().all(|f| f.long != *name).then_some(name))
+    {
+        return Err(wrong(command, format!("{} has no flag --{flag}", command.full_name())));
+    }
+    let (least, most) = command.operand_counts();
+    if args.operands.len() < least {
+        let missing = &command.operands[args.operands.len()];
+        return Err(wrong(command, format!("{} is missing", missing.name)));
+    }
+    if let Some(extra) = args.operands.get(most) {
+        return Err(wrong(command, format!("{extra:?} is one operand too many")));
+    }
+    if let Some(flag) = command.flags().find(|f| f.required_by.contains(&command.name) && !args.was_given(f.long)) {
+        return Err(wrong(command, format!("--{} is required", flag.long)));
+    }
+    Ok(Parsed::Run(command, Box::new(args)))
+}
+
+fn set(flag: &Flag, args: &mut Args, value: &OsStr) -> Result<(), String> {
+    let text = value.to_str().ok_or_else(|| format!("{value:?} is not UTF-8"))?;
+    (flag.set)(args, text)
+}
+
+fn wrong(command: &Command, why: impl std::fmt::Display) -> Error {
+    Error::usage(why).hint(format_args!("see {} --help", command.full_name()))
+}
+
+fn unknown_command(command: &Command, word: &OsStr) -> Error {
+    wrong(command, format!("{} has no command {word:?}", command.full_name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(words: &str) -> Result<(&'static str, Args), String> {
+        match parse(words.split_whitespace().map(OsString::from)) {
+            Ok(Parsed::Run(command, args)) => Ok((command.name, *args)),
+            Ok(_) => Err("help or version".into()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    #[test]
+    fn flags_stand_anywhere() {
+        let (name, args) = run("-v mirror -r archive s.list -b64k --hwm=50 out.tar a b -p x/y,z/w -p q/r").unwrap();
+        assert_eq!(name, "mirror archive");
+        assert!(args.recursive);
+        assert_eq!((args.block_size, args.hwm, args.platforms.len()), (64_000, 50, 3));
+        assert_eq!(args.operands, ["s.list", "out.tar", "a", "b"]);
+    }
+
+    #[test]
+    fn a_bare_verbosity_takes_no_operand() {
+        let (_, args) = run("mirror archive -v s.list out.tar").unwrap();
+        assert_eq!((args.verbosity, args.operands.len()), (crate::log::Level::Warn, 2));
+        let (_, args) = run("mirror archive -v debug s.list out.tar").unwrap();
+        assert_eq!((args.verbosity, args.operands.len()), (crate::log::Level::Debug, 2));
+        let (_, args) = run("mirror archive s.list out.tar --verbosity=8").unwrap();
+        assert_eq!(args.verbosity, crate::log::Level::Info);
+    }
+
+    #[test]
+    fn wrong_usage_names_the_word() {
+        for (words, named) in [
+            ("", "no command was given"),
+            ("mirror", "which command?"),
+            ("mirror frob", "\"frob\""),
+            ("mirror archive", "SOURCES-FILE is missing"),
+            ("mirror archive a", "DEST-FILE is missing"),
+            ("util mbuffer -m 1M x", "\"x\" is one operand too many"),
+            ("util mbuffer", "--buffer-size is required"),
+            ("mirror archive a b --frob", "there is no flag --frob"),
+            ("mirror archive a b -b 0", "--block-size: "),
+            ("mirror archive a b --hwm 101", "--hwm: "),
+            ("mirror archive a b --hwm", "--hwm"),
+            ("util mbuffer -m 1M --recursive", "ace-dt util mbuffer has no flag --recursive"),
+            ("version -r", "has no flag --recursive"),
+        ] {
+            let why = run(words).unwrap_err();
+            assert!(why.contains(named) && why.contains("--help"), "{words}: {why}");
+        }
+    }
+}

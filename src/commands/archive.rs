@@ -1,0 +1,391 @@
+//! `mirror archive`: from a list of sources to an archive on a device.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::report::{self, Outcome, Record};
+use crate::{
+    archive::ledger,
+    cli::{self, args::Args},
+    config,
+    device::{Device, Kind},
+    error::{Context, Error, Result},
+    gather::{self, Gathered},
+    graph::{Graph, OriginId},
+    log,
+    oci::{Descriptor, Digest, media},
+    origins::Origins,
+    parallel,
+    pipeline::{self, Geometry, Job},
+    plan::{Plan, Wish},
+    producer,
+    progress::Progress,
+    ring::Bounds,
+    sources::{self, Source},
+    stop,
+    store::Store,
+    units,
+};
+
+pub fn run(args: &Args) -> Result<()> {
+    let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
+    check_files(args)?;
+    let sources = sources::read(args.path(0))?;
+    if sources.is_empty() {
+        return Err(Error::usage("it lists no sources").doing(format!("reading the sources file {:?}", args.path(0))));
+    }
+    let mut on_media = HashSet::new();
+    for (path, offset) in &args.existing_from_checkpoint {
+        on_media.extend(ledger::read(path, *offset)?);
+    }
+    let config = config::load(&args.config)?;
+    let threads = config.concurrent_http;
+    let store = Arc::new(Origins::new(config, args.http_timeout)?);
+    let shut = store.clone();
+    stop::on_request(move || shut.shutdown());
+    let device = if args.dry_run { None } else { Some(open(args)?) };
+
+    let run = Run { args, store: &*store, threads, progress: Progress::new(&args.progress)? };
+    let existing = run.existing_blobs()?;
+    let (mut graph, gathered) = run.gather(sources)?;
+    let mut records: Vec<Record> = gathered.iter().map(|g| record(&graph, g)).collect();
+    let outcome = run.archive(&mut graph, &gathered, geometry, &on_media, &existing, device, &mut records);
+    if let Some(path) = &args.report {
+        let written = report::write(path, &records);
+        outcome.and(written)
+    } else {
+        outcome
+    }
+}
+
+/// What one run works with.
+struct Run<'a> {
+    args: &'a Args,
+    store: &'a dyn Store,
+    /// Requests at a time.
+    threads: usize,
+    progress: Progress,
+}
+
+impl Run<'_> {
+    /// Digests of the configurations and layers of the existing images.
+    fn existing_blobs(&self) -> Result<HashSet<Digest>> {
+        let mut existing = Vec::new();
+        for operand in &self.args.operands[2..] {
+            let written = operand.to_str().ok_or_else(|| Error::usage(format!("{operand:?} is not UTF-8")))?;
+            let locator = written.parse().map_err(|why: String| Error::usage(why).doing("existing image"))?;
+            existing.push(Source { written: written.into(), locator, labels: Default::default() });
+        }
+        let options = gather::Options {
+            platforms: &[],
+            recursive: self.args.recursive,
+            threads: self.threads,
+            progress: &|_, _, _| (),
+        };
+        let (graph, found) = gather::gather(self.store, existing, &options);
+        let mut blobs = HashSet::new();
+        for image in found {
+            for pick in stop::check().and(image.picks).doing(|| "existing image")? {
+                blobs.extend(
+                    below(&graph, &pick, self.args.recursive)?
+                        .into_iter()
+                        .filter_map(|(digest, (d, _))| (!media::is_manifest(&d.media_type)).then_some(digest)),
+                );
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// Finds all sources, in the order of their references. With `--continue` also looks for
+    /// every blob.
+    fn gather(&self, sources: Vec<Source>) -> Result<(Graph, Vec<Gathered>)> {
+        let options = gather::Options {
+            platforms: &self.args.platforms,
+            recursive: self.args.recursive,
+            threads: self.threads,
+            progress: &|resolved, sources, manifests| self.progress.resolving(resolved, sources, manifests),
+        };
+        let (graph, mut gathered) = gather::gather(self.store, sources, &options);
+        gathered.sort_by(|a, b| a.source.written.cmp(&b.source.written));
+        if self.args.keep_going {
+            self.look_for_blobs(&graph, &mut gathered);
+        }
+        self.progress.clear();
+        stop::check()?;
+        Ok((graph, gathered))
+    }
+
+    /// A source whose blobs cannot all be had fails now: once its bytes are planned, it is too late.
+    fn look_for_blobs(&self, graph: &Graph, gathered: &mut [Gathered]) {
+        let mut wanted: HashMap<Digest, (Descriptor, OriginId)> = HashMap::new();
+        for pick in gathered.iter().filter_map(|g| g.picks.as_ref().ok()).flatten() {
+            wanted.extend(below(graph, pick, self.args.recursive).unwrap_or_default());
+        }
+        let wanted: Vec<_> = wanted.into_values().filter(|(d, _)| !media::is_manifest(&d.media_type)).collect();
+        let found = parallel::map(wanted.len(), self.threads, |n| {
+            let (descriptor, origin) = &wanted[n];
+            self.store.has_blob(graph.origin(*origin), descriptor)
+        });
+        let missing: HashMap<&Digest, &Error> =
+            wanted.iter().zip(&found).filter_map(|((d, _), found)| Some((&d.digest, found.as_ref().err()?))).collect();
+        for source in gathered {
+            let Ok(picks) = &source.picks else { continue };
+            let digests = picks.iter().filter_map(|pick| below(graph, pick, self.args.recursive).ok()).flatten();
+            if let Some(why) = digests.filter_map(|(digest, _)| missing.get(&digest)).next() {
+                source.picks = Err((**why).clone().doing(format!("gathering {}", source.source.written)));
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn archive(
+        &self,
+        graph: &mut Graph,
+        gathered: &[Gathered],
+        geometry: Geometry,
+        on_media: &HashSet<Digest>,
+        existing: &HashSet<Digest>,
+        device: Option<Device>,
+        records: &mut [Record],
+    ) -> Result<()> {
+        let failed = failures(gathered, self.args.keep_going)?;
+        let picks: Vec<Descriptor> = gathered.iter().filter_map(|g| g.picks.as_ref().ok()).flatten().cloned().collect();
+        if picks.is_empty() {
+            return Err(failed.unwrap_or_else(|| {
+                Error::new("nothing is left to archive: no source has a manifest for --platforms")
+            }));
+        }
+        let annotations = self.args.annotations.clone();
+        let version = cli::version();
+        let mut root = gather::index(graph, picks, annotations, self.args.index_fallback, &version)?;
+        root.annotations.insert(crate::oci::annotation::REF_NAME.into(), self.args.reference.clone());
+        let wish = Wish {
+            root,
+            recursive: self.args.recursive,
+            on_media,
+            existing,
+            manifest_json: self.args.manifest_json,
+            version: &version,
+        };
+        let plan = Plan::new(graph, &wish)?;
+        let done = match device {
+            None => cli::print(&describe(&plan, records)).map(|()| Outcome::Planned),
+            Some(device) => self.write(&plan, geometry, device).map(|()| Outcome::Archived),
+        };
+        let reached = *done.as_ref().unwrap_or(&Outcome::Incomplete);
+        records.iter_mut().filter(|r| r.outcome == Outcome::Planned).for_each(|r| r.outcome = reached);
+        done?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Carries the planned archive onto the device, and keeps the ledger.
+    fn write(&self, plan: &Plan, geometry: Geometry, mut device: Device) -> Result<()> {
+        device.pad_last_block();
+        let mut ledger = self.args.checkpoint.as_deref().map(ledger::Writer::create).transpose()?;
+        let job = Job {
+            geometry,
+            bounds: Bounds::new(plan.bounds()),
+            producers: self.threads.min(plan.entries()),
+            produce: &|segment| producer::fill(plan, self.store, segment),
+            cancel: &|| self.store.shutdown(),
+        };
+        // The last record waits until all is on the disk.
+        let unsynced = plan.last_record().map_or(0, |end| end - 1);
+        let (last, outcome) = pipeline::run(job, &mut device, &mut |now| {
+            self.progress.writing(now, Some(plan.total()));
+            match &mut ledger {
+                Some(ledger) => ledger.advance(plan, now.accepted.min(unsynced)),
+                None => Ok(()),
+            }
+        });
+        let synced = match &outcome {
+            Ok(()) => Ok(()),
+            Err(_) => device.finish(),
+        };
+        let outcome = outcome.and_then(|()| {
+            if last.accepted < plan.total() {
+                return Err(Error::new("the device took less than the plan; this is a fault of ace-dt"));
+            }
+            Ok(())
+        });
+        let mut recorded = Ok(());
+        if let (Some(ledger), Ok(())) = (&mut ledger, synced) {
+            recorded = ledger.advance(plan, last.accepted).and_then(|()| ledger.sync());
+        }
+        match outcome {
+            Ok(()) => {
+                self.progress.done(&last);
+                recorded
+            }
+            Err(e) => {
+                self.progress.clear();
+                Err(self.stands(e, plan, &device, ledger.as_ref(), last.accepted))
+            }
+        }
+    }
+
+    /// Adds to an error where the archive stands, and the command that goes on with it.
+    fn stands(
+        &self,
+        error: Error,
+        plan: &Plan,
+        device: &Device,
+        ledger: Option<&ledger::Writer>,
+        accepted: u64,
+    ) -> Error {
+        let (whole, offset) = plan.whole_below(accepted);
+        let what = format!("{} holds {whole} of {} blobs whole, up to offset {offset}", device.name(), plan.blobs());
+        let error = error.after(what);
+        let is_file = device.kind() == Kind::File;
+        let again = |changes: &[(&str, String)], dest: &Path| command(self.args, changes, dest);
+        let force = || if is_file { vec![("force", String::new())] } else { Vec::new() };
+        match ledger {
+            _ if self.args.path(1) == Path::new("-") => error,
+            _ if whole == 0 => error.hint(format_args!("to start again: {}", again(&force(), self.args.path(1)))),
+            None => error.hint(format_args!(
+                "only with --checkpoint can a run go on; to start again: {}",
+                again(&force(), self.args.path(1))
+            )),
+            Some(ledger) => {
+                let next = |path: &Path| PathBuf::from(format!("{}.2", path.display()));
+                let dest = if is_file { next(self.args.path(1)) } else { self.args.path(1).into() };
+                let known = format!("{}:{offset}", ledger.path().display());
+                let known =
+                    if known.contains([',', '"']) { format!("\"{}\"", known.replace('"', "\"\"")) } else { known };
+                let changes =
+                    [("checkpoint", next(ledger.path()).display().to_string()), ("existing-from-checkpoint", known)];
+                error.hint(format_args!("to go on with what is missing: {}", again(&changes, &dest)))
+            }
+        }
+    }
+}
+
+/// All that lies below a pick, itself included, each digest once, with where it comes from.
+fn below(graph: &Graph, pick: &Descriptor, recursive: bool) -> Result<HashMap<Digest, (Descriptor, OriginId)>> {
+    let mut all = HashMap::new();
+    graph.walk(pick, recursive, &mut |d, origin| {
+        let new = !all.contains_key(&d.digest);
+        if new {
+            all.insert(d.digest.clone(), (d.clone(), origin));
+        }
+        Ok(new)
+    })?;
+    Ok(all)
+}
+
+fn record(graph: &Graph, gathered: &Gathered) -> Record {
+    let (outcome, bytes, error) = match &gathered.picks {
+        Err(e) => (Outcome::Failed, 0, Some(e.to_string())),
+        Ok(picks) if picks.is_empty() => (Outcome::Unmatched, 0, None),
+        Ok(picks) => {
+            let mut all = HashMap::new();
+            picks.iter().filter_map(|pick| below(graph, pick, false).ok()).for_each(|found| all.extend(found));
+            (Outcome::Planned, all.values().map(|(d, _)| d.size).sum(), None)
+        }
+    };
+    Record { source: gathered.source.written.clone(), outcome, digest: gathered.digest.clone(), bytes, error }
+}
+
+/// Tells of every source that failed. The error over all of them ends the run now, or, with
+/// `--continue`, is what the run ends with.
+fn failures(gathered: &[Gathered], keep_going: bool) -> Result<Option<Error>> {
+    let failed: Vec<(&str, &Error)> =
+        gathered.iter().filter_map(|g| Some((g.source.written.as_str(), g.picks.as_ref().err()?))).collect();
+    let error = match failed[..] {
+        [] => return Ok(None),
+        [(_, error)] if !keep_going => return Err(error.clone()),
+        _ => {
+            failed.iter().for_each(|(_, e)| log::error(e));
+            let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
+            let what = if keep_going { "were left out" } else { "failed" };
+            Error::new(format!("{} of {} sources {what}: {}", failed.len(), gathered.len(), names.join(", ")))
+        }
+    };
+    if keep_going { Ok(Some(error)) } else { Err(error) }
+}
+
+/// The plan in words, for `--dry-run`.
+fn describe(plan: &Plan, records: &[Record]) -> String {
+    let mut text = String::new();
+    for record in records.iter().filter(|r| r.outcome == Outcome::Planned) {
+        let digest = record.digest.as_ref().map_or(String::new(), Digest::to_string);
+        let _ = writeln!(text, "{digest} {:>14} {}", units::grouped(record.bytes), record.source);
+    }
+    let images = records.iter().filter(|r| r.outcome == Outcome::Planned).count();
+    let _ = writeln!(text, "images: {images}");
+    let _ = writeln!(text, "manifests: {}", plan.manifests);
+    let _ = writeln!(text, "blobs: {} (manifests included), {} bytes to fetch", plan.blobs(), plan.to_fetch());
+    let _ = writeln!(text, "left out: {} (at the destination already)", plan.skipped);
+    let _ = writeln!(text, "archive size: {} bytes ({})", plan.total(), units::human_size(plan.total()));
+    text
+}
+
+fn open(args: &Args) -> Result<Device> {
+    match args.path(1) {
+        path if path == Path::new("-") => Device::stdout(),
+        path => Device::open(path, args.force),
+    }
+}
+
+/// No file is both read and written, or written twice.
+fn check_files(args: &Args) -> Result<()> {
+    let dash = Path::new("-");
+    let mut read: Vec<(&str, &Path)> = vec![("SOURCES-FILE", args.path(0))];
+    read.extend(args.existing_from_checkpoint.iter().map(|(path, _)| ("--existing-from-checkpoint", path.as_path())));
+    let mut written: Vec<(&str, &Path)> = Vec::new();
+    if !args.dry_run {
+        written.push(("DEST-FILE", args.path(1)));
+        written.extend(args.checkpoint.as_deref().map(|path| ("--checkpoint", path)));
+    }
+    written.extend(args.report.as_deref().map(|path| ("--report", path)));
+    for (n, (as_output, output)) in written.iter().enumerate().filter(|(_, (_, path))| *path != dash) {
+        let others = read.iter().chain(&written[..n]).filter(|(_, path)| *path != dash);
+        for (as_other, other) in others {
+            if is_same_file(output, other) {
+                return Err(Error::usage(format!("{output:?} is both {as_other} and {as_output}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths name one regular file, there or not.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    match (std::fs::metadata(a), std::fs::metadata(b)) {
+        (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        (Err(_), Err(_)) => a == b,
+        _ => false,
+    }
+}
+
+/// The command line of this run with other flags and another destination, for a shell.
+fn command(args: &Args, changes: &[(&str, String)], dest: &Path) -> String {
+    let replaced = |flag: &str| matches!(flag, "checkpoint" | "force") && changes.iter().any(|(name, _)| *name == flag);
+    let mut words = vec!["ace-dt".to_string(), "mirror".into(), "archive".into()];
+    let given = args
+        .given
+        .iter()
+        .filter(|(flag, _)| !replaced(flag))
+        .map(|(flag, value)| (*flag, value.clone().unwrap_or_default()));
+    for (flag, value) in given.chain(changes.iter().cloned()) {
+        words.push(if value.is_empty() { format!("--{flag}") } else { format!("--{flag}={value}") });
+    }
+    words.push(args.operands[0].to_string_lossy().into_owned());
+    words.push(dest.display().to_string());
+    words.extend(args.operands[2..].iter().map(|o| o.to_string_lossy().into_owned()));
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

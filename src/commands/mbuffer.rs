@@ -1,0 +1,65 @@
+//! `util mbuffer`: standard input to standard output through the ring.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, IsTerminal, Read},
+    os::fd::AsFd,
+};
+
+use crate::{
+    cli::args::Args,
+    device::{self, Device},
+    error::{Context, Error, Result, io_reason},
+    pipeline::{self, Geometry, Halt, Job},
+    progress::Progress,
+    ring::{Bounds, Segment},
+};
+
+pub fn run(args: &Args) -> Result<()> {
+    let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Err(Error::usage("standard input is a terminal").hint("feed it from a pipe or a file"));
+    }
+    let input = File::from(stdin.as_fd().try_clone_to_owned().doing(|| "opening standard input")?);
+    device::enlarge_pipe(&input);
+    let mut device = Device::stdout()?;
+    let progress = Progress::new(&args.progress)?;
+    let job = Job {
+        geometry,
+        bounds: Bounds::open(),
+        producers: 1,
+        produce: &|segment| pump(&input, segment),
+        // A read that blocks ends when its thread is nudged.
+        cancel: &|| {},
+    };
+    let (last, outcome) = pipeline::run(job, &mut device, &mut |now| {
+        progress.writing(now, None);
+        Ok(())
+    });
+    match outcome {
+        Ok(()) => progress.done(&last),
+        Err(_) => progress.clear(),
+    }
+    outcome.doing(|| format!("after {} bytes written", last.accepted))
+}
+
+/// Reads all there is into the one segment.
+fn pump(mut input: &File, mut segment: Segment) -> Result<(), Halt> {
+    loop {
+        let window = segment.window()?;
+        match input.read(window) {
+            Ok(0) => {
+                segment.end_stream();
+                return Ok(());
+            }
+            Ok(n) => {
+                segment.advance(n);
+                segment.publish();
+            }
+            // Stopped, perhaps: `window` knows.
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::new(io_reason(&e)).doing("reading standard input").into()),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The configuration file and the environment variables that override it.
+//!
+//! The first file of the search order that is present is used. A file that cannot be read as a
+//! configuration is an error that names file and line; a key that nobody knows is a warning.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+};
+
+use regex_lite::Regex;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::{
+    error::{Context, Error, Result},
+    log,
+};
+
+const API_VERSION: &str = "config.dt.act3-ace.io/v1alpha1";
+const KIND: &str = "Configuration";
+const CONCURRENT_HTTP: usize = 25;
+/// More threads than this serve nobody, and the limit keeps a typing error from exhausting memory.
+const CONCURRENT_HTTP_MAX: usize = 1000;
+
+/// Keys that concern other programs that share the file.
+const FOREIGN: [&str; 8] =
+    ["editor", "telemetry", "keys", "hideProgress", "compression", "metadata", "viewers", "userAgent"];
+
+/// The configuration in effect.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Most HTTP requests in flight.
+    pub concurrent_http: usize,
+    /// The one auth file to use, instead of those in the usual places.
+    pub auth_file: Option<PathBuf>,
+    /// By registry name, as it stands in references.
+    pub registries: BTreeMap<String, Registry>,
+    /// By endpoint URL, without a slash at the end.
+    pub endpoints: BTreeMap<String, Endpoint>,
+}
+
+/// How one registry is reached.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Registry {
+    /// URLs, tried in order.
+    pub endpoints: Vec<String>,
+    /// Applied to the repository, in the order of the keys.
+    #[serde(deserialize_with = "rewrites")]
+    pub rewrite_pull: Vec<(Regex, String)>,
+    // `noncompliant` (ask for a token for each repository afresh) is accepted and changes nothing:
+    // a token never serves more than one repository here.
+}
+
+/// What is special about one endpoint.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Endpoint {
+    pub tls: Tls,
+    pub supports_referrers: Referrers,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tls {
+    pub insecure_skip_verify: bool,
+}
+
+/// By what means an endpoint lists referrers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Referrers {
+    #[default]
+    Auto,
+    Api,
+    Tag,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct File {
+    api_version: Option<String>,
+    kind: Option<String>,
+    #[serde(rename = "concurrentHTTP")]
+    concurrent_http: Option<usize>,
+    registry_auth_file: Option<PathBuf>,
+    registry_config: RegistryConfig,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RegistryConfig {
+    registries: BTreeMap<String, Registry>,
+    endpoint_config: BTreeMap<String, Endpoint>,
+}
+
+fn rewrites<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(Regex, String)>, D::Error> {
+    let map = BTreeMap::<String, String>::deserialize(d)?;
+    map.into_iter()
+        .map(|(pattern, replacement)| match Regex::new(&pattern) {
+            Ok(regex) => Ok((regex, replacement)),
+            Err(why) => Err(de::Error::custom(format!("{pattern:?} is not a regular expression: {why}"))),
+        })
+        .collect()
+}
+
+/// Every key that a configuration may have; `*` stands for any name.
+const KNOWN: [&str; 19] = [
+    "apiVersion",
+    "kind",
+    "cachePath",
+    "cachePruneMax",
+    "compressionLevel",
+    "chunkSize",
+    "concurrentHTTP",
+    "registryAuthFile",
+    "registryConfig",
+    "registryConfig.registries",
+    "registryConfig.registries.*",
+    "registryConfig.registries.*.endpoints",
+    "registryConfig.registries.*.rewritePull",
+    "registryConfig.registries.*.noncompliant",
+    "registryConfig.endpointConfig",
+    "registryConfig.endpointConfig.*",
+    "registryConfig.endpointConfig.*.tls",
+    "registryConfig.endpointConfig.*.tls.insecureSkipVerify",
+    "registryConfig.endpointConfig.*.supportsReferrers",
+];
+
+/// Finds and reads the configuration. `named` are the files of `--config`, if it was given.
+///
+/// # Errors
+/// If none of the files named is there, one cannot be read as a configuration, or a value makes no
+/// sense. All are wrong usage.
+pub fn load(named: &[PathBuf]) -> Result<Config> {
+    let named: Vec<PathBuf> = match (named.is_empty(), env_path("ACE_DT_CONFIG")) {
+        (true, Some(path)) => vec![path],
+        _ => named.to_vec(),
+    };
+    let candidates = if named.is_empty() { usual_places() } else { named.clone() };
+    let file = match candidates.iter().find(|path| path.exists()) {
+        Some(path) => {
+            let doing = || format!("reading the configuration file {path:?}");
+            let text = std::fs::read_to_string(path).doing(doing).map_err(Error::into_usage)?;
+            parse(&text, &mut |key| log::warn(format_args!("{}: unknown key {key}", path.display())))
+                .map_err(|why| Error::usage(why).doing(doing()))?
+        }
+        None if named.is_empty() => File::default(),
+        None => {
+            let names: Vec<String> = named.iter().map(|p| format!("{p:?}")).collect();
+            return Err(Error::usage(format!("none of the configuration files is there: {}", names.join(", "))));
+        }
+    };
+    resolve(file)
+}
+
+/// Applies the environment and checks what is left to check.
+fn resolve(file: File) -> Result<Config> {
+    let concurrent_http = match env::var("ACE_DT_CONCURRENT_HTTP") {
+        Ok(text) => {
+            text.parse().map_err(|_| Error::usage(format!("ACE_DT_CONCURRENT_HTTP={text}: it is not a number")))?
+        }
+        Err(_) => file.concurrent_http.unwrap_or(CONCURRENT_HTTP),
+    };
+    if !(1..=CONCURRENT_HTTP_MAX).contains(&concurrent_http) {
+        let why = format!("concurrentHTTP is {concurrent_http}, but must be from 1 to {CONCURRENT_HTTP_MAX}");
+        return Err(Error::usage(why));
+    }
+    let docker = env_path("DOCKER_CONFIG").map(|p| if p.is_dir() { p.join("config.json") } else { p });
+    let auth_file = env_path("ACE_DT_REGISTRY_AUTH_FILE").or_else(|| env_path("REGISTRY_AUTH_FILE")).or(docker);
+    for (name, registry) in &file.registry_config.registries {
+        for url in &registry.endpoints {
+            let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
+            if !matches!(scheme, "http" | "https") || rest.trim_matches('/').is_empty() {
+                let why = format!("the endpoint {url:?} of registry {name} is not a URL such as https://{name}");
+                return Err(Error::usage(why));
+            }
+        }
+    }
+    let endpoints = file.registry_config.endpoint_config.into_iter();
+    Ok(Config {
+        concurrent_http,
+        auth_file: auth_file.or(file.registry_auth_file),
+        registries: file.registry_config.registries,
+        endpoints: endpoints.map(|(url, endpoint)| (url.trim_end_matches('/').to_string(), endpoint)).collect(),
+    })
+}
+
+fn parse(text: &str, unknown: &mut dyn FnMut(&str)) -> std::result::Result<File, String> {
+    let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
+    if tree.is_null() {
+        return Ok(File::default());
+    }
+    let file: File = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
+    for (key, found, wanted) in [("apiVersion", &file.api_version, API_VERSION), ("kind", &file.kind, KIND)] {
+        if let Some(found) = found.as_deref().filter(|found| *found != wanted) {
+            let line = 1 + text.lines().take_while(|l| !l.starts_with(key)).count();
+            return Err(format!("{key} is {found:?}, but must be {wanted} at line {line}"));
+        }
+    }
+    tell_unknown(&tree, "", "", unknown);
+    Ok(file)
+}
+
+/// Walks the keys; `pattern` is the path with `*` where any name may stand.
+fn tell_unknown(tree: &serde_yaml::Value, path: &str, pattern: &str, unknown: &mut dyn FnMut(&str)) {
+    let Some(map) = tree.as_mapping() else { return };
+    let join = |path: &str, key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+    let any = matches!(pattern, "registryConfig.registries" | "registryConfig.endpointConfig");
+    for (key, value) in map {
+        let key = key.as_str().unwrap_or("(a key that is no string)");
+        let here = join(pattern, if any { "*" } else { key });
+        let named = join(path, key);
+        match KNOWN.contains(&here.as_str()) {
+            true if here.ends_with("rewritePull") => {}
+            true => tell_unknown(value, &named, &here, unknown),
+            false if path.is_empty() && FOREIGN.contains(&key) => {}
+            false => unknown(&named),
+        }
+    }
+}
+
+fn usual_places() -> Vec<PathBuf> {
+    let home = env_path("XDG_CONFIG_HOME").or_else(|| env_path("HOME").map(|home| home.join(".config")));
+    let mut places = vec![PathBuf::from("ace-dt-config.yaml")];
+    places.extend(home.map(|home| home.join("ace/dt/config.yaml")));
+    places.push(Path::new("/etc/ace/dt/config.yaml").into());
+    places
+}
+
+/// An environment variable that holds a path; an empty one counts as not set.
+pub fn env_path(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> std::result::Result<(File, Vec<String>), String> {
+        let mut unknown = Vec::new();
+        let file = parse(text, &mut |key| unknown.push(key.to_string()))?;
+        Ok((file, unknown))
+    }
+
+    #[test]
+    fn reads_all_keys_and_warns_of_the_unknown() {
+        let text = "apiVersion: config.dt.act3-ace.io/v1alpha1\nkind: Configuration\nconcurrentHTTP: 3\neditor: vi\n\
+            wrong: 1\nregistryConfig:\n  registries:\n    reg.io:\n      endpoints: [http://a:1]\n      rewritePull:\n        \
+            '^(.*)$': mirror/$1\n      also: 1\n  endpointConfig:\n    http://a:1:\n      supportsReferrers: tag\n      tls:\n        \
+            insecureSkipVerify: true\n";
+        let (file, unknown) = read(text).unwrap();
+        assert_eq!(unknown, ["wrong", "registryConfig.registries.reg.io.also"]);
+        assert_eq!(file.concurrent_http, Some(3));
+        let registry = &file.registry_config.registries["reg.io"];
+        let (pattern, replacement) = &registry.rewrite_pull[0];
+        assert_eq!(pattern.replace("library/x", replacement.as_str()), "mirror/library/x");
+        let endpoint = &file.registry_config.endpoint_config["http://a:1"];
+        assert_eq!(endpoint.supports_referrers, Referrers::Tag);
+        assert!(endpoint.tls.insecure_skip_verify);
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        for (text, line) in [
+            ("a: [\n", "line 2"),
+            ("kind: Configuration\nconcurrentHTTP: many\n", "line 2"),
+            ("\nkind: Pod\n", "line 2"),
+            ("registryConfig:\n  registries:\n    a:\n      rewritePull:\n        '(': x\n", "line 4"),
+        ] {
+            let why = read(text).err().unwrap();
+            assert!(why.contains(line), "{why}");
+        }
+        assert!(read("").is_ok());
+    }
+}

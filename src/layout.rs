@@ -1,0 +1,139 @@
+//! OCI image layouts in directories, as sources of images (`oci:DIR[:ref]`).
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    error::{Context, Error, Result},
+    oci::{Annotations, Descriptor, Digest, Manifest, annotation, media},
+};
+
+/// No index or manifest of a layout is longer.
+const MANIFEST_LIMIT: u64 = 64 << 20;
+
+/// All layouts that a run reads.
+#[derive(Default)]
+pub struct Layouts {
+    /// By layout, what refers to which manifest.
+    referrers: Mutex<HashMap<PathBuf, Arc<Referrers>>>,
+}
+
+/// By subject, in the order of `index.json`.
+type Referrers = HashMap<Digest, Vec<Descriptor>>;
+
+impl Layouts {
+    /// Finds an image by its name (`org.opencontainers.image.ref.name`) or digest; without a name,
+    /// the only one there is.
+    pub fn resolve(&self, dir: &Path, name: Option<&str>) -> Result<(Descriptor, Arc<[u8]>)> {
+        let index = read_index(dir)?;
+        let known = |d: &&Descriptor| media::is_manifest(&d.media_type);
+        let ref_name = |d: &Descriptor| d.annotations.get(annotation::REF_NAME).cloned();
+        let has_name =
+            |d: &&Descriptor| name.is_none_or(|n| ref_name(d).as_deref() == Some(n) || d.digest.to_string() == n);
+        let mut found: Vec<&Descriptor> = index.manifests.iter().filter(known).filter(has_name).collect();
+        found.dedup_by(|a, b| a.digest == b.digest);
+        let names = || {
+            let mut names: Vec<String> = index.manifests.iter().filter_map(ref_name).collect();
+            names.dedup();
+            if names.is_empty() { "it names no image".to_string() } else { format!("it has {}", names.join(", ")) }
+        };
+        let found = match (found[..].len(), name) {
+            (1, _) => found[0],
+            (0, Some(name)) => {
+                return Err(Error::new(format!("there is no image {name:?} in the layout; {}", names())));
+            }
+            (0, None) => return Err(Error::new("there is no image in the layout")),
+            _ => {
+                return Err(Error::new(format!("there are several such images in the layout; {}", names()))
+                    .hint("write oci:DIR:NAME"));
+            }
+        };
+        let bytes = self.manifest(dir, found)?;
+        let mut descriptor = found.clone();
+        descriptor.annotations = Annotations::new();
+        Ok((descriptor, bytes))
+    }
+
+    /// A manifest's bytes, checked.
+    pub fn manifest(&self, dir: &Path, descriptor: &Descriptor) -> Result<Arc<[u8]>> {
+        let path = dir.join(descriptor.digest.path());
+        let bytes = read_bounded(&path)?;
+        if !descriptor.digest.matches(&bytes) {
+            return Err(Error::new("its content does not match its digest").doing(format!("reading {path:?}")));
+        }
+        Ok(bytes.into())
+    }
+
+    /// What `index.json` lists that has the manifest as its subject.
+    pub fn referrers(&self, dir: &Path, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
+        let mut all = self.referrers.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_layout = match all.get(dir) {
+            Some(known) => known.clone(),
+            None => {
+                let read = Arc::new(self.read_referrers(dir)?);
+                all.insert(dir.into(), read.clone());
+                read
+            }
+        };
+        Ok(of_layout.get(&descriptor.digest).cloned().unwrap_or_default())
+    }
+
+    fn read_referrers(&self, dir: &Path) -> Result<Referrers> {
+        let mut referrers = Referrers::new();
+        for mut descriptor in read_index(dir)?.manifests {
+            if !media::is_manifest(&descriptor.media_type) {
+                continue;
+            }
+            let bytes = self.manifest(dir, &descriptor)?;
+            let malformed =
+                |why: String| Error::new(why).doing(format!("reading manifest {} of {dir:?}", descriptor.digest));
+            let manifest = Manifest::parse(&descriptor.media_type, &bytes).map_err(malformed)?;
+            if let Some(subject) = manifest.subject {
+                descriptor.annotations.remove(annotation::REF_NAME);
+                let of_subject = referrers.entry(subject.digest).or_default();
+                if !of_subject.iter().any(|d| d.digest == descriptor.digest) {
+                    of_subject.push(descriptor);
+                }
+            }
+        }
+        Ok(referrers)
+    }
+
+    /// A blob's bytes, unchecked.
+    pub fn blob(&self, dir: &Path, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
+        let path = dir.join(descriptor.digest.path());
+        Ok(Box::new(File::open(&path).doing(|| format!("opening {path:?}"))?))
+    }
+
+    /// Whether a blob is there in the size that its descriptor says.
+    pub fn has_blob(&self, dir: &Path, descriptor: &Descriptor) -> Result<()> {
+        let path = dir.join(descriptor.digest.path());
+        let len = std::fs::metadata(&path).doing(|| format!("opening {path:?}"))?.len();
+        if len == descriptor.size {
+            return Ok(());
+        }
+        Err(Error::new(format!("it has {len} bytes, its descriptor says {}", descriptor.size))
+            .doing(format!("{path:?}")))
+    }
+}
+
+fn read_index(dir: &Path) -> Result<Manifest> {
+    let path = dir.join("index.json");
+    let bytes = read_bounded(&path)?;
+    Manifest::parse(media::INDEX, &bytes).map_err(|why| Error::new(why).doing(format!("reading {path:?}")))
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>> {
+    let reading = || format!("reading {path:?}");
+    let mut bytes = Vec::new();
+    File::open(path).doing(reading)?.take(MANIFEST_LIMIT + 1).read_to_end(&mut bytes).doing(reading)?;
+    if bytes.len() as u64 > MANIFEST_LIMIT {
+        return Err(Error::new(format!("it is longer than {MANIFEST_LIMIT} bytes")).doing(reading()));
+    }
+    Ok(bytes)
+}

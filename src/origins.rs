@@ -1,0 +1,81 @@
+//! The [`Store`] of a run: registries and layouts behind one interface.
+
+use std::{io::Read, sync::Arc, time::Duration};
+
+use crate::{
+    config::Config,
+    error::{Context, Error, Result},
+    layout::Layouts,
+    oci::Descriptor,
+    registry::Registries,
+    store::{Locator, Origin, Store},
+};
+
+/// Every place that content can come from.
+pub struct Origins {
+    registries: Registries,
+    layouts: Layouts,
+}
+
+impl Origins {
+    /// `idle` is how long an HTTP connection may be silent before it is given up.
+    pub fn new(config: Config, idle: Duration) -> Result<Origins> {
+        Ok(Origins { registries: Registries::new(config, idle)?, layouts: Layouts::default() })
+    }
+}
+
+/// What is only in memory is never fetched.
+fn in_memory() -> Error {
+    Error::new("the gather index was looked for outside of memory; this is a fault of ace-dt")
+}
+
+impl Store for Origins {
+    fn resolve(&self, name: &Locator) -> Result<(Descriptor, Arc<[u8]>)> {
+        match name {
+            Locator::Registry(reference) => self.registries.resolve(reference),
+            Locator::Layout(dir, name) => self.layouts.resolve(dir, name.as_deref()),
+        }
+    }
+
+    fn manifest(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Arc<[u8]>> {
+        match origin {
+            Origin::Repository { registry, repository } => self.registries.manifest(registry, repository, descriptor),
+            Origin::Layout(dir) => self.layouts.manifest(dir, descriptor),
+            Origin::Memory => Err(in_memory()),
+        }
+    }
+
+    fn referrers(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
+        match origin {
+            Origin::Repository { registry, repository } => self.registries.referrers(registry, repository, descriptor),
+            Origin::Layout(dir) => self.layouts.referrers(dir, descriptor),
+            Origin::Memory => Ok(Vec::new()),
+        }
+    }
+
+    fn blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
+        match origin {
+            Origin::Repository { registry, repository } => self.registries.blob(registry, repository, descriptor),
+            Origin::Layout(dir) => self.layouts.blob(dir, descriptor),
+            Origin::Memory => Err(in_memory()),
+        }
+        .doing(|| fetching(origin, descriptor))
+    }
+
+    fn has_blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<()> {
+        match origin {
+            Origin::Repository { registry, repository } => self.registries.has_blob(registry, repository, descriptor),
+            Origin::Layout(dir) => self.layouts.has_blob(dir, descriptor),
+            Origin::Memory => Ok(()),
+        }
+        .doing(|| fetching(origin, descriptor))
+    }
+
+    fn shutdown(&self) {
+        self.registries.shutdown();
+    }
+}
+
+fn fetching(origin: &Origin, descriptor: &Descriptor) -> String {
+    format!("fetching blob {} of {origin}", descriptor.digest)
+}

@@ -1,0 +1,293 @@
+//! Progress on standard error: redrawn on a terminal, a plain line now and then elsewhere.
+//!
+//! It tells what the device has accepted, never what producers have fetched.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use crate::{
+    error::{Context, Result},
+    log,
+    pipeline::Snapshot,
+    units::{human_size, human_time},
+};
+
+/// The rate is taken over so long a time.
+const RATE_SPAN: Duration = Duration::from_secs(5);
+const REDRAW: Duration = Duration::from_millis(200);
+const LINE_EVERY: Duration = Duration::from_secs(10);
+const JSON_EVERY: Duration = Duration::from_secs(1);
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// Redrawn on a terminal, plain elsewhere.
+    #[default]
+    Auto,
+    Plain,
+    Json,
+}
+
+impl FromStr for Style {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Style, String> {
+        match text {
+            "auto" => Ok(Style::Auto),
+            "plain" => Ok(Style::Plain),
+            "json" => Ok(Style::Json),
+            _ => Err(format!("{text:?} is none of auto, plain, json")),
+        }
+    }
+}
+
+/// What the user wants to see.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub quiet: bool,
+    pub no_term: bool,
+    pub style: Style,
+    /// Where every event is written to, in `logs.txt`.
+    pub debug: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Nothing,
+    Redrawn,
+    Lines,
+    Json,
+}
+
+/// Tells the user how a run goes. Any thread may tell it something.
+pub struct Progress {
+    shown: Shown,
+    state: Mutex<State>,
+}
+
+struct State {
+    events: Option<File>,
+    due: Instant,
+    /// Time since the start of writing, and bytes accepted by then.
+    recent: VecDeque<(Duration, u64)>,
+}
+
+/// One event, as `--progress json` and `--debug` write it. Sizes in bytes, times in seconds.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum Event {
+    Resolving {
+        sources: usize,
+        resolved: usize,
+        manifests: usize,
+    },
+    Writing {
+        accepted: u64,
+        total: Option<u64>,
+        rate: u64,
+        left: Option<u64>,
+        fill: u64,
+        capacity: u64,
+        device: &'static str,
+        elapsed: f64,
+    },
+    Done {
+        accepted: u64,
+        rate: u64,
+        strokes: u64,
+        elapsed: f64,
+    },
+}
+
+impl Progress {
+    /// # Errors
+    /// If the file for the events cannot be created.
+    pub fn new(options: &Options) -> Result<Progress> {
+        let shown = match options.style {
+            _ if options.quiet => Shown::Nothing,
+            Style::Json => Shown::Json,
+            Style::Auto if !options.no_term && std::io::stderr().is_terminal() => Shown::Redrawn,
+            _ => Shown::Lines,
+        };
+        let events = match &options.debug {
+            Some(dir) => {
+                std::fs::create_dir_all(dir).doing(|| format!("creating the directory {dir:?}"))?;
+                let path = dir.join("logs.txt");
+                Some(File::create(&path).doing(|| format!("creating {path:?}"))?)
+            }
+            None => None,
+        };
+        let first = match shown {
+            Shown::Lines => LINE_EVERY,
+            _ => Duration::ZERO,
+        };
+        let state = State { events, due: Instant::now() + first, recent: VecDeque::new() };
+        Ok(Progress { shown, state: Mutex::new(state) })
+    }
+
+    /// Sources are being resolved.
+    pub fn resolving(&self, resolved: usize, sources: usize, manifests: usize) {
+        self.tell(false, |_| Event::Resolving { sources, resolved, manifests });
+    }
+
+    /// Bytes are on their way; `total` is known from the plan.
+    pub fn writing(&self, now: &Snapshot, total: Option<u64>) {
+        self.tell(false, |state| {
+            let rate = state.rate(now);
+            let left = total.and_then(|total| total.saturating_sub(now.accepted).checked_div(rate));
+            Event::Writing {
+                accepted: now.accepted,
+                total,
+                rate,
+                left,
+                fill: now.fill,
+                capacity: now.capacity,
+                device: if now.writing { "writing" } else { "waiting" },
+                elapsed: now.elapsed.as_secs_f64(),
+            }
+        });
+    }
+
+    /// All is written.
+    pub fn done(&self, last: &Snapshot) {
+        self.clear();
+        self.tell(true, |_| Event::Done {
+            accepted: last.accepted,
+            rate: (last.accepted as f64 / last.elapsed.as_secs_f64().max(1e-3)) as u64,
+            strokes: last.strokes,
+            elapsed: last.elapsed.as_secs_f64(),
+        });
+    }
+
+    /// Takes the status line away, so that what follows stands alone.
+    pub fn clear(&self) {
+        if self.shown == Shown::Redrawn {
+            log::status(String::new());
+        }
+    }
+
+    fn tell(&self, at_once: bool, event: impl FnOnce(&mut State) -> Event) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = at_once || self.shown != Shown::Nothing && Instant::now() >= state.due;
+        if !due && state.events.is_none() {
+            return;
+        }
+        let event = event(&mut state);
+        if let Some(file) = &mut state.events {
+            // Whoever asked for this can do without it; the archive cannot.
+            let _ = serde_json::to_writer(&mut *file, &event)
+                .map_err(std::io::Error::from)
+                .and_then(|()| file.write_all(b"\n"));
+        }
+        if !due {
+            return;
+        }
+        let every = match self.shown {
+            Shown::Nothing => return,
+            Shown::Redrawn if at_once => {
+                log::line(format_args!("{}", event.in_words()));
+                REDRAW
+            }
+            Shown::Redrawn => {
+                log::status(event.in_words());
+                REDRAW
+            }
+            Shown::Lines => {
+                log::line(format_args!("{}", event.in_words()));
+                LINE_EVERY
+            }
+            Shown::Json => {
+                log::line(format_args!("{}", serde_json::to_string(&event).expect("numbers and names only")));
+                JSON_EVERY
+            }
+        };
+        state.due = Instant::now() + every;
+    }
+}
+
+impl State {
+    /// Bytes a second that the device took lately.
+    fn rate(&mut self, now: &Snapshot) -> u64 {
+        self.recent.push_back((now.elapsed, now.accepted));
+        while self.recent.len() > 2 && now.elapsed - self.recent[1].0 >= RATE_SPAN {
+            self.recent.pop_front();
+        }
+        let (time, bytes) = if self.recent.len() > 1 { self.recent[0] } else { (Duration::ZERO, 0) };
+        let span = (now.elapsed.saturating_sub(time)).as_secs_f64();
+        if span > 0.0 { ((now.accepted - bytes) as f64 / span) as u64 } else { 0 }
+    }
+}
+
+impl Event {
+    fn in_words(&self) -> String {
+        match self {
+            Event::Resolving { sources, resolved, manifests } => {
+                format!("resolving: {resolved} of {sources} sources, {manifests} manifests")
+            }
+            Event::Writing { accepted, total, rate, left, fill, capacity, device, .. } => {
+                let mut text = human_size(*accepted);
+                if let Some(total) = total {
+                    let percent = accepted * 100 / (*total).max(1);
+                    text.push_str(&format!(" of {} ({percent} %)", human_size(*total)));
+                }
+                text.push_str(&format!(", {}/s", human_size(*rate)));
+                if let Some(left) = left {
+                    text.push_str(&format!(", {} left", human_time(*left)));
+                }
+                let full = fill * 100 / (*capacity).max(1);
+                text.push_str(&format!(", buffer {full} %, device {device}"));
+                text
+            }
+            Event::Done { accepted, rate, elapsed, strokes } => {
+                let time = if *elapsed < 60.0 { format!("{elapsed:.1} s") } else { human_time(*elapsed as u64) };
+                let stops = if *strokes == 1 { "start" } else { "starts" };
+                format!(
+                    "wrote {} in {time}, {}/s, {strokes} {stops} of the device",
+                    human_size(*accepted),
+                    human_size(*rate)
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_words() {
+        let event = Event::Writing {
+            accepted: 1 << 30,
+            total: Some(4 << 30),
+            rate: 100 << 20,
+            left: Some(31),
+            fill: 1,
+            capacity: 4,
+            device: "waiting",
+            elapsed: 1.0,
+        };
+        assert_eq!(event.in_words(), "1.00 GiB of 4.00 GiB (25 %), 100 MiB/s, 0:31 left, buffer 25 %, device waiting");
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let mut state = State { events: None, due: Instant::now(), recent: VecDeque::new() };
+        let at =
+            |seconds, accepted| Snapshot { elapsed: Duration::from_secs(seconds), accepted, ..Snapshot::default() };
+        assert_eq!(state.rate(&at(1, 100)), 100);
+        (2..=20).for_each(|s| {
+            state.rate(&at(s, 100));
+        });
+        assert_eq!(state.rate(&at(21, 600)), 100);
+    }
+}

@@ -1,0 +1,235 @@
+//! One HTTP request and its answer, with errors in words.
+
+use std::{
+    io::Read,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use ureq::{
+    http::StatusCode,
+    tls::{Certificate, RootCerts, TlsConfig},
+};
+
+use super::Body;
+use crate::{
+    error::{Error, Result, io_reason},
+    log,
+};
+
+/// What is read of an error's body.
+const REFUSAL_MAX: u64 = 64 << 10;
+/// What is read of a body that nobody wants, so that its connection can be used again.
+const DRAIN_MAX: u64 = 64 << 10;
+/// Request heads are small; a Bearer token may have some KiB.
+const OUTPUT_BUFFER: usize = 32 << 10;
+
+const USER_AGENT: &str = concat!("ace-dt/", env!("CARGO_PKG_VERSION"));
+
+/// A request to a registry: `path` below the repository.
+pub struct Request {
+    pub path: String,
+    pub accept: Option<&'static str>,
+}
+
+/// A pool of connections with one TLS configuration.
+pub struct Agent {
+    insecure: bool,
+    idle: Duration,
+    connections: usize,
+    /// Made at the first request: reading the system's certificates takes time.
+    agent: OnceLock<ureq::Agent>,
+}
+
+impl Agent {
+    /// `idle` is the longest silence on a line, `connections` how many are kept for later requests.
+    pub fn new(idle: Duration, connections: usize, insecure: bool) -> Agent {
+        Agent { insecure, idle, connections, agent: OnceLock::new() }
+    }
+
+    fn agent(&self) -> &ureq::Agent {
+        self.agent.get_or_init(|| {
+            let tls = TlsConfig::builder().root_certs(roots()).disable_verification(self.insecure).build();
+            ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .tls_config(tls)
+                .user_agent(USER_AGENT)
+                .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+                .timeout_per_read(Some(self.idle))
+                .timeout_per_write(Some(self.idle))
+                .timeout_connect(Some(self.idle))
+                .timeout_resolve(Some(self.idle))
+                .timeout_recv_response(Some(self.idle))
+                .max_idle_connections(self.connections)
+                .max_idle_connections_per_host(self.connections)
+                .output_buffer_size(OUTPUT_BUFFER)
+                .build()
+                .new_agent()
+        })
+    }
+
+    pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response> {
+        self.run("GET", self.agent().get(url), url, headers)
+    }
+
+    pub fn head(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response> {
+        self.run("HEAD", self.agent().head(url), url, headers)
+    }
+
+    fn run(
+        &self,
+        method: &'static str,
+        mut request: ureq::RequestBuilder<ureq::typestate::WithoutBody>,
+        url: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Response> {
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let begun = Instant::now();
+        let outcome = request.call();
+        if log::enabled(log::Level::Debug) {
+            let status = match &outcome {
+                Ok(response) => response.status().to_string(),
+                Err(e) => explain(e),
+            };
+            log::debug(format_args!("{method} {url}: {status} after {} ms", begun.elapsed().as_millis()));
+        }
+        match outcome {
+            Ok(inner) => Ok(Response { inner, request: format!("{method} {url}") }),
+            Err(e) => Err(Error::new(explain(&e)).doing(format!("{method} {url}"))),
+        }
+    }
+
+    /// Ends every request, now and later.
+    pub fn shutdown(&self) {
+        // An agent that was never used is made only to be shut, so that it cannot be used any more.
+        self.agent().clone().shutdown();
+    }
+}
+
+/// The system's certificates, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+fn roots() -> RootCerts {
+    static ROOTS: OnceLock<RootCerts> = OnceLock::new();
+    ROOTS
+        .get_or_init(|| {
+            let found = rustls_native_certs::load_native_certs();
+            for error in &found.errors {
+                log::warn(format_args!("reading the system's certificates: {error}"));
+            }
+            found.certs.iter().map(|c| Certificate::from_der(c.as_ref()).to_owned()).collect::<Vec<_>>().into()
+        })
+        .clone()
+}
+
+/// The head of an answer; its body is still on the line.
+pub struct Response {
+    inner: ureq::http::Response<ureq::Body>,
+    request: String,
+}
+
+impl Response {
+    pub fn status(&self) -> StatusCode {
+        self.inner.status()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.inner.headers().get(name)?.to_str().ok()
+    }
+
+    pub fn headers<'a>(&'a self, name: &'static str) -> impl Iterator<Item = &'a str> {
+        self.inner.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    pub fn body(self) -> Body {
+        Box::new(self.inner.into_body().into_reader())
+    }
+
+    /// The whole body, if it has at most `max` bytes.
+    pub fn bytes(self, max: u64) -> Result<Vec<u8>> {
+        let Response { inner, request } = self;
+        let mut bytes = Vec::new();
+        let mut body = inner.into_body().into_reader().take(max + 1);
+        body.read_to_end(&mut bytes).map_err(|e| Error::new(body_reason(&e)).doing(&request))?;
+        if bytes.len() as u64 > max {
+            return Err(Error::new(format!("the body is longer than {max} bytes")).doing(request));
+        }
+        Ok(bytes)
+    }
+
+    /// The answer, if it is a success.
+    pub fn expect_ok(self) -> Result<Response> {
+        if self.status().is_success() { Ok(self) } else { Err(self.refusal()) }
+    }
+
+    /// The answer as an error, with the words that the registry found for it.
+    pub fn refusal(self) -> Error {
+        let Response { inner, request } = self;
+        let status = inner.status();
+        let mut bytes = Vec::new();
+        let _ = inner.into_body().into_reader().take(REFUSAL_MAX).read_to_end(&mut bytes);
+        let said = said(&bytes).map(|said| format!(" ({said})")).unwrap_or_default();
+        Error::new(format!("{request}: {status}{said}"))
+    }
+
+    /// Reads what is left, so that the connection can be used again.
+    pub fn drain(self) {
+        let _ = std::io::copy(&mut self.inner.into_body().into_reader().take(DRAIN_MAX), &mut std::io::sink());
+    }
+}
+
+/// The message in a registry's error: `{"errors":[{"code":…,"message":…}]}`.
+fn said(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let error = body.get("errors")?.get(0)?;
+    let text = |key: &str| error.get(key).and_then(|v| v.as_str()).filter(|v| !v.is_empty());
+    let said = text("message").or_else(|| text("code"))?;
+    Some(said.chars().take(200).collect())
+}
+
+/// The path of the next page in a `Link` header (RFC 8288).
+pub fn next_page(link: &str) -> Option<String> {
+    link.split(',').find_map(|part| {
+        let (url, parameters) = part.trim().strip_prefix('<')?.split_once('>')?;
+        let is_next = parameters.split(';').any(|p| matches!(p.trim(), r#"rel="next""# | "rel=next"));
+        is_next.then(|| url.to_string())
+    })
+}
+
+fn explain(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(e) => body_reason(e),
+        ureq::Error::Timeout(_) => "no answer within the time that --http-timeout allows".into(),
+        ureq::Error::HostNotFound => "there is no such host".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Why reading a body failed.
+pub fn body_reason(error: &std::io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
+        Some(inner) => explain(inner),
+        None => io_reason(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_pages() {
+        assert_eq!(next_page(r#"</v2/x?n=1&last=a>; rel="next""#).as_deref(), Some("/v2/x?n=1&last=a"));
+        assert_eq!(next_page(r#"<a>; rel="prev", <b>; rel=next"#).as_deref(), Some("b"));
+        assert_eq!(next_page("<a>"), None);
+    }
+
+    #[test]
+    fn what_registries_say() {
+        assert_eq!(
+            said(br#"{"errors":[{"code":"X","message":"manifest unknown"}]}"#).as_deref(),
+            Some("manifest unknown")
+        );
+        assert_eq!(said(b"<html>"), None);
+    }
+}
