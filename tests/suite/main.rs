@@ -1,0 +1,11 @@
+//! The tool as its users see it: the real program, real registries, real peers.
+
+mod documents;
+mod failures;
+mod golden;
+mod mbuffer;
+mod peers;
+mod registry;
+mod scripted;
+mod usage;
+mod util;

@@ -1,0 +1,228 @@
+//! A small registry in this process, which answers as a test tells it to.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use ace_dt::oci::Digest;
+use serde_json::{Value, json};
+
+use crate::registry::{CONFIG, LAYER, MANIFEST, descriptor};
+
+/// One answer.
+#[derive(Clone, Default)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// The length to announce, if not the body's.
+    pub announced: Option<usize>,
+    /// Wait so long before the answer.
+    pub delay: Duration,
+    /// Wait so long after the body, with the connection open.
+    pub hold: Duration,
+    /// Close the connection after the body.
+    pub close: bool,
+}
+
+/// A request, as far as tests ask for it.
+pub struct Request<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub headers: &'a HashMap<String, String>,
+}
+
+/// Changes the answer that an honest registry gives.
+type Hook = dyn Fn(&Request, Answer) -> Answer + Send + Sync;
+
+/// Blobs and manifests by path.
+#[derive(Default)]
+pub struct Content {
+    held: HashMap<String, (String, Vec<u8>)>,
+}
+
+impl Content {
+    pub fn blob(&mut self, repository: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        let path = format!("/v2/{repository}/blobs/{digest}");
+        self.held.insert(path, ("application/octet-stream".into(), bytes.into()));
+        digest
+    }
+
+    pub fn manifest(&mut self, repository: &str, media_type: &str, bytes: &[u8], tag: Option<&str>) -> Digest {
+        let digest = Digest::of(bytes);
+        for name in [Some(digest.to_string().as_str()), tag].into_iter().flatten() {
+            self.held.insert(format!("/v2/{repository}/manifests/{name}"), (media_type.into(), bytes.into()));
+        }
+        digest
+    }
+
+    /// An image of these layers; the digests of the layers.
+    pub fn image(&mut self, repository: &str, tag: &str, layers: &[Vec<u8>]) -> Vec<Digest> {
+        let digests: Vec<Digest> = layers.iter().map(|layer| self.blob(repository, layer)).collect();
+        let layers: Vec<Value> = digests.iter().zip(layers).map(|(d, l)| descriptor(LAYER, d, l.len())).collect();
+        let config = br#"{"architecture":"amd64","os":"linux"}"#;
+        let config = descriptor(CONFIG, &self.blob(repository, config), config.len());
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+        self.manifest(repository, MANIFEST, manifest.to_string().as_bytes(), Some(tag));
+        digests
+    }
+
+    /// The golden images.
+    pub fn golden() -> Content {
+        let golden = crate::registry::golden().join("registry");
+        let index = std::fs::read(golden.join("repositories.json")).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        let read = |digest: &str| std::fs::read(golden.join("blobs/sha256").join(digest.split_once(':').unwrap().1)).unwrap();
+        let mut content = Content::default();
+        for (repository, held) in index.as_object().unwrap() {
+            for blob in held["blobs"].as_array().unwrap() {
+                content.blob(repository, &read(blob.as_str().unwrap()));
+            }
+            let manifests = held["manifests"].as_object().unwrap();
+            for (digest, media_type) in manifests {
+                content.manifest(repository, media_type.as_str().unwrap(), &read(digest), None);
+            }
+            for (tag, digest) in held["tags"].as_object().unwrap() {
+                let digest = digest.as_str().unwrap();
+                content.manifest(repository, manifests[digest].as_str().unwrap(), &read(digest), Some(tag));
+            }
+        }
+        content
+    }
+}
+
+/// A running registry; its threads end when this goes.
+pub struct Scripted {
+    pub port: u16,
+    shared: Arc<Shared>,
+    acceptor: Option<thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    content: Content,
+    hook: Box<Hook>,
+    /// Method and path of every request.
+    requests: Mutex<Vec<String>>,
+    connections: Mutex<Vec<TcpStream>>,
+    ending: AtomicBool,
+}
+
+impl Scripted {
+    /// An honest registry.
+    pub fn honest(content: Content) -> Scripted {
+        Scripted::start(content, |_, answer| answer)
+    }
+
+    pub fn start(content: Content, hook: impl Fn(&Request, Answer) -> Answer + Send + Sync + 'static) -> Scripted {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared {
+            content,
+            hook: Box::new(hook),
+            requests: Mutex::default(),
+            connections: Mutex::default(),
+            ending: AtomicBool::new(false),
+        });
+        let of_acceptor = shared.clone();
+        let acceptor = thread::spawn(move || {
+            let mut serving = Vec::new();
+            for stream in listener.incoming() {
+                if of_acceptor.ending.load(Ordering::SeqCst) {
+                    break;
+                }
+                let stream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
+                of_acceptor.connections.lock().unwrap().push(stream.try_clone().unwrap());
+                let shared = of_acceptor.clone();
+                serving.push(thread::spawn(move || {
+                    // The other side may go at any time.
+                    let _ = serve(&shared, stream);
+                }));
+            }
+            serving.into_iter().for_each(|t| t.join().unwrap());
+        });
+        Scripted { port, shared, acceptor: Some(acceptor) }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.shared.ending.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        for connection in self.shared.connections.lock().unwrap().iter() {
+            let _ = connection.shutdown(std::net::Shutdown::Both);
+        }
+        self.acceptor.take().unwrap().join().unwrap();
+    }
+}
+
+fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let mut words = line.split_whitespace();
+        let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let mut headers = HashMap::new();
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header)?;
+            match header.trim().split_once(':') {
+                Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.trim().to_string()),
+                None => break,
+            };
+        }
+        shared.requests.lock().unwrap().push(format!("{method} {path}"));
+        let honest = match shared.content.held.get(path) {
+            Some((media_type, body)) => {
+                Answer { status: 200, headers: vec![("Content-Type".into(), media_type.clone())], body: body.clone(), ..Answer::default() }
+            }
+            None => Answer {
+                status: 404,
+                body: br#"{"errors":[{"code":"UNKNOWN","message":"not known here"}]}"#.to_vec(),
+                ..Answer::default()
+            },
+        };
+        let answer = (shared.hook)(&Request { method, path, headers: &headers }, honest);
+        pause(shared, answer.delay);
+        let mut head = format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n", answer.status, answer.announced.unwrap_or(answer.body.len()));
+        for (name, value) in &answer.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes())?;
+        if method != "HEAD" {
+            stream.write_all(&answer.body)?;
+        }
+        pause(shared, answer.hold);
+        if answer.close {
+            return stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+fn pause(shared: &Shared, time: Duration) {
+    let until = std::time::Instant::now() + time;
+    while std::time::Instant::now() < until && !shared.ending.load(Ordering::SeqCst) {
+        thread::sleep(Duration::from_millis(5).min(until.saturating_duration_since(std::time::Instant::now())));
+    }
+}
