@@ -6,19 +6,20 @@
 //! TAR archive (st(4)).
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, IsTerminal, Write},
     os::{
         fd::AsFd,
-        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+        unix::fs::{FileTypeExt, MetadataExt},
     },
     path::{Path, PathBuf},
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl},
+    fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, open},
     libc,
+    sys::stat::Mode,
 };
 
 use crate::{
@@ -82,10 +83,11 @@ impl Device {
             return Err(Error::new(why).doing(opening()).hint("--force writes over it"));
         }
         let file = loop {
-            // A FIFO without a reader keeps open(2) waiting until a signal ends it.
-            match OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => stop::check()?,
-                other => break other.doing(opening)?,
+            // A FIFO without a reader keeps open(2) waiting until a signal ends it; the standard
+            // library would go on waiting.
+            match open(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o644)) {
+                Err(Errno::EINTR) => stop::check()?,
+                other => break File::from(other.doing(opening)?),
             }
         };
         let created = before.is_err().then(|| path.to_path_buf());

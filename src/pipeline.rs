@@ -186,7 +186,8 @@ pub fn run(job: Job, device: &mut Device, tick: &mut dyn FnMut(&Snapshot) -> Res
     });
     let last = look(&meters);
     let result = match meters.failure.into_inner() {
-        Some(e) => Err(e),
+        // A signal ends requests, and their errors may come first.
+        Some(e) => stop::check().and(Err(e)),
         None => tick(&last),
     };
     (last, result)

@@ -37,6 +37,7 @@ pub fn fill(plan: &Plan, store: &dyn Store, mut segment: Segment) -> Result<(), 
     // What is left is padding, or the end marker.
     let left = segment.remaining() as usize;
     segment.put(&ZEROS[..left])?;
+    segment.complete();
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use super::table::{COMMANDS, Command, Count};
 
+const WIDTH: usize = 78;
+
 /// When the pages last changed.
 const DATE: &str = "November 24, 2026";
 
@@ -120,9 +122,26 @@ fn paragraphs(out: &mut String, text: &str) {
 fn running(out: &mut String, text: &str) {
     let mut line = String::new();
     let flush = |out: &mut String, line: &mut String| {
-        let text = line.trim();
-        if !text.is_empty() {
-            out.push_str(&text.replace(". ", ".\n"));
+        let mut column = 0;
+        for word in line.split_whitespace() {
+            if column > 0 && column + 1 + word.len() > WIDTH {
+                out.push('\n');
+                column = 0;
+            }
+            if column > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            let word = if column == 0 { escaped(word) } else { word.into() };
+            column += word.len();
+            out.push_str(&word);
+            // A sentence ends its line (mdoc(7)).
+            if word.ends_with(['.', ':']) {
+                out.push('\n');
+                column = 0;
+            }
+        }
+        if column > 0 {
             out.push('\n');
         }
         line.clear();
@@ -135,7 +154,7 @@ fn running(out: &mut String, text: &str) {
                 close.chars().for_each(|c| out.push_str(&format!(" {c}")));
                 out.push('\n');
             }
-            line.push_str(&escaped(rest));
+            line.push_str(&rest.replace('\\', "\\e"));
             continue;
         }
         let open = if line.ends_with('(') { "( " } else { "" };

@@ -358,7 +358,7 @@ pub static COMMANDS: &[Command] = &[
             ("EXIT STATUS", EXIT_STATUS),
             (
                 "DIAGNOSTICS",
-                "Errors go to standard error, one line each, and begin with `ace-dt:`. They say what was being done, on what, and why it failed. Data goes to standard output only.",
+                "Errors go to standard error, one line each, and begin with the name of the program. They say what was being done, on what, and why it failed. Data goes to standard output only.",
             ),
         ],
         run: None,

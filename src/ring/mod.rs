@@ -10,8 +10,8 @@
 //! - no lock and no allocation on the way of a byte; a thread with nothing to do is parked and is
 //!   woken only when what it waits for has come;
 //! - whatever side stops the ring, the other finds out: no wait outlives [`Stopper::stop`];
-//! - a segment that is dropped unfilled stops the ring, so a producer that fails or panics cannot
-//!   leave the consumer waiting.
+//! - a segment that is dropped before it is complete stops the ring, so a producer that fails or
+//!   panics cannot leave the consumer waiting, and nothing counts that its holder has not vouched for.
 //!
 //! # Why this is sound
 //!
@@ -430,6 +430,16 @@ impl Segment<'_> {
         Ok(())
     }
 
+    /// Gives all of the segment to the consumer. A segment that is dropped without this, filled or
+    /// not, stops the ring.
+    ///
+    /// # Panics
+    /// If some of it is not filled.
+    pub fn complete(mut self) {
+        assert!(self.filled == self.end, "a segment with a hole");
+        self.publish();
+    }
+
     /// Declares that the stream ends with what is filled. For the last segment of open [`Bounds`].
     ///
     /// # Panics
@@ -447,10 +457,8 @@ impl Segment<'_> {
 
 impl Drop for Segment<'_> {
     fn drop(&mut self) {
-        if self.filled < self.end {
+        if self.published < self.end {
             self.shared.stop();
-        } else {
-            self.publish();
         }
     }
 }

@@ -9,7 +9,7 @@ fn expected(offset: u64) -> u8 {
 }
 
 /// Fills a segment with the bytes of the test stream, `step` bytes at a time.
-fn fill(segment: &mut Segment, step: usize, publish_each: bool) -> Result<(), Stopped> {
+fn fill(mut segment: Segment, step: usize, publish_each: bool) -> Result<(), Stopped> {
     while segment.remaining() > 0 {
         let at = segment.filled;
         let window = segment.window()?;
@@ -22,6 +22,7 @@ fn fill(segment: &mut Segment, step: usize, publish_each: bool) -> Result<(), St
             segment.publish();
         }
     }
+    segment.complete();
     Ok(())
 }
 
@@ -56,8 +57,8 @@ mod model {
 
     fn produce(producers: &Producers) -> Result<(), Stopped> {
         let mut producer = producers.register();
-        while let Some(mut segment) = producer.next_segment() {
-            fill(&mut segment, 2, true)?;
+        while let Some(segment) = producer.next_segment() {
+            fill(segment, 2, true)?;
         }
         Ok(())
     }
@@ -145,8 +146,8 @@ mod model {
             together(vec![
                 Box::new(move || {
                     let mut producer = producers.register();
-                    if let Some(mut segment) = producer.next_segment() {
-                        assert_eq!(fill(&mut segment, 2, true), Err(Stopped));
+                    if let Some(segment) = producer.next_segment() {
+                        assert_eq!(fill(segment, 2, true), Err(Stopped));
                     }
                 }),
                 Box::new(move || drop(consumer)),
@@ -164,8 +165,8 @@ mod model {
                 Box::new(move || {
                     // Fills the first segment only; then nobody goes on until the ring is stopped.
                     let mut producer = producers.register();
-                    if let Some(mut segment) = producer.next_segment() {
-                        let _ = fill(&mut segment, 1, true);
+                    if let Some(segment) = producer.next_segment() {
+                        let _ = fill(segment, 1, true);
                     }
                 }),
                 Box::new(move || stopper.stop()),
@@ -190,8 +191,8 @@ mod threads {
                 let handles = handles.clone();
                 scope.spawn(move || {
                     let mut producer = handles.register();
-                    while let Some(mut segment) = producer.next_segment() {
-                        fill(&mut segment, step, each).unwrap();
+                    while let Some(segment) = producer.next_segment() {
+                        fill(segment, step, each).unwrap();
                     }
                 });
             }
@@ -235,8 +236,8 @@ mod threads {
                     let handles = handles.clone();
                     scope.spawn(move || {
                         let mut producer = handles.register();
-                        while let Some(mut segment) = producer.next_segment() {
-                            if fill(&mut segment, 7, true).is_err() {
+                        while let Some(segment) = producer.next_segment() {
+                            if fill(segment, 7, true).is_err() {
                                 break;
                             }
                         }
@@ -276,12 +277,22 @@ mod threads {
         let mut segment = producer.next_segment().unwrap();
         segment.put(&[9; 6]).unwrap();
         assert!(segment.rewind(0));
-        fill(&mut segment, 6, false).unwrap();
+        segment.put(&[expected(0)]).unwrap();
         segment.publish();
-        assert!(!segment.rewind(5), "what is published cannot be taken back");
-        drop(segment);
+        assert!(!segment.rewind(0), "what is published cannot be taken back");
+        fill(segment, 6, false).unwrap();
         assert_eq!(drain(&mut consumer, 1, 6), Ok(6));
         assert_eq!(consumer.wait(1), Ok(false));
+    }
+
+    #[test]
+    fn a_segment_that_nobody_vouched_for_does_not_count() {
+        let (handles, mut consumer) = new(4, 4, 1, Bounds::new([0, 4])).unwrap();
+        let mut producer = handles.register();
+        let mut segment = producer.next_segment().unwrap();
+        segment.put(&[9; 4]).unwrap();
+        drop(segment);
+        assert_eq!(consumer.wait(1), Err(Stopped));
     }
 
     #[test]

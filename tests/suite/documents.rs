@@ -1,0 +1,77 @@
+//! Man pages and README: current, well-formed, and true.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+
+use ace_dt::cli::man;
+
+use crate::util::{Dir, peer};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// With `ACE_DT_WRITE_MAN` in the environment, writes the pages: `make man`.
+#[test]
+fn man_pages_are_current() {
+    let dir = root().join("man");
+    if std::env::var_os("ACE_DT_WRITE_MAN").is_some() {
+        for (name, text) in man::pages() {
+            fs::write(dir.join(name), text).unwrap();
+        }
+    }
+    let committed: BTreeSet<String> =
+        fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let pages: BTreeSet<String> = man::pages().map(|(name, _)| name).collect();
+    assert_eq!(committed, pages, "`make man` writes the pages");
+    for (name, text) in man::pages() {
+        assert!(
+            fs::read_to_string(dir.join(&name)).unwrap() == text,
+            "man/{name} is not current: `make man` writes it"
+        );
+    }
+}
+
+#[test]
+fn mandoc_has_nothing_to_say() {
+    let said = Command::new("mandoc")
+        .args(["-Tlint", "-Wstyle"])
+        .args(fs::read_dir(root().join("man")).unwrap().map(|e| e.unwrap().path()))
+        .output();
+    let said = said.unwrap_or_else(|e| panic!("mandoc: {e}; `make test` installs it"));
+    let lines = String::from_utf8(said.stdout).unwrap();
+    // A page refers to pages that are not installed here; mandoc wants a date of its system's form.
+    let lines: Vec<&str> = lines.lines().filter(|l| !l.contains("referenced manual not found")).collect();
+    assert!(lines.is_empty(), "{}", lines.join("\n"));
+    let text = peer(root(), "mandoc", &["-Tmarkdown", "man/ace-dt-mirror-archive.1"]);
+    assert!(String::from_utf8(text).unwrap().contains("# EXIT STATUS"));
+}
+
+/// The README's commands, without the build, on what lies in the repository.
+#[test]
+fn the_examples_of_the_readme_work() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let block = |language: &str, n: usize| {
+        let fence = format!("```{language}\n");
+        readme.split(&fence).nth(n).unwrap().split("```").next().unwrap().trim().to_string()
+    };
+    let dir = Dir::new();
+    std::os::unix::fs::symlink(root().join("tests"), dir.join("tests")).unwrap();
+    let run = |command: String| {
+        let command = command.replace("target/release/ace-dt", env!("CARGO_BIN_EXE_ace-dt"));
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", &command]).current_dir(&*dir).env("HOME", &*dir).env_remove("ACE_DT_VERSION");
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let first = block("sh", 1);
+    let build = "cargo build --release && ";
+    let shown = run(first.strip_prefix(build).unwrap_or_else(|| panic!("it begins with {build:?}")).into());
+    assert_eq!(shown.trim(), block("text", 1));
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    run(block("sh", 2).replace("5000", &free.to_string()));
+    let ledger = fs::read_to_string(dir.join("hello.ledger")).unwrap();
+    assert_eq!(ledger.lines().count(), 4);
+    let listed = String::from_utf8(peer(&dir, "tar", &["-tf", "from-registry.tar"])).unwrap();
+    assert!(listed.contains("blobs/sha256/1a013ea23249cd60118c65a593e419727ab1ede03cb72161076fba5a7cfaf63e"));
+}

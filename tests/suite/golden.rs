@@ -49,7 +49,12 @@ fn check(dir: &Dir, name: &str, sources: &str, words: &[&str], operands: &[&str]
     for (ours, theirs) in [("out.tar", format!("{name}.tar")), ("out.checkpoint", format!("{name}.checkpoint"))] {
         let (ours, golden) = (dir.read(ours), fs::read(golden().join("archives").join(&theirs)).unwrap());
         let differ = ours.iter().zip(&golden).position(|(a, b)| a != b);
-        assert!(ours == golden, "{theirs} {words:?}: {} bytes instead of {}, differ at {differ:?}", ours.len(), golden.len());
+        assert!(
+            ours == golden,
+            "{theirs} {words:?}: {} bytes instead of {}, differ at {differ:?}",
+            ours.len(),
+            golden.len()
+        );
     }
 }
 
@@ -73,7 +78,9 @@ fn buffers_blocks_and_producers_change_nothing() {
     let registry = Registry::start(&dir.join("storage"));
     for producers in [1, 30] {
         registry.configure(&dir, "http", producers);
-        for shape in [&["-m", "1Mi", "-b", "4Ki", "--hwm", "50"][..], &["-m", "0"], &["-b", "512"], &["-m", "64Ki", "-b", "7"]] {
+        for shape in
+            [&["-m", "1Mi", "-b", "4Ki", "--hwm", "50"][..], &["-m", "0"], &["-b", "512"], &["-m", "64Ki", "-b", "7"]]
+        {
             for (name, sources, words) in &CASES[..4] {
                 check(&dir, name, sources, &[words, shape].concat(), &[]);
             }

@@ -35,7 +35,6 @@ pub struct Answer {
 
 /// A request, as far as tests ask for it.
 pub struct Request<'a> {
-    pub method: &'a str,
     pub path: &'a str,
     pub headers: &'a HashMap<String, String>,
 }
@@ -81,7 +80,8 @@ impl Content {
         let golden = crate::registry::golden().join("registry");
         let index = std::fs::read(golden.join("repositories.json")).unwrap();
         let index: Value = serde_json::from_slice(&index).unwrap();
-        let read = |digest: &str| std::fs::read(golden.join("blobs/sha256").join(digest.split_once(':').unwrap().1)).unwrap();
+        let read =
+            |digest: &str| std::fs::read(golden.join("blobs/sha256").join(digest.split_once(':').unwrap().1)).unwrap();
         let mut content = Content::default();
         for (repository, held) in index.as_object().unwrap() {
             for blob in held["blobs"].as_array().unwrap() {
@@ -193,18 +193,25 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         }
         shared.requests.lock().unwrap().push(format!("{method} {path}"));
         let honest = match shared.content.held.get(path) {
-            Some((media_type, body)) => {
-                Answer { status: 200, headers: vec![("Content-Type".into(), media_type.clone())], body: body.clone(), ..Answer::default() }
-            }
+            Some((media_type, body)) => Answer {
+                status: 200,
+                headers: vec![("Content-Type".into(), media_type.clone())],
+                body: body.clone(),
+                ..Answer::default()
+            },
             None => Answer {
                 status: 404,
                 body: br#"{"errors":[{"code":"UNKNOWN","message":"not known here"}]}"#.to_vec(),
                 ..Answer::default()
             },
         };
-        let answer = (shared.hook)(&Request { method, path, headers: &headers }, honest);
+        let answer = (shared.hook)(&Request { path, headers: &headers }, honest);
         pause(shared, answer.delay);
-        let mut head = format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n", answer.status, answer.announced.unwrap_or(answer.body.len()));
+        let mut head = format!(
+            "HTTP/1.1 {} x\r\nContent-Length: {}\r\n",
+            answer.status,
+            answer.announced.unwrap_or(answer.body.len())
+        );
         for (name, value) in &answer.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -1,0 +1,289 @@
+//! The command line, configuration, sources and credentials.
+
+use std::{fs, process::Command};
+
+use crate::{
+    registry::{Registry, Setup, Storage, configure},
+    scripted::{Answer, Content, Scripted},
+    util::{Dir, ace_dt, ace_dt_with, noise, peer, tool},
+};
+
+const IMAGE: &str = "reg.example.com/app:v1";
+
+fn small() -> Content {
+    let mut content = Content::default();
+    content.image("app", "v1", &[noise(1, 3000)]);
+    content
+}
+
+#[test]
+fn wrong_usage_is_2_and_touches_nothing() {
+    let dir = Dir::new();
+    dir.write("s", IMAGE);
+    dir.write("old.tar", "something");
+    dir.write("ledger", "");
+    for (words, named) in [
+        (&["mirror", "archive", "s"][..], "DEST-FILE is missing"),
+        (&["mirror", "archive", "s", "o", "-b", "x"], "--block-size: \"x\" is not a size"),
+        (&["mirror", "archive", "s", "s"], "\"s\" is both SOURCES-FILE and DEST-FILE"),
+        (&["mirror", "archive", "s", "o", "--checkpoint", "o"], "\"o\" is both DEST-FILE and --checkpoint"),
+        (
+            &["mirror", "archive", "s", "o", "--checkpoint", "ledger", "--existing-from-checkpoint", "ledger:1"],
+            "\"ledger\" is both --existing-from-checkpoint and --checkpoint",
+        ),
+        (&["mirror", "archive", "s", "o", "--config", "none.yaml"], "\"none.yaml\""),
+        (&["mirror", "archive", "ledger", "o"], "it lists no sources"),
+        (&["mirror", "archive", "s", "o", "-m", "1Ki"], "smaller than one block"),
+        (&["frob"], "no command \"frob\""),
+    ] {
+        ace_dt(&dir, words).fails(2, &[named]);
+    }
+    ace_dt(&dir, &["mirror", "archive", "none", "o"]).fails(1, &["reading the sources file \"none\"", "No such file"]);
+    ace_dt(&dir, &["mirror", "archive", "s", "old.tar"]).fails(1, &["old.tar", "9 bytes already", "--force"]);
+    assert_eq!(dir.text("old.tar"), "something");
+    assert!(!dir.join("o").exists());
+    dir.write("s", "alpine:3\nreg.example.com/UP\n");
+    ace_dt(&dir, &["mirror", "archive", "s", "o"]).fails(2, &["line 1", "docker.io/library/alpine:3", "line 2", "UP"]);
+    dir.write("ace-dt-config.yaml", "kind: Configuration\nconcurrentHTTP: [1]\n");
+    ace_dt(&dir, &["mirror", "archive", "s", "o"]).fails(2, &["line"]);
+    dir.write("s", IMAGE);
+    ace_dt(&dir, &["mirror", "archive", "s", "o"]).fails(2, &["\"ace-dt-config.yaml\"", "line 2"]);
+}
+
+#[test]
+fn version_and_help_go_to_standard_output() {
+    let dir = Dir::new();
+    assert_eq!(ace_dt(&dir, &["version"]).ok().text(), "ace-dt (devel)\n");
+    assert_eq!(ace_dt(&dir, &["mirror", "archive", "--version"]).ok().text(), "ace-dt (devel)\n");
+    let help = ace_dt(&dir, &["util", "mbuffer", "-h"]).ok();
+    assert!(help.text().contains("--buffer-size SIZE") && !help.text().contains("--recursive"));
+    assert!(ace_dt(&dir, &["mirror", "--help"]).ok().text().contains("mirror archive"));
+}
+
+#[test]
+fn both_files_may_be_standard_streams() {
+    let scripted = Scripted::honest(small());
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 4);
+    dir.write("s", IMAGE);
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "file.tar"]).ok();
+    let streamed = ace_dt_with(&dir, &["mirror", "archive", "-", "-"], IMAGE.as_bytes()).ok();
+    assert!(streamed.out == dir.read("file.tar"));
+    assert!(streamed.err.starts_with("wrote "), "{}", streamed.err);
+    // A second archive into the same file is refused; with --force it replaces the first.
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "file.tar"]).fails(1, &["--force"]);
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "file.tar", "--force"]).ok();
+    assert!(streamed.out == dir.read("file.tar"));
+}
+
+#[test]
+fn a_dry_run_knows_the_size_and_writes_nothing() {
+    let scripted = Scripted::honest(small());
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 4);
+    dir.write("s", IMAGE);
+    let plan = ace_dt(&dir, &["mirror", "archive", "s", "file.tar", "--dry-run", "--report", "report"]).ok();
+    assert!(!dir.join("file.tar").exists());
+    assert!(dir.text("report").contains("\"planned\""));
+    assert!(!scripted.requests().iter().any(|r| r.contains("/blobs/")), "{:?}", scripted.requests());
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "file.tar"]).ok();
+    let size = fs::metadata(dir.join("file.tar")).unwrap().len();
+    assert!(plan.text().contains(&format!("archive size: {size} bytes")), "{}", plan.text());
+    assert!(plan.text().contains("images: 1\n") && plan.text().contains(IMAGE));
+}
+
+#[test]
+fn where_nothing_fails_there_is_one_request_for_each_manifest_and_blob() {
+    let scripted = Scripted::honest(Content::golden());
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 8);
+    fs::copy(crate::registry::golden().join("sources.list"), dir.join("s")).unwrap();
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "file.tar"]).ok();
+    let mut requests = scripted.requests();
+    let all = requests.len();
+    requests.sort();
+    requests.dedup();
+    assert_eq!(requests.len(), all, "something was asked for twice");
+}
+
+#[test]
+fn a_layout_in_a_directory_is_a_source() {
+    let dir = Dir::new();
+    Storage::golden(&dir.join("storage"));
+    let registry = Registry::start(&dir.join("storage"));
+    let from = format!("docker://127.0.0.1:{}/gold/library/alpha:v1", registry.port);
+    let words =
+        ["--insecure-policy", "--tmpdir", ".", "copy", "-q", "--all", "--src-tls-verify=false", &from, "oci:lay:v1"];
+    peer(&dir, "skopeo", &words);
+    drop(registry);
+    dir.write("s", "oci:lay:v1,kind=base");
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "file.tar"]).ok();
+    let listing = peer(&dir, "tar", &["-xOf", "file.tar", "index.json"]);
+    let listing = String::from_utf8(listing).unwrap();
+    assert!(listing.contains("\"vnd.act3-ace.manifest.source\": \"oci:lay:v1\""), "{listing}");
+    assert!(listing.contains("sha256:359c6557c802b767417706a055efbd9dd87ef46cfe01d4fb79dd86ad0bb0a91d"));
+    dir.write("s", "oci:lay:v2");
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "other.tar"])
+        .fails(1, &["oci:lay:v2", "no image \"v2\"", "it has v1"]);
+    dir.write("s", "oci:none");
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "other.tar"]).fails(2, &["line 1", "oci:none", "no such directory"]);
+}
+
+#[test]
+fn platforms_that_match_nothing_are_told() {
+    let scripted = Scripted::honest(Content::golden());
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 4);
+    dir.write("s", "reg.example.com/gold/library/alpha:v1\nreg.example.com/gold/library/beta:1.2\n");
+    let outcome = ace_dt(&dir, &["mirror", "archive", "-q", "s", "out.tar", "-p", "plan9/mips"]);
+    assert_eq!(outcome.status, 1);
+    for words in [
+        "alpha:v1: no manifest matches --platforms; it has linux/amd64, linux/arm/v7, linux/arm64/v8",
+        "nothing is left to archive",
+    ] {
+        assert!(outcome.err.contains(words), "{}", outcome.err);
+    }
+    assert!(!dir.join("out.tar").exists());
+    // A Docker schema 2 image and an artifact, which the Go tool cannot filter.
+    dir.write("s", "reg.example.com/gold/library/beta:1.2\nreg.example.com/gold/charts/delta:0.1.0\nreg.example.com/gold/nested/zeta:v1\n");
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "out.tar", "-p", "linux/amd64", "--manifest-json"]).ok();
+    let images = String::from_utf8(peer(&dir, "tar", &["-xOf", "out.tar", "manifest.json"])).unwrap();
+    assert!(images.contains("gold/nested/zeta:v1") && images.contains("gold/library/beta:1.2"), "{images}");
+}
+
+#[test]
+fn endpoints_are_tried_in_order_and_repositories_rewritten() {
+    let mut content = Content::default();
+    content.image("mirror/app", "v1", &[noise(1, 3000)]);
+    let scripted = Scripted::honest(content);
+    let dir = Dir::new();
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    dir.write(
+        "ace-dt-config.yaml",
+        format!(
+            "kind: Configuration\nfrob: 1\nregistryConfig:\n  registries:\n    reg.example.com:\n      endpoints:\n        \
+            - http://127.0.0.1:{free}\n        - {}/\n      rewritePull:\n        '^(.*)$': mirror/$1\n",
+            scripted.endpoint()
+        ),
+    );
+    dir.write("s", IMAGE);
+    let outcome = ace_dt(&dir, &["mirror", "archive", "-q", "s", "out.tar"]).ok();
+    assert!(outcome.err.contains("unknown key frob"), "{}", outcome.err);
+    let index = String::from_utf8(peer(&dir, "tar", &["-xOf", "out.tar", "index.json"])).unwrap();
+    assert!(index.contains(IMAGE) && !index.contains("mirror/app"), "the name that the user wrote is lost");
+}
+
+#[test]
+fn a_real_registry_with_basic_access() {
+    let dir = Dir::new();
+    Storage::new(&dir.join("storage")).image("app", "v1", &[noise(1, 3000)]);
+    let htpasswd = peer(&dir, "htpasswd", &["-nbB", "alice", "s3cret"]);
+    let htpasswd = dir.write("htpasswd", htpasswd);
+    let registry = Registry::start_as(&dir.join("storage"), &Setup { htpasswd: Some(&htpasswd), tls: None });
+    registry.configure(&dir, "http", 4);
+    dir.write("s", IMAGE);
+    let run = |secret: &str| {
+        use base64::Engine as _;
+        let auth = base64::engine::general_purpose::STANDARD.encode(format!("alice:{secret}"));
+        dir.write("auth.json", format!(r#"{{"auths":{{"reg.example.com":{{"auth":"{auth}"}}}}}}"#));
+        let words = ["mirror", "archive", "-q", "-v", "debug", "--force", "s", "out.tar"];
+        let child = tool(&dir, &words).env("REGISTRY_AUTH_FILE", dir.join("auth.json")).spawn().unwrap();
+        let outcome = crate::util::finish(child);
+        for secret in ["s3cret", "wr0ng", &auth] {
+            assert!(!outcome.err.contains(secret), "a secret is told: {}", outcome.err);
+        }
+        outcome
+    };
+    let outcome = run("s3cret").ok();
+    assert!(outcome.err.contains("debug: GET http://127.0.0.1:"), "{}", outcome.err);
+    let outcome = run("wr0ng");
+    assert_eq!(outcome.status, 1);
+    assert!(outcome.err.contains("401") && outcome.err.contains("the credentials in the auth file"), "{}", outcome.err);
+    let outcome = ace_dt(&dir, &["mirror", "archive", "-q", "--force", "s", "out.tar"]);
+    outcome.fails(1, &["wants a user name and a password"]);
+}
+
+#[test]
+fn a_token_is_fetched_once_for_all_threads() {
+    let mut content = Content::default();
+    let layers: Vec<Vec<u8>> = (0..40).map(|n| noise(n + 1, 100)).collect();
+    content.image("app", "v1", &layers);
+    let port = std::sync::Arc::new(std::sync::OnceLock::<u16>::new());
+    let of_hook = port.clone();
+    let scripted = Scripted::start(content, move |request, answer| {
+        if let Some(query) = request.path.strip_prefix("/token?") {
+            assert_eq!(query, "scope=repository:app:pull&service=tests");
+            return Answer {
+                status: 200,
+                body: br#"{"token":"t0ken","expires_in":300}"#.to_vec(),
+                ..Answer::default()
+            };
+        }
+        if request.headers.get("authorization").is_some_and(|v| v == "Bearer t0ken") {
+            return answer;
+        }
+        let realm = format!("http://127.0.0.1:{}/token", of_hook.get().unwrap());
+        let challenge = format!(r#"Bearer realm="{realm}",service="tests",scope="repository:app:pull""#);
+        Answer { status: 401, headers: vec![("WWW-Authenticate".into(), challenge)], ..Answer::default() }
+    });
+    port.set(scripted.port).unwrap();
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 8);
+    dir.write("s", IMAGE);
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "out.tar"]).ok();
+    assert_eq!(scripted.requests().iter().filter(|r| r.contains("/token?")).count(), 1);
+    assert_eq!(scripted.requests().len(), 1 + 1 + 1 + 41, "challenge, token, manifest, blobs");
+}
+
+#[test]
+fn https_with_a_private_authority() {
+    let dir = Dir::new();
+    Storage::new(&dir.join("storage")).image("app", "v1", &[noise(1, 3000)]);
+    let (ca, certificate, key) = authority(&dir);
+    let tls = Some((dir.join(&certificate), dir.join(&key)));
+    let tls = tls.as_ref().map(|(c, k)| (c.as_path(), k.as_path()));
+    let registry = Registry::start_as(&dir.join("storage"), &Setup { htpasswd: None, tls });
+    registry.configure(&dir, "https", 4);
+    dir.write("s", IMAGE);
+    let words = ["mirror", "archive", "-q", "--force", "s", "out.tar"];
+    ace_dt(&dir, &words).fails(1, &["resolving reg.example.com/app:v1", "certificate"]);
+    let trusting = tool(&dir, &words).env("SSL_CERT_FILE", dir.join(&ca)).spawn().unwrap();
+    crate::util::finish(trusting).ok();
+    let config = dir.text("ace-dt-config.yaml");
+    let endpoint = format!(
+        "  endpointConfig:\n    https://127.0.0.1:{}:\n      tls:\n        insecureSkipVerify: true\n",
+        registry.port
+    );
+    dir.write("ace-dt-config.yaml", config + &endpoint);
+    ace_dt(&dir, &words).ok();
+}
+
+/// A certificate authority, and a certificate of its for 127.0.0.1: names of the files.
+fn authority(dir: &Dir) -> (String, String, String) {
+    let openssl = |words: &str| {
+        let output = Command::new("openssl").args(words.split_whitespace()).current_dir(&**dir).output().unwrap();
+        assert!(output.status.success(), "openssl {words}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    openssl(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=tests-authority -keyout ca.key -out ca.pem",
+    );
+    openssl("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=127.0.0.1 -keyout reg.key -out reg.csr");
+    dir.write("ext", "subjectAltName=IP:127.0.0.1,DNS:localhost\n");
+    openssl("x509 -req -in reg.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out reg.pem");
+    ("ca.pem".into(), "reg.pem".into(), "reg.key".into())
+}
+
+#[test]
+fn progress_as_json_and_in_a_file() {
+    let scripted = Scripted::honest(small());
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 4);
+    dir.write("s", IMAGE);
+    let words = ["mirror", "archive", "s", "out.tar", "--progress", "json", "--debug", "events"];
+    let outcome = ace_dt(&dir, &words).ok();
+    let last: serde_json::Value = serde_json::from_str(outcome.err.lines().last().unwrap()).unwrap();
+    let size = fs::metadata(dir.join("out.tar")).unwrap().len();
+    assert_eq!((last["event"].as_str(), last["accepted"].as_u64()), (Some("done"), Some(size)));
+    assert!(dir.text("events/logs.txt").lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()));
+    assert!(dir.text("events/logs.txt").contains("\"event\":\"writing\""));
+}

@@ -1,0 +1,57 @@
+# GNU make. The commands of the README: `make test` passes the tests, `make install` installs.
+
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+CARGO  ?= cargo
+# Seconds of `make stress`.
+STRESS_SECONDS ?= 60
+
+.PHONY: all test lint man test-big loom stress bench install clean
+
+all:
+	$(CARGO) build --release --locked
+
+# Everything quick.
+test:
+	tests/deps.sh test
+	$(CARGO) test --locked
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# Writes the man pages from the program's table of commands and flags.
+man:
+	ACE_DT_WRITE_MAN=1 $(CARGO) test --locked --test suite man_pages_are_current
+
+# A 2 GB archive from a real registry, watched by strace(1): memory, writes, nothing staged.
+test-big:
+	tests/deps.sh big
+	$(CARGO) build --release --locked
+	$(CARGO) test --release --locked --test suite big -- --ignored --nocapture
+
+# The ring under loom's model checker: all interleavings within each model's bound.
+loom:
+	RUSTFLAGS="--cfg loom" $(CARGO) test --release --locked --target-dir target/loom --lib ring::
+
+# The ring under ThreadSanitizer, long and random. Needs a nightly toolchain with rust-src.
+stress:
+	STRESS_SECONDS=$(STRESS_SECONDS) RUSTFLAGS="-Zsanitizer=thread --cfg sanitize_thread" \
+	$(CARGO) +nightly test --release --locked -Zbuild-std --target x86_64-unknown-linux-gnu \
+	--target-dir target/stress --lib ring:: -- --include-ignored --nocapture
+
+# Ratios against other programs on this machine.
+bench:
+	tests/deps.sh bench
+	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
+	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
+	$(CARGO) bench --locked --bench throughput
+
+install: all
+	install -D -m 755 target/release/ace-dt $(DESTDIR)$(BINDIR)/ace-dt
+	install -d $(DESTDIR)$(MANDIR)/man1
+	install -m 644 man/*.1 $(DESTDIR)$(MANDIR)/man1
+
+clean:
+	$(CARGO) clean

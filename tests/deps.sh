@@ -1,0 +1,46 @@
+#!/bin/sh
+# Sees to it that the Debian packages are here which the tests named by the arguments need:
+# `test`, `big`, `bench`. Installs them as root, else says which command does.
+set -eu
+
+missing=""
+need() { # program package
+    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+
+for what in "$@"; do
+    case $what in
+        test)
+            need docker-registry docker-registry
+            need skopeo skopeo
+            need mandoc mandoc
+            need openssl openssl
+            need htpasswd apache2-utils
+            need unshare util-linux
+            ;;
+        big)
+            need docker-registry docker-registry
+            need strace strace
+            ;;
+        bench)
+            need docker-registry docker-registry
+            need mbuffer mbuffer
+            need go golang-go
+            ;;
+        *)
+            echo "deps.sh: $what is none of test, big, bench" >&2
+            exit 2
+            ;;
+    esac
+done
+
+[ -n "$missing" ] || exit 0
+install="apt-get update && apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" -eq 0 ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    # docker-registry's own service is not wanted: every test starts its own.
+    sh -c "$install" >&2
+else
+    echo "packages are missing; this installs them: sudo sh -c '$install'" >&2
+    exit 1
+fi
