@@ -1,5 +1,6 @@
 //! The tool as its users see it: the real program, real registries, real peers.
 
+mod big;
 mod documents;
 mod failures;
 mod golden;

@@ -1,0 +1,233 @@
+//! `make bench`: ratios within one run, against other programs on the same machine.
+//!
+//! Programs take turns, and what is compared is the median. Nothing here is a test: a figure that
+//! disappoints is printed like any other.
+
+#[path = "../tests/suite/registry.rs"]
+#[allow(dead_code)]
+mod registry;
+#[path = "../tests/suite/scripted.rs"]
+#[allow(dead_code)]
+mod scripted;
+#[path = "../tests/suite/util.rs"]
+#[allow(dead_code)]
+mod util;
+
+use std::{
+    env,
+    fs::{self, File},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use registry::{Registry, Storage, configure};
+use scripted::{Content, Scripted};
+use util::{Dir, noise};
+
+const ROUNDS: usize = 5;
+const TOOL: &str = env!("CARGO_BIN_EXE_ace-dt");
+const MIB: usize = 1 << 20;
+
+/// Something to be timed.
+struct Runner<'a> {
+    name: &'a str,
+    run: Box<dyn Fn() + 'a>,
+}
+
+fn runner<'a>(name: &'a str, run: impl Fn() + 'a) -> Runner<'a> {
+    Runner { name, run: Box::new(run) }
+}
+
+/// Times all in turn, after a round that does not count, and prints how the others compare with the first.
+fn compare(what: &str, bytes: usize, runners: &[Runner]) {
+    let mut times = vec![Vec::new(); runners.len()];
+    for round in 0..=ROUNDS {
+        for (runner, times) in runners.iter().zip(&mut times) {
+            let begun = Instant::now();
+            (runner.run)();
+            if round > 0 {
+                times.push(begun.elapsed());
+            }
+        }
+    }
+    let medians: Vec<Duration> = times
+        .iter_mut()
+        .map(|times| {
+            times.sort();
+            times[times.len() / 2]
+        })
+        .collect();
+    println!("{what}, median of {ROUNDS}:");
+    for ((runner, median), times) in runners.iter().zip(&medians).zip(&times) {
+        let rate = if bytes > 0 {
+            format!(" {:7.0} MiB/s", (bytes / MIB) as f64 / median.as_secs_f64())
+        } else {
+            String::new()
+        };
+        let ratio = median.as_secs_f64() / medians[0].as_secs_f64();
+        let (least, most) = (times[0].as_secs_f64() * 1e3, times[times.len() - 1].as_secs_f64() * 1e3);
+        println!(
+            "  {:<28} {:9.2} ms ({least:.2} to {most:.2}){rate}  ace-dt is {ratio:.2} times as fast",
+            runner.name,
+            median.as_secs_f64() * 1e3
+        );
+    }
+}
+
+fn must(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; `make bench` installs it"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn tool(dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(TOOL);
+    command.args(words).current_dir(dir).env("HOME", dir);
+    command
+}
+
+/// A tool that `make bench` builds.
+fn built(name: &str) -> String {
+    format!("{}/target/tools/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn main() {
+    let only: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
+    let benches: [(&str, fn()); 4] =
+        [("start", start_up), ("latency", latency), ("mbuffer", mbuffer), ("archive", archive)];
+    for (name, bench) in benches {
+        if wanted(name) {
+            bench();
+        }
+    }
+}
+
+fn start_up() {
+    let dir = Dir::new();
+    compare(
+        "start-up, 20 times --help",
+        0,
+        &[
+            runner("ace-dt --help", || (0..20).for_each(|_| must(&mut tool(&dir, &["mirror", "archive", "--help"])))),
+            runner("true(1)", || (0..20).for_each(|_| must(&mut Command::new("true")))),
+        ],
+    );
+}
+
+/// Every answer of the registry comes 20 ms late.
+fn latency() {
+    const DELAY: Duration = Duration::from_millis(20);
+    const BLOBS: usize = 1000;
+    let mut content = Content::default();
+    let layers: Vec<Vec<u8>> = (0..BLOBS as u64 - 1).map(|n| noise(n + 1, 1000)).collect();
+    content.image("app", "v1", &layers);
+    let scripted = Scripted::start(content, |_, mut answer| {
+        answer.delay = DELAY;
+        answer
+    });
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 25);
+    dir.write("sources.list", "reg.example.com/app:v1");
+    let mut times: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            let begun = Instant::now();
+            must(&mut tool(&dir, &["mirror", "archive", "-q", "--force", "sources.list", "out.tar"]));
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    let median = times[ROUNDS / 2];
+    let part = median.as_secs_f64() / (DELAY.as_secs_f64() * BLOBS as f64);
+    println!(
+        "latency, {BLOBS} blobs of 1 KB from a registry that answers {} ms late, median of {ROUNDS}:\n  {:.0} ms, {part:.3} of {BLOBS} round trips",
+        DELAY.as_millis(),
+        median.as_secs_f64() * 1e3
+    );
+}
+
+fn mbuffer() {
+    const LEN: usize = 4096 * MIB;
+    let dir = Dir::new();
+    let input = dir.join("input");
+    {
+        use std::io::Write;
+        let mut file = File::create(&input).unwrap();
+        let piece = noise(1, 16 * MIB);
+        (0..LEN / piece.len()).for_each(|_| file.write_all(&piece).unwrap());
+    }
+    let null = || File::options().write(true).open("/dev/null").unwrap();
+    let ours = || tool(&dir, &["util", "mbuffer", "-q", "-m", "256Mi"]);
+    let theirs = || {
+        let mut command = Command::new("mbuffer");
+        command.args(["-q", "-m", "256M"]);
+        command
+    };
+    let from_file =
+        |mut command: Command| must(command.stdin(File::open(&input).unwrap()).stdout(null()).stderr(Stdio::piped()));
+    compare(
+        "file to null device, 4 GiB through 256 MiB",
+        LEN,
+        &[
+            runner("ace-dt util mbuffer", || from_file(ours())),
+            runner("mbuffer", || from_file(theirs())),
+            runner("mbuffer -s 1M", || {
+                let mut command = theirs();
+                command.args(["-s", "1M"]);
+                from_file(command)
+            }),
+        ],
+    );
+    let piped = |command: &str| {
+        let script = format!("head -c {LEN} /dev/zero | {command} | tail -c 1 > /dev/null");
+        must(Command::new("bash").args(["-o", "pipefail", "-c", &script]).current_dir(&*dir))
+    };
+    let ours = format!("{TOOL} util mbuffer -q -m 256Mi");
+    compare(
+        "pipe to pipe, 4 GiB through 256 MiB",
+        LEN,
+        &[
+            runner("ace-dt util mbuffer", || piped(&ours)),
+            runner("mbuffer", || piped("mbuffer -q -m 256M")),
+            runner("mbuffer -s 1M", || piped("mbuffer -q -m 256M -s 1M")),
+        ],
+    );
+}
+
+/// One image of incompressible layers, from a real registry to a file.
+fn archive() {
+    const LAYERS: usize = 8;
+    const LAYER: usize = 128 * MIB;
+    let dir = Dir::new();
+    let storage = Storage::new(&dir.join("storage"));
+    let layers: Vec<Vec<u8>> = (0..LAYERS as u64).map(|n| noise(n + 1, LAYER)).collect();
+    storage.image("app", "v1", &layers);
+    drop(layers);
+    let registry = Registry::start(&dir.join("storage"));
+    registry.configure(&dir, "http", 25);
+    dir.write("sources.list", "reg.example.com/app:v1");
+    let image = format!("127.0.0.1:{}/app:v1", registry.port);
+    must(
+        Command::new(built("regctl"))
+            .args(["registry", "set", "--tls", "disabled", &format!("127.0.0.1:{}", registry.port)])
+            .env("HOME", &*dir),
+    );
+    let other = |name: &str, words: &[&str], out: &str| {
+        let _ = fs::remove_file(dir.join(out));
+        must(Command::new(built(name)).args(words).current_dir(&*dir).env("HOME", &*dir).env("TMPDIR", &*dir));
+    };
+    compare(
+        "registry to file, 1 GiB in 8 layers",
+        LAYERS * LAYER,
+        &[
+            runner("ace-dt mirror archive", || {
+                let _ = fs::remove_file(dir.join("out.tar"));
+                must(&mut tool(&dir, &["mirror", "archive", "-q", "-m", "64Mi", "sources.list", "out.tar"]));
+            }),
+            runner("regctl image export", || other("regctl", &["image", "export", &image, "regctl.tar"], "regctl.tar")),
+            runner("oras backup", || {
+                other("oras", &["backup", "--plain-http", "--output", "oras.tar", &image], "oras.tar")
+            }),
+        ],
+    );
+}

@@ -1,0 +1,122 @@
+//! `make test-big`: a 2 GB archive from a real registry, watched.
+
+use std::{collections::BTreeMap, fs, process::Command, thread, time::Duration};
+
+use crate::{
+    registry::{Registry, Storage},
+    util::{Dir, noise, tool},
+};
+
+const LAYERS: usize = 8;
+const LAYER: usize = 250_000_000;
+const BUFFER: u64 = 64 << 20;
+const BLOCK: u64 = 1 << 20;
+/// What the tool may take beyond its buffer.
+const OVERHEAD: u64 = 24 << 20;
+
+const WORDS: [&str; 9] =
+    ["mirror", "archive", "-q", "-m", "64Mi", "--force", "sources.list", "out.tar", "--checkpoint=ledger"];
+
+fn prepare() -> (Dir, Registry) {
+    let dir = Dir::new();
+    let storage = Storage::new(&dir.join("storage"));
+    let layers: Vec<Vec<u8>> = (0..LAYERS as u64).map(|n| noise(n + 1, LAYER)).collect();
+    storage.image("app", "v1", &layers);
+    let registry = Registry::start(&dir.join("storage"));
+    registry.configure(&dir, "http", 25);
+    dir.write("sources.list", "reg.example.com/app:v1");
+    (dir, registry)
+}
+
+#[test]
+#[ignore = "long: make test-big"]
+fn big_archive_stays_within_its_memory() {
+    let (dir, _registry) = prepare();
+    let mut child = tool(&dir, &WORDS).spawn().unwrap();
+    // VmHWM never falls, so the last reading is the peak, but for the last millisecond.
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let kib = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmHWM:"))
+            .and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0) << 10);
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(child.wait().unwrap().success());
+    let size = fs::metadata(dir.join("out.tar")).unwrap().len();
+    println!(
+        "{size} bytes archived with -m 64Mi: peak memory {} KiB, buffer and {} KiB",
+        peak >> 10,
+        peak.saturating_sub(BUFFER) >> 10
+    );
+    assert!(size > (LAYERS * LAYER) as u64);
+    assert!(peak > BUFFER, "the peak was not seen");
+    assert!(peak <= BUFFER + OVERHEAD, "{peak} bytes");
+}
+
+#[test]
+#[ignore = "long: make test-big"]
+fn big_archive_writes_whole_blocks_and_nothing_else() {
+    let (dir, _registry) = prepare();
+    let inner = tool(&dir, &WORDS);
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-y", "-qq", "-s", "0", "-o", "trace", "-e"]);
+    strace.arg("trace=openat,open,creat,read,pread64,readv,mmap,write,pwrite64,writev,pwritev,pwritev2,sendfile,splice,copy_file_range,io_uring_setup");
+    strace.arg(inner.get_program()).args(inner.get_args()).current_dir(&*dir).env("HOME", &*dir);
+    let output = strace.output().unwrap_or_else(|e| panic!("strace: {e}; `make test-big` installs it"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let here = fs::canonicalize(&*dir).unwrap();
+    let archive = here.join("out.tar").display().to_string();
+    let (mut blocks, mut elsewhere, mut read): (Vec<u64>, BTreeMap<String, u64>, u64) = Default::default();
+    let mut pending: BTreeMap<String, String> = BTreeMap::new();
+    for line in dir.text("trace").lines() {
+        let (thread, rest) = line.split_once(' ').unwrap();
+        let rest = rest.trim();
+        // A call that another thread interrupts stands on two lines.
+        let call = if let Some(begun) = rest.strip_suffix("<unfinished ...>") {
+            pending.insert(thread.into(), begun.into());
+            continue;
+        } else if let Some((_, end)) = rest.split_once("resumed>") {
+            pending.remove(thread).unwrap_or_default() + end
+        } else {
+            rest.to_string()
+        };
+        let Some((name, arguments)) = call.split_once('(') else { continue };
+        let result =
+            call.rsplit_once("= ").and_then(|(_, r)| r.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
+        let path = arguments
+            .split_once('<')
+            .and_then(|(fd, p)| fd.chars().all(|c| c.is_ascii_digit()).then(|| p.split('>').next().unwrap()));
+        match (name, path) {
+            ("write", Some(path)) if path == archive => blocks.push(result),
+            ("write" | "pwrite64" | "writev" | "pwritev" | "pwritev2", Some(path)) if path.starts_with('/') => {
+                *elsewhere.entry(path.into()).or_default() += result;
+            }
+            ("read" | "pread64" | "readv", Some(path)) if path.starts_with(here.to_str().unwrap()) => read += result,
+            ("open" | "openat" | "creat", _)
+                if ["O_WRONLY", "O_RDWR", "O_TMPFILE"].iter().any(|f| arguments.contains(f)) =>
+            {
+                let known =
+                    ["out.tar", "ledger", "/dev/null"].iter().any(|name| arguments.contains(&format!("{name}\"")));
+                assert!(known, "a file is opened for writing: {call}");
+            }
+            ("sendfile" | "splice" | "copy_file_range" | "io_uring_setup", _) => panic!("bytes go another way: {call}"),
+            _ => {}
+        }
+    }
+    let size = fs::metadata(dir.join("out.tar")).unwrap().len();
+    let (last, whole) = blocks.split_last().unwrap();
+    let ledger = fs::metadata(dir.join("ledger")).unwrap().len();
+    println!(
+        "{size} bytes archived: {} writes of {BLOCK} bytes and one of {last}; {ledger} bytes of ledger, {read} bytes read from files of the run",
+        whole.len()
+    );
+    assert!(whole.iter().all(|n| *n == BLOCK), "a write was not one block");
+    assert_eq!(blocks.iter().sum::<u64>(), size);
+    let ledger_path = here.join("ledger").display().to_string();
+    assert_eq!(elsewhere, BTreeMap::from([(ledger_path, ledger)]), "something else was written");
+    assert!(read < 100_000, "layers were read from a disk");
+}
