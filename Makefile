@@ -7,7 +7,7 @@ CARGO  ?= cargo
 # Seconds of `make stress`.
 STRESS_SECONDS ?= 60
 
-.PHONY: all test lint man test-big loom stress bench install clean
+.PHONY: all test lint man test-big soak loom stress bench install clean
 
 all:
 	$(CARGO) build --release --locked
@@ -30,6 +30,10 @@ test-big:
 	tests/deps.sh big
 	$(CARGO) build --release --locked
 	$(CARGO) test --release --locked --test suite big -- --ignored --nocapture
+
+# 200 archives from a registry with faults: identical, or refused where the bytes are wrong.
+soak:
+	$(CARGO) test --release --locked --test suite soak -- --ignored --nocapture
 
 # The ring under loom's model checker: all interleavings within each model's bound.
 loom:

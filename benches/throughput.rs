@@ -222,7 +222,7 @@ fn archive() {
         &[
             runner("ace-dt mirror archive", || {
                 let _ = fs::remove_file(dir.join("out.tar"));
-                must(&mut tool(&dir, &["mirror", "archive", "-q", "-m", "64Mi", "sources.list", "out.tar"]));
+                must(&mut tool(&dir, &["mirror", "archive", "-q", "-m", "512Mi", "sources.list", "out.tar"]));
             }),
             runner("regctl image export", || other("regctl", &["image", "export", &image, "regctl.tar"], "regctl.tar")),
             runner("oras backup", || {

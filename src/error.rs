@@ -3,7 +3,7 @@
 //! Modules make an [`Error`] where they know the most (the file, the offset, the image, the blob)
 //! and callers add what they know with [`Context::doing`]. Printed, it is one line.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// How the process ends. The numbers are the exit statuses of the command line's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +26,14 @@ pub struct Error {
     status: Status,
     message: String,
     hint: Option<String>,
+    /// Trying again can help, but not before so long.
+    again: Option<Duration>,
 }
 
 impl Error {
     /// The operation failed, for the reason given.
     pub fn new(why: impl fmt::Display) -> Self {
-        Error { status: Status::Failed, message: one_line(&why.to_string()), hint: None }
+        Error { status: Status::Failed, message: one_line(&why.to_string()), hint: None, again: None }
     }
 
     /// The user asked for something that the tool does not take.
@@ -48,6 +50,17 @@ impl Error {
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint.get_or_insert_with(|| one_line(&hint.to_string()));
         self
+    }
+
+    /// Trying again can help, after `pause` at the least.
+    pub fn transient(mut self, pause: Duration) -> Self {
+        self.again = Some(pause);
+        self
+    }
+
+    /// How long to wait before trying again, if that can help.
+    pub fn again(&self) -> Option<Duration> {
+        self.again
     }
 
     /// Says what was being done when this happened.

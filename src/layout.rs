@@ -105,7 +105,7 @@ impl Layouts {
     }
 
     /// A blob's bytes, unchecked.
-    pub fn blob(&self, dir: &Path, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
+    pub fn blob(&self, dir: &Path, descriptor: &Descriptor) -> Result<Box<dyn Read>> {
         let path = dir.join(descriptor.digest.path());
         Ok(Box::new(File::open(&path).doing(|| format!("opening {path:?}"))?))
     }

@@ -1,13 +1,13 @@
 //! The [`Store`] of a run: registries and layouts behind one interface.
 
-use std::{io::Read, sync::Arc, time::Duration};
+use std::{io::Read, sync::Arc};
 
 use crate::{
     config::Config,
     error::{Context, Error, Result},
     layout::Layouts,
     oci::Descriptor,
-    registry::Registries,
+    registry::{Patience, Registries},
     store::{Locator, Origin, Store},
 };
 
@@ -18,9 +18,8 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// `idle` is how long an HTTP connection may be silent before it is given up.
-    pub fn new(config: Config, idle: Duration) -> Result<Origins> {
-        Ok(Origins { registries: Registries::new(config, idle)?, layouts: Layouts::default() })
+    pub fn new(config: Config, patience: Patience) -> Result<Origins> {
+        Ok(Origins { registries: Registries::new(config, patience)?, layouts: Layouts::default() })
     }
 }
 
@@ -53,7 +52,7 @@ impl Store for Origins {
         }
     }
 
-    fn blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
+    fn blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Box<dyn Read + '_>> {
         match origin {
             Origin::Repository { registry, repository } => self.registries.blob(registry, repository, descriptor),
             Origin::Layout(dir) => self.layouts.blob(dir, descriptor),

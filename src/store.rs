@@ -90,7 +90,7 @@ pub trait Store: Sync {
     fn referrers(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<Descriptor>>;
 
     /// A blob's bytes, unchecked. Reading on after the last byte gives 0.
-    fn blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>>;
+    fn blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Box<dyn Read + '_>>;
 
     /// Whether a blob can be had, without fetching it.
     fn has_blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<()>;

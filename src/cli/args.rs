@@ -11,6 +11,7 @@ use crate::{
     log::Level,
     oci::{Annotations, Wanted},
     progress,
+    registry::Patience,
 };
 
 /// Every flag's value, or its default, and the operands.
@@ -18,7 +19,7 @@ use crate::{
 pub struct Args {
     pub config: Vec<PathBuf>,
     pub verbosity: Level,
-    pub http_timeout: Duration,
+    pub patience: Patience,
     pub progress: progress::Options,
     pub recursive: bool,
     pub annotations: Annotations,
@@ -46,7 +47,7 @@ impl Default for Args {
         Args {
             config: Vec::new(),
             verbosity: Level::Warn,
-            http_timeout: Duration::from_secs(60),
+            patience: Patience { idle: Duration::from_secs(60), retries: 5, total: Duration::from_secs(300) },
             progress: progress::Options::default(),
             recursive: false,
             annotations: Annotations::new(),

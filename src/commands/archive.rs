@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let config = config::load(&args.config)?;
     let threads = config.concurrent_http;
-    let store = Arc::new(Origins::new(config, args.http_timeout)?);
+    let store = Arc::new(Origins::new(config, args.patience)?);
     let shut = store.clone();
     stop::on_request(move || shut.shutdown());
     let device = if args.dry_run { None } else { Some(open(args)?) };

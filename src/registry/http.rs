@@ -3,7 +3,7 @@
 use std::{
     io::Read,
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ureq::{
@@ -30,6 +30,14 @@ const USER_AGENT: &str = concat!("ace-dt/", env!("CARGO_PKG_VERSION"));
 pub struct Request {
     pub path: String,
     pub accept: Option<&'static str>,
+    /// Ask for the body from this byte on; 0 asks for all of it.
+    pub from: u64,
+}
+
+impl Request {
+    pub fn new(path: String, accept: Option<&'static str>) -> Request {
+        Request { path, accept, from: 0 }
+    }
 }
 
 /// A pool of connections with one TLS configuration.
@@ -97,7 +105,10 @@ impl Agent {
         }
         match outcome {
             Ok(inner) => Ok(Response { inner, request: format!("{method} {url}") }),
-            Err(e) => Err(Error::new(explain(&e)).doing(format!("{method} {url}"))),
+            Err(e) => {
+                let error = Error::new(explain(&e)).doing(format!("{method} {url}"));
+                Err(if passes(&e) { error.transient(Duration::ZERO) } else { error })
+            }
         }
     }
 
@@ -150,7 +161,8 @@ impl Response {
         let Response { inner, request } = self;
         let mut bytes = Vec::new();
         let mut body = inner.into_body().into_reader().take(max + 1);
-        body.read_to_end(&mut bytes).map_err(|e| Error::new(body_reason(&e)).doing(&request))?;
+        let broken = |e| Error::new(body_reason(&e)).doing(&request).transient(Duration::ZERO);
+        body.read_to_end(&mut bytes).map_err(broken)?;
         if bytes.len() as u64 > max {
             return Err(Error::new(format!("the body is longer than {max} bytes")).doing(request));
         }
@@ -160,6 +172,15 @@ impl Response {
     /// The answer, if it is a success.
     pub fn expect_ok(self) -> Result<Response> {
         if self.status().is_success() { Ok(self) } else { Err(self.refusal()) }
+    }
+
+    /// The answer, unless it says that the server cannot answer now.
+    pub fn unless_busy(self) -> Result<Response> {
+        if !matches!(self.status().as_u16(), 408 | 429 | 500 | 502 | 503 | 504) {
+            return Ok(self);
+        }
+        let pause = self.header("retry-after").and_then(retry_after).unwrap_or_default();
+        Err(self.refusal().transient(pause))
     }
 
     /// The answer as an error, with the words that the registry found for it.
@@ -196,6 +217,26 @@ pub fn next_page(link: &str) -> Option<String> {
     })
 }
 
+/// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
+fn retry_after(value: &str) -> Option<Duration> {
+    match value.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(value.trim())
+            .ok()
+            .map(|at| at.duration_since(SystemTime::now()).unwrap_or_default()),
+    }
+}
+
+/// Whether a later try may fare better.
+fn passes(error: &ureq::Error) -> bool {
+    match error {
+        // rustls reports what it makes of a certificate as invalid data.
+        ureq::Error::Io(e) => e.kind() != std::io::ErrorKind::InvalidData,
+        ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => true,
+        _ => false,
+    }
+}
+
 fn explain(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(e) => body_reason(e),
@@ -222,6 +263,15 @@ mod tests {
         assert_eq!(next_page(r#"</v2/x?n=1&last=a>; rel="next""#).as_deref(), Some("/v2/x?n=1&last=a"));
         assert_eq!(next_page(r#"<a>; rel="prev", <b>; rel=next"#).as_deref(), Some("b"));
         assert_eq!(next_page("<a>"), None);
+    }
+
+    #[test]
+    fn pauses_that_servers_ask_for() {
+        assert_eq!(retry_after(" 7"), Some(Duration::from_secs(7)));
+        let later = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
+        assert!((90..=100).contains(&retry_after(&later).unwrap().as_secs()));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon"), None);
     }
 
     #[test]

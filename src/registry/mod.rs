@@ -2,6 +2,7 @@
 //!
 //! - `endpoint`: where a registry is reached, and how its URLs are made;
 //! - `http`: one request, its errors in words;
+//! - `retry` and `body`: what is tried again, and bodies that survive their connection;
 //! - `auth`: challenges, tokens and the header that answers them;
 //! - `credentials`: the auth files.
 //!
@@ -9,15 +10,19 @@
 //! digest is always computed from its bytes.
 
 mod auth;
+mod body;
 mod credentials;
 mod endpoint;
 mod http;
+mod retry;
 
 use std::{
     collections::HashMap,
     io::Read,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ureq::http::StatusCode;
@@ -27,10 +32,13 @@ use crate::{
     error::{Context, Error, Result},
     oci::{Descriptor, Digest, Manifest, Reference, media},
 };
+use body::Resuming;
 use credentials::Credentials;
 use endpoint::{Endpoint, Host};
 use http::Request;
 pub use http::body_reason;
+pub use retry::Patience;
+use retry::Tries;
 
 /// A manifest is at most this long, unless its descriptor says more.
 const MANIFEST_MAX: u64 = 4 << 20;
@@ -42,7 +50,9 @@ const PAGES_MAX: usize = 1000;
 /// All the registries that a run talks to. One request is in flight for each thread that asks.
 pub struct Registries {
     config: Config,
-    idle: Duration,
+    patience: Patience,
+    /// Set when every request is to end.
+    closed: AtomicBool,
     credentials: Credentials,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     /// For what lies outside of registries: foreign layers and token servers.
@@ -53,28 +63,29 @@ pub struct Registries {
 pub type Body = Box<dyn Read + Send>;
 
 impl Registries {
-    /// `idle` is how long a line may be silent before it is given up.
-    ///
     /// # Errors
     /// If the auth file that the configuration names cannot be read.
-    pub fn new(config: Config, idle: Duration) -> Result<Registries> {
+    pub fn new(config: Config, patience: Patience) -> Result<Registries> {
         Ok(Registries {
             credentials: Credentials::load(config.auth_file.as_deref())?,
-            outside: http::Agent::new(idle, config.concurrent_http, false),
+            outside: http::Agent::new(patience.idle, config.concurrent_http, false),
             hosts: Mutex::new(HashMap::new()),
+            closed: AtomicBool::new(false),
             config,
-            idle,
+            patience,
         })
     }
 
     /// Finds what a reference points to, in one request.
     pub fn resolve(&self, reference: &Reference) -> Result<(Descriptor, Arc<[u8]>)> {
         let (host, repository) = (self.host(&reference.registry), &reference.repository);
-        let response = self.get_manifest(&host, repository, &reference.target())?;
-        let header = |name: &str| response.header(name);
-        let announced = header("content-type").map(|t| t.split(';').next().unwrap_or("").trim().to_string());
-        let claimed = header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
-        let bytes = response.bytes(MANIFEST_MAX)?;
+        let (announced, claimed, bytes) = self.trying(|| {
+            let response = self.get_manifest(&host, repository, &reference.target())?;
+            let header = |name: &str| response.header(name);
+            let announced = header("content-type").map(|t| t.split(';').next().unwrap_or("").trim().to_string());
+            let claimed = header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
+            Ok((announced, claimed, response.bytes(MANIFEST_MAX)?))
+        })?;
         let digest = match &reference.digest {
             Some(digest) => digest.clone(),
             None => claimed.unwrap_or_else(|| Digest::of(&bytes)),
@@ -97,30 +108,34 @@ impl Registries {
         }
         let host = self.host(registry);
         let get = || self.get_manifest(&host, repository, &descriptor.digest.to_string())?.bytes(descriptor.size);
-        let bytes = get().doing(doing)?;
+        let bytes = self.trying(get).doing(doing)?;
         check(&descriptor.digest, &bytes).doing(doing)?;
         Ok(bytes.into())
     }
 
     fn get_manifest(&self, host: &Host, repository: &str, target: &str) -> Result<http::Response> {
-        let request = Request { path: format!("manifests/{target}"), accept: Some(media::ACCEPT) };
-        let response = self.get(host, repository, &request)?;
+        let request = Request::new(format!("manifests/{target}"), Some(media::ACCEPT));
+        let response = self.send_once(host, repository, &request, false)?;
         if response.status() == StatusCode::NOT_FOUND {
             return Err(response.refusal().doing("there is no such manifest"));
         }
         response.expect_ok()
     }
 
-    /// A blob's bytes, unchecked. A layer that the registry does not have is sought at its URLs.
-    pub fn blob(&self, registry: &str, repository: &str, descriptor: &Descriptor) -> Result<Body> {
-        let request = Request { path: format!("blobs/{}", descriptor.digest), accept: None };
-        let response = self.get(&self.host(registry), repository, &request)?;
+    /// A blob's bytes, unchecked. What breaks is taken up again. A layer that the registry does not
+    /// have is sought at its URLs.
+    pub fn blob(&self, registry: &str, repository: &str, descriptor: &Descriptor) -> Result<Box<dyn Read + '_>> {
+        let request = Request::new(format!("blobs/{}", descriptor.digest), None);
+        let host = self.host(registry);
+        let response = self.trying(|| self.send_once(&host, repository, &request, false))?;
         if response.status() != StatusCode::NOT_FOUND {
-            return Ok(response.expect_ok()?.body());
+            let response = response.expect_ok()?;
+            return Ok(Box::new(Resuming::new(self, (registry, repository), descriptor, response)));
         }
         let mut missing = response.refusal().doing("there is no such blob");
         for url in &descriptor.urls {
-            match self.outside.get(url, &[]).and_then(http::Response::expect_ok) {
+            let get = || self.outside.get(url, &[]).and_then(http::Response::unless_busy)?.expect_ok();
+            match self.trying(get) {
                 Ok(response) => return Ok(response.body()),
                 Err(e) => missing = Error::new(format!("{missing}; {}", e.doing(format!("foreign layer {url}")))),
             }
@@ -133,8 +148,9 @@ impl Registries {
         if !descriptor.urls.is_empty() {
             return self.blob(registry, repository, descriptor).map(drop);
         }
-        let request = Request { path: format!("blobs/{}", descriptor.digest), accept: None };
-        let response = self.head(&self.host(registry), repository, &request)?;
+        let request = Request::new(format!("blobs/{}", descriptor.digest), None);
+        let host = self.host(registry);
+        let response = self.trying(|| self.send_once(&host, repository, &request, true))?;
         match response.status() {
             StatusCode::NOT_FOUND => Err(response.refusal().doing("there is no such blob")),
             _ => response.expect_ok().map(drop),
@@ -146,12 +162,13 @@ impl Registries {
     pub fn referrers(&self, registry: &str, repository: &str, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
         let doing = || format!("listing the referrers of {} in {registry}/{repository}", descriptor.digest);
         let host = self.host(registry);
+        let by_tag = || self.trying(|| self.referrers_by_tag(&host, repository, &descriptor.digest));
         let found = match host.referrers() {
-            Referrers::Tag => self.referrers_by_tag(&host, repository, &descriptor.digest),
-            way => match self.referrers_by_api(&host, repository, &descriptor.digest) {
+            Referrers::Tag => by_tag(),
+            way => match self.trying(|| self.referrers_by_api(&host, repository, &descriptor.digest)) {
                 Ok(None) if way == Referrers::Auto => {
                     host.lacks_referrers_api();
-                    self.referrers_by_tag(&host, repository, &descriptor.digest)
+                    by_tag()
                 }
                 Ok(None) => Err(Error::new("the endpoint has no referrers API, but is configured to have one")),
                 Ok(Some(found)) => Ok(found),
@@ -163,10 +180,10 @@ impl Registries {
 
     /// `None` if the endpoint has no referrers API.
     fn referrers_by_api(&self, host: &Host, repository: &str, digest: &Digest) -> Result<Option<Vec<Descriptor>>> {
-        let mut request = Request { path: format!("referrers/{digest}"), accept: Some(media::INDEX) };
+        let mut request = Request::new(format!("referrers/{digest}"), Some(media::INDEX));
         let mut all = Vec::new();
         for _ in 0..PAGES_MAX {
-            let response = self.get(host, repository, &request)?;
+            let response = self.send_once(host, repository, &request, false)?;
             if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) && all.is_empty() {
                 return Ok(None);
             }
@@ -184,7 +201,7 @@ impl Registries {
 
     fn referrers_by_tag(&self, host: &Host, repository: &str, digest: &Digest) -> Result<Vec<Descriptor>> {
         let path = format!("manifests/{}-{}", digest.algorithm(), digest.hex());
-        let response = self.get(host, repository, &Request { path, accept: Some(media::INDEX) })?;
+        let response = self.send_once(host, repository, &Request::new(path, Some(media::INDEX)), false)?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(Vec::new());
         }
@@ -192,20 +209,24 @@ impl Registries {
         Ok(Manifest::parse(media::INDEX, &bytes).map_err(Error::new)?.manifests)
     }
 
-    fn get(&self, host: &Host, repository: &str, request: &Request) -> Result<http::Response> {
-        self.on_endpoint(host, |endpoint| self.send(host, endpoint, repository, request, false))
+    /// Does something again as long as it fails in passing.
+    fn trying<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
+        let mut tries = self.tries();
+        loop {
+            match attempt() {
+                Ok(done) => return Ok(done),
+                Err(e) => tries.again("", e)?,
+            }
+        }
     }
 
-    fn head(&self, host: &Host, repository: &str, request: &Request) -> Result<http::Response> {
-        self.on_endpoint(host, |endpoint| self.send(host, endpoint, repository, request, true))
+    fn tries(&self) -> Tries<'_> {
+        Tries::new(self.patience, &self.closed)
     }
 
-    /// Sends by the first endpoint that answers, and stays with it from then on.
-    fn on_endpoint(
-        &self,
-        host: &Host,
-        send: impl Fn(&Endpoint) -> Result<http::Response, Error>,
-    ) -> Result<http::Response> {
+    /// Sends a request by the first endpoint that answers, and stays with it from then on.
+    fn send_once(&self, host: &Host, repository: &str, request: &Request, head: bool) -> Result<http::Response> {
+        let send = |endpoint: &Endpoint| self.send(host, endpoint, repository, request, head);
         if let Some(endpoint) = host.chosen() {
             return send(endpoint);
         }
@@ -219,13 +240,15 @@ impl Registries {
                 Err(e) => refused.push(e),
             }
         }
-        match refused.len() {
-            1 => Err(refused.remove(0)),
-            _ => {
-                let all: Vec<String> = refused.iter().map(Error::to_string).collect();
-                Err(Error::new(format!("no endpoint of {} answers: {}", host.name, all.join("; "))))
-            }
+        if refused.len() == 1 {
+            return Err(refused.remove(0));
         }
+        let all: Vec<String> = refused.iter().map(Error::to_string).collect();
+        let error = Error::new(format!("no endpoint of {} answers: {}", host.name, all.join("; ")));
+        Err(match refused.iter().filter_map(Error::again).max() {
+            Some(pause) => error.transient(pause),
+            None => error,
+        })
     }
 
     /// Sends one request, answering one challenge if there is one.
@@ -239,11 +262,14 @@ impl Registries {
     ) -> Result<http::Response> {
         let url = endpoint.url(&host.rewritten(repository), &request.path);
         let slot = endpoint.auth(repository);
+        let range = (request.from > 0).then(|| format!("bytes={}-", request.from));
         let go = |header: Option<&str>| {
-            let mut headers = Vec::with_capacity(2);
+            let mut headers = Vec::with_capacity(3);
             headers.extend(request.accept.map(|accept| ("accept", accept)));
             headers.extend(header.map(|value| ("authorization", value)));
-            if head { endpoint.agent.head(&url, &headers) } else { endpoint.agent.get(&url, &headers) }
+            headers.extend(range.as_deref().map(|value| ("range", value)));
+            let answer = if head { endpoint.agent.head(&url, &headers) } else { endpoint.agent.get(&url, &headers) };
+            answer?.unless_busy()
         };
         let used = slot.header();
         let response = go(used.as_deref())?;
@@ -271,12 +297,13 @@ impl Registries {
 
     fn host(&self, registry: &str) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Arc::new(Host::new(registry, &self.config, self.idle));
+        let make = || Arc::new(Host::new(registry, &self.config, self.patience.idle));
         hosts.entry(registry.to_string()).or_insert_with(make).clone()
     }
 
     /// Ends every request, now and later, with an error.
     pub fn shutdown(&self) {
+        self.closed.store(true, Ordering::Relaxed);
         self.outside.shutdown();
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.values().flat_map(|host| &host.endpoints).for_each(|endpoint| endpoint.agent.shutdown());

@@ -8,5 +8,6 @@ mod mbuffer;
 mod peers;
 mod registry;
 mod scripted;
+mod soak;
 mod usage;
 mod util;

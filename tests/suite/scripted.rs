@@ -31,6 +31,8 @@ pub struct Answer {
     pub hold: Duration,
     /// Close the connection after the body.
     pub close: bool,
+    /// Close the connection instead of an answer.
+    pub reset: bool,
 }
 
 /// A request, as far as tests ask for it.
@@ -73,6 +75,11 @@ impl Content {
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
         self.manifest(repository, MANIFEST, manifest.to_string().as_bytes(), Some(tag));
         digests
+    }
+
+    /// What lies at a path.
+    pub fn body(&self, path: &str) -> Option<&[u8]> {
+        Some(&self.held.get(path)?.1)
     }
 
     /// The golden images.
@@ -192,21 +199,12 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
             };
         }
         shared.requests.lock().unwrap().push(format!("{method} {path}"));
-        let honest = match shared.content.held.get(path) {
-            Some((media_type, body)) => Answer {
-                status: 200,
-                headers: vec![("Content-Type".into(), media_type.clone())],
-                body: body.clone(),
-                ..Answer::default()
-            },
-            None => Answer {
-                status: 404,
-                body: br#"{"errors":[{"code":"UNKNOWN","message":"not known here"}]}"#.to_vec(),
-                ..Answer::default()
-            },
-        };
+        let honest = honest(shared.content.held.get(path), headers.get("range"));
         let answer = (shared.hook)(&Request { path, headers: &headers }, honest);
         pause(shared, answer.delay);
+        if answer.reset {
+            return stream.shutdown(std::net::Shutdown::Both);
+        }
         let mut head = format!(
             "HTTP/1.1 {} x\r\nContent-Length: {}\r\n",
             answer.status,
@@ -224,6 +222,24 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         if answer.close {
             return stream.shutdown(std::net::Shutdown::Both);
         }
+    }
+}
+
+/// What an honest registry answers.
+fn honest(held: Option<&(String, Vec<u8>)>, range: Option<&String>) -> Answer {
+    let Some((media_type, body)) = held else {
+        let body = br#"{"errors":[{"code":"UNKNOWN","message":"not known here"}]}"#.to_vec();
+        return Answer { status: 404, body, ..Answer::default() };
+    };
+    let digest = Digest::of(body).to_string();
+    let mut headers = vec![("Content-Type".to_string(), media_type.clone()), ("Docker-Content-Digest".into(), digest)];
+    let start = range.and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    match start.filter(|start| *start < body.len()) {
+        Some(start) => {
+            headers.push(("Content-Range".into(), format!("bytes {start}-{}/{}", body.len() - 1, body.len())));
+            Answer { status: 206, headers, body: body[start..].to_vec(), ..Answer::default() }
+        }
+        None => Answer { status: 200, headers, body: body.clone(), ..Answer::default() },
     }
 }
 

@@ -1,0 +1,126 @@
+//! A blob's body that survives its connection.
+//!
+//! When the line breaks or goes silent, the body is asked for again from the byte reached. A server
+//! that does not know ranges sends all of it, and what we have is read past. Whether the content is
+//! still the same shows in its digest, which whoever reads goes on to compute.
+
+use std::io::{self, ErrorKind, Read};
+
+use ureq::http::StatusCode;
+
+use super::{
+    Body, Registries,
+    http::{self, Request, body_reason},
+    retry::Tries,
+};
+use crate::{
+    error::{Error, Result},
+    oci::{Descriptor, Digest},
+};
+
+/// Reads a blob, taking up again what breaks.
+pub struct Resuming<'a> {
+    registries: &'a Registries,
+    registry: String,
+    repository: String,
+    digest: Digest,
+    size: u64,
+    /// Bytes handed on so far.
+    at: u64,
+    /// The line, while there is one.
+    line: Option<Body>,
+    /// The body has a stated length, so that its end is no accident.
+    framed: bool,
+    tries: Tries<'a>,
+}
+
+impl<'a> Resuming<'a> {
+    /// `response` is the answer to the first request.
+    pub fn new(
+        registries: &'a Registries,
+        (registry, repository): (&str, &str),
+        descriptor: &Descriptor,
+        response: http::Response,
+    ) -> Resuming<'a> {
+        Resuming {
+            registries,
+            registry: registry.into(),
+            repository: repository.into(),
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            at: 0,
+            framed: is_framed(&response),
+            line: Some(response.body()),
+            tries: registries.tries(),
+        }
+    }
+
+    /// Asks for the rest.
+    fn reopen(&mut self) -> Result<Body> {
+        let request = Request { from: self.at, ..Request::new(format!("blobs/{}", self.digest), None) };
+        let host = self.registries.host(&self.registry);
+        let response = self.registries.send_once(&host, &self.repository, &request, false)?.expect_ok()?;
+        self.framed = is_framed(&response);
+        if response.status() == StatusCode::PARTIAL_CONTENT {
+            let range = response.header("content-range").unwrap_or("").to_string();
+            let start = range.strip_prefix("bytes ").and_then(|r| r.split('-').next()?.parse().ok());
+            if start != Some(self.at) {
+                return Err(Error::new(format!(
+                    "asked for the bytes from {} on, the registry sent {range:?}",
+                    self.at
+                )));
+            }
+            return Ok(response.body());
+        }
+        let mut body = response.body();
+        let skipped = io::copy(&mut (&mut body).take(self.at), &mut io::sink());
+        match skipped {
+            Ok(n) if n == self.at => Ok(body),
+            Ok(n) => Err(Error::new(format!("the registry sent {n} bytes where it had sent {} before", self.at))),
+            Err(e) => Err(Error::new(body_reason(&e)).transient(Default::default())),
+        }
+    }
+
+    fn broken(&mut self, failure: Error) -> io::Result<()> {
+        self.line = None;
+        let failure = failure.doing(format!("at byte {} of {}", self.at, self.size));
+        let about = format!("blob {} of {}/{}: ", self.digest, self.registry, self.repository);
+        self.tries.again(&about, failure).map_err(io::Error::other)
+    }
+}
+
+fn is_framed(response: &http::Response) -> bool {
+    response.header("content-length").is_some() || response.header("transfer-encoding").is_some()
+}
+
+impl Read for Resuming<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let line = match &mut self.line {
+                Some(line) => line,
+                None => match self.reopen() {
+                    Ok(line) => self.line.insert(line),
+                    Err(e) => {
+                        self.broken(e)?;
+                        continue;
+                    }
+                },
+            };
+            let reason = match line.read(buffer) {
+                Ok(0) if self.at < self.size && !self.framed => "the connection was closed".to_string(),
+                Ok(n) => {
+                    if n > 0 {
+                        self.at += n as u64;
+                        self.tries.progressed();
+                    }
+                    return Ok(n);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                // All is here; what happens to the connection now is of no concern.
+                Err(_) if self.at >= self.size => return Ok(0),
+                Err(e) => body_reason(&e),
+            };
+            self.broken(Error::new(reason).transient(Default::default()))?;
+        }
+    }
+}
