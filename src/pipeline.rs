@@ -97,7 +97,7 @@ pub struct Snapshot {
     pub capacity: u64,
     /// The device is being written to; otherwise it waits for the mark.
     pub writing: bool,
-    /// How often the device was started.
+    /// How often the device was started at the mark; 0 without one.
     pub strokes: u64,
     pub elapsed: Duration,
 }
@@ -256,7 +256,9 @@ fn write(mut consumer: Consumer, device: &mut Device, mark: u64, full: usize, me
             // Whoever stopped the ring has said why.
             Err(Stopped) => return Ok(()),
         }
-        meters.strokes.fetch_add(1, Ordering::Relaxed);
+        if mark > 1 {
+            meters.strokes.fetch_add(1, Ordering::Relaxed);
+        }
         meters.writing.store(true, Ordering::Relaxed);
         while let Some(block) = consumer.block() {
             let outcome = device.write_block(block, full);

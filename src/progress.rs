@@ -249,12 +249,13 @@ impl Event {
             }
             Event::Done { accepted, rate, elapsed, strokes } => {
                 let time = if *elapsed < 60.0 { format!("{elapsed:.1} s") } else { human_time(*elapsed as u64) };
-                let stops = if *strokes == 1 { "start" } else { "starts" };
-                format!(
-                    "wrote {} in {time}, {}/s, {strokes} {stops} of the device",
-                    human_size(*accepted),
-                    human_size(*rate)
-                )
+                let mut text = format!("wrote {} in {time}, {}/s", human_size(*accepted), human_size(*rate));
+                match strokes {
+                    0 => {}
+                    1 => text.push_str(", 1 start of the device"),
+                    n => text.push_str(&format!(", {n} starts of the device")),
+                }
+                text
             }
         }
     }

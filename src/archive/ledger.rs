@@ -25,23 +25,34 @@ pub struct Writer {
     out: BufWriter<File>,
     /// Records written so far.
     records: usize,
+    /// What an earlier run wrote has been cut off.
+    begun: bool,
 }
 
 impl Writer {
-    /// Creates the ledger, empty. A file that is there is replaced: it spoke of another archive.
-    pub fn create(path: &Path) -> Result<Writer> {
+    /// Opens the ledger, creating it if it is not there. What it holds stays until the first
+    /// [`Writer::advance`]: as long as nothing is written over, it speaks of an archive that exists.
+    pub fn open(path: &Path) -> Result<Writer> {
         let file = OpenOptions::new()
             .write(true)
             .create(true)
-            .truncate(true)
+            .truncate(false)
             .mode(0o644)
             .open(path)
-            .doing(|| format!("creating the checkpoint {path:?}"))?;
-        Ok(Writer { path: path.into(), out: BufWriter::new(file), records: 0 })
+            .doing(|| format!("opening the checkpoint {path:?}"))?;
+        Ok(Writer { path: path.into(), out: BufWriter::new(file), records: 0, begun: false })
     }
 
     /// Writes the record of every blob that lies whole below `accepted`.
     pub fn advance(&mut self, plan: &Plan, accepted: u64) -> Result<()> {
+        if !self.begun {
+            let file = self.out.get_ref();
+            // Only a regular file has something to cut off.
+            if file.metadata().is_ok_and(|m| m.is_file()) {
+                file.set_len(0).doing(|| format!("emptying the checkpoint {:?}", self.path))?;
+            }
+            self.begun = true;
+        }
         let mut wrote = false;
         while let Some((mut descriptor, offset)) = plan.record(self.records).filter(|(_, offset)| *offset <= accepted) {
             descriptor.annotations.insert(annotation::OFFSET.into(), offset.to_string());

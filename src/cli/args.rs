@@ -86,6 +86,14 @@ pub fn list(text: &str) -> Result<Vec<String>, String> {
     Ok(csv::fields(text)?.into_iter().filter(|part| !part.is_empty()).collect())
 }
 
+/// A file to write, which cannot be a standard stream.
+pub fn file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" | "-" => Err(format!("{text:?} names no file")),
+        path => Ok(path.into()),
+    }
+}
+
 /// Reads `key=value[,key=value]` into `map`.
 pub fn map(text: &str, map: &mut Annotations) -> Result<(), String> {
     for pair in list(text)? {

@@ -23,7 +23,7 @@ pub fn text(command: &Command) -> String {
     out.push_str("\nFlags:\n");
     for flag in command.flags() {
         let mut text = flag.text.to_string();
-        if !flag.default.is_empty() {
+        if !flag.default.is_empty() && !flag.required_by.contains(&command.name) {
             text.push_str(&format!(" Default: {}.", flag.default));
         }
         if !flag.env.is_empty() {

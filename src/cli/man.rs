@@ -44,7 +44,7 @@ fn page(command: &Command) -> String {
         let short = flag.short.map_or(String::new(), |c| format!("Fl {c} , "));
         out.push_str(&format!(".It {short}Fl \\-{}{value}\n", flag.long));
         paragraphs(&mut out, flag.text);
-        if !flag.default.is_empty() {
+        if !flag.default.is_empty() && !flag.required_by.contains(&command.name) {
             paragraphs(&mut out, &format!("The default is `{}`.", flag.default));
         }
         if !flag.env.is_empty() {

@@ -134,9 +134,9 @@ pub static FLAGS: &[Flag] = &[
         long: "checkpoint",
         value: Value::Required("FILE"),
         on: ARCHIVE,
-        text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there is replaced. A line stands in it only when the kernel has taken the bytes that it speaks of.",
+        text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there is replaced when the device takes the first block. A line stands in it only when the kernel has taken the bytes that it speaks of.",
         set: |a, v| {
-            a.checkpoint = Some(v.into());
+            a.checkpoint = Some(args::file(v)?);
             Ok(())
         },
         ..FLAG
@@ -231,7 +231,7 @@ pub static FLAGS: &[Flag] = &[
         on: ARCHIVE,
         text: "Write a JSON array with each source and its outcome (`archived`, `planned`, `unmatched`, `failed` or `incomplete`), digest, bytes and error.",
         set: |a, v| {
-            a.report = Some(v.into());
+            a.report = Some(args::file(v)?);
             Ok(())
         },
         ..FLAG
@@ -303,9 +303,8 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "config",
         value: Value::Required("FILE"),
-        default: "see FILES",
         env: "ACE_DT_CONFIG",
-        text: "Read the configuration from this file. If it is given several times, the first file that is there is used.",
+        text: "Read the configuration from this file, instead of the usual ones; the manual of `ace-dt` names them. If it is given several times, the first file that is there is used.",
         set: |a, v| {
             a.config.push(v.into());
             Ok(())
@@ -387,7 +386,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror",
-        summary: "gather images, and write and read archives of them",
+        summary: "gather images and write archives of them",
         operands: NO_OPERANDS,
         description: "The commands that carry images.",
         sections: &[],
@@ -430,14 +429,16 @@ pub static COMMANDS: &[Command] = &[
                  ace-dt mirror archive --dry-run sources.list week.tar\n\n\
                  Archive for two platforms, signatures included:\n\n    \
                  ace-dt mirror archive -r -p linux/amd64,linux/arm64 sources.list week.tar\n\n\
-                 Go on after a run that was interrupted at offset 323072: the second file carries the rest, and both are read together:\n\n    \
+                 Go on after a run that was interrupted at offset 323072; the second file carries what is missing in the first:\n\n    \
                  ace-dt mirror archive --checkpoint 2.ledger --existing-from-checkpoint 1.ledger:323072 sources.list week-2.tar\n\n\
+                 Unpack both, as one OCI image layout, up to that offset of the first:\n\n    \
+                 (head -c 323072 week.tar; cat week-2.tar) | tar -xf - -C layout\n\n\
                  List the archive while it is written:\n\n    \
                  ace-dt mirror archive -q sources.list - | tar -tvf -",
             ),
             (
                 "DIAGNOSTICS",
-                "When SIGINT or SIGTERM ends a run, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on with what is missing. A second signal ends the program at once.\n\n\
+                "When SIGINT or SIGTERM ends a run, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on with what is missing, or that starts again if there is no ledger. A second signal ends the program at once.\n\n\
                  A source of which no manifest matches `--platforms` gets a warning that names the platforms it has.",
             ),
         ],
@@ -488,7 +489,6 @@ const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$X
     apiVersion: config.dt.act3-ace.io/v1alpha1\n    \
     kind: Configuration\n    \
     concurrentHTTP: 25\n    \
-    registryAuthFile: /etc/ace/dt/auth.json\n    \
     registryConfig:\n    \
     \x20 registries:\n    \
     \x20   reg.example.com:\n    \
@@ -500,7 +500,7 @@ const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$X
     \x20   http://127.0.0.1:5000:\n    \
     \x20     supportsReferrers: auto\n\n\
     `concurrentHTTP` is the number of requests in flight. The endpoints of a registry are tried in order, and the first that answers is used; a registry without configuration is reached by HTTPS, and one on a loopback address also by HTTP. `rewritePull` changes the repository's name for its endpoints. `supportsReferrers` is `api`, `tag` or `auto`. An endpoint's `tls` may have `insecureSkipVerify: true`.\n\n\
-    Credentials are read from the auth file that is configured, or else from the first of `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`.";
+    Credentials are read from the auth file that the key `registryAuthFile` names, or else from the first of `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`.";
 
 /// The program itself.
 pub fn root() -> &'static Command {
@@ -583,7 +583,7 @@ mod tests {
 
     #[test]
     fn defaults_in_words_are_the_defaults() {
-        for flag in FLAGS.iter().filter(|f| !f.default.is_empty() && !matches!(f.default, "all" | "see FILES")) {
+        for flag in FLAGS.iter().filter(|f| !f.default.is_empty() && f.default != "all") {
             let (plain, mut set) = (Args::default(), Args::default());
             (flag.set)(&mut set, flag.default).unwrap();
             assert_eq!(format!("{plain:?}"), format!("{set:?}"), "--{}", flag.long);

@@ -186,7 +186,7 @@ impl Run<'_> {
     /// Carries the planned archive onto the device, and keeps the ledger.
     fn write(&self, plan: &Plan, geometry: Geometry, mut device: Device) -> Result<()> {
         device.pad_last_block();
-        let mut ledger = self.args.checkpoint.as_deref().map(ledger::Writer::create).transpose()?;
+        let mut ledger = self.args.checkpoint.as_deref().map(ledger::Writer::open).transpose()?;
         let job = Job {
             geometry,
             bounds: Bounds::new(plan.bounds()),
@@ -214,7 +214,8 @@ impl Run<'_> {
             Ok(())
         });
         let mut recorded = Ok(());
-        if let (Some(ledger), Ok(())) = (&mut ledger, synced) {
+        // A device that was never begun still holds what the ledger said before.
+        if let (Some(ledger), Ok(()), true) = (&mut ledger, synced, last.capacity > 0) {
             recorded = ledger.advance(plan, last.accepted).and_then(|()| ledger.sync());
         }
         match outcome {
@@ -241,25 +242,25 @@ impl Run<'_> {
         let (whole, offset) = plan.whole_below(accepted);
         let what = format!("{} holds {whole} of {} blobs whole, up to offset {offset}", device.name(), plan.blobs());
         let error = error.after(what);
-        let is_file = device.kind() == Kind::File;
+        let (dest, is_file) = (self.args.path(1), device.kind() == Kind::File);
         let again = |changes: &[(&str, String)], dest: &Path| command(self.args, changes, dest);
-        let force = || if is_file { vec![("force", String::new())] } else { Vec::new() };
+        let force: Vec<(&str, String)> = is_file.then(|| ("force", String::new())).into_iter().collect();
+        let from_start = || again(&force, dest);
         match ledger {
-            _ if self.args.path(1) == Path::new("-") => error,
-            _ if whole == 0 => error.hint(format_args!("to start again: {}", again(&force(), self.args.path(1)))),
-            None => error.hint(format_args!(
-                "only with --checkpoint can a run go on; to start again: {}",
-                again(&force(), self.args.path(1))
-            )),
+            _ if whole == 0 => error.hint(format_args!("to start again: {}", from_start())),
+            None => {
+                error.hint(format_args!("only with --checkpoint can a run go on; to start again: {}", from_start()))
+            }
             Some(ledger) => {
                 let next = |path: &Path| PathBuf::from(format!("{}.2", path.display()));
-                let dest = if is_file { next(self.args.path(1)) } else { self.args.path(1).into() };
+                let dest = if is_file && dest != Path::new("-") { next(dest) } else { dest.into() };
                 let known = format!("{}:{offset}", ledger.path().display());
                 let known =
                     if known.contains([',', '"']) { format!("\"{}\"", known.replace('"', "\"\"")) } else { known };
                 let changes =
                     [("checkpoint", next(ledger.path()).display().to_string()), ("existing-from-checkpoint", known)];
-                error.hint(format_args!("to go on with what is missing: {}", again(&changes, &dest)))
+                let place = if device.kind() == Kind::Tape { ", on another tape" } else { "" };
+                error.hint(format_args!("to go on with what is missing{place}: {}", again(&changes, &dest)))
             }
         }
     }
@@ -314,12 +315,12 @@ fn describe(plan: &Plan, records: &[Record]) -> String {
     let mut text = String::new();
     for record in records.iter().filter(|r| r.outcome == Outcome::Planned) {
         let digest = record.digest.as_ref().map_or(String::new(), Digest::to_string);
-        let _ = writeln!(text, "{digest} {:>14} {}", units::grouped(record.bytes), record.source);
+        let _ = writeln!(text, "{digest} {:>14} {}", record.bytes, record.source);
     }
     let images = records.iter().filter(|r| r.outcome == Outcome::Planned).count();
     let _ = writeln!(text, "images: {images}");
-    let _ = writeln!(text, "manifests: {}", plan.manifests);
-    let _ = writeln!(text, "blobs: {} (manifests included), {} bytes to fetch", plan.blobs(), plan.to_fetch());
+    let _ = writeln!(text, "manifests: {} (the gather index included)", plan.manifests);
+    let _ = writeln!(text, "blobs: {} (manifests included), {} bytes left to fetch", plan.blobs(), plan.to_fetch());
     let _ = writeln!(text, "left out: {} (at the destination already)", plan.skipped);
     let _ = writeln!(text, "archive size: {} bytes ({})", plan.total(), units::human_size(plan.total()));
     text

@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
         Ok(()) => progress.done(&last),
         Err(_) => progress.clear(),
     }
-    outcome.doing(|| format!("after {} bytes written", last.accepted))
+    outcome.map_err(|e| if last.capacity > 0 { e.after(format!("{} bytes were written", last.accepted)) } else { e })
 }
 
 /// Reads all there is into the one segment.

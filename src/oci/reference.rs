@@ -40,6 +40,9 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Reference, String> {
         let bad = |why: &str| format!("{text:?} is not a reference: {why}");
+        if let Some((scheme, name)) = text.split_once("://") {
+            return Err(bad(&format!("write it without {scheme}://, as {name}")));
+        }
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => (name, Some(digest.parse::<Digest>().map_err(|e| bad(&e))?)),
             None => (text, None),
@@ -121,6 +124,7 @@ mod tests {
     #[test]
     fn short_names_are_refused_with_the_full_one() {
         assert!("alpine:3".parse::<Reference>().unwrap_err().contains("docker.io/library/alpine:3"));
+        assert!("docker://reg.io/a".parse::<Reference>().unwrap_err().contains("as reg.io/a"));
         assert!("org/app".parse::<Reference>().unwrap_err().contains("docker.io/org/app"));
     }
 

@@ -53,7 +53,7 @@ fn failures_are_named() {
     let input = || Stdio::from(File::open(dir.join("in")).unwrap());
     let full = File::options().write(true).open("/dev/full").unwrap();
     run(input(), full.into())
-        .fails(1, &["after 0 bytes written", "writing standard output at offset 0", "No space left"]);
+        .fails(1, &["0 bytes were written", "writing standard output at offset 0", "No space left"]);
     let directory = File::open(&*dir).unwrap();
     run(directory.into(), Stdio::piped()).fails(1, &["reading standard input", "Is a directory"]);
     let words = ["util", "mbuffer", "-m", "1Ki", "-b", "1Mi"];
@@ -67,6 +67,6 @@ fn a_signal_ends_it_though_the_source_is_silent() {
     let kept = child.stdin.take();
     thread::sleep(Duration::from_millis(200));
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    finish(child).fails(130, &["after 0 bytes written", "interrupted by SIGINT"]);
+    finish(child).fails(130, &["0 bytes were written", "interrupted by SIGINT"]);
     drop(kept);
 }
