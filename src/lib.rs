@@ -19,6 +19,7 @@ pub mod layout;
 pub mod log;
 pub mod oci;
 pub mod origins;
+pub mod output;
 pub mod parallel;
 pub mod pipeline;
 pub mod plan;

@@ -8,12 +8,11 @@ use std::io::{ErrorKind, Read};
 
 use crate::{
     archive::TAR_BLOCK,
-    error::{Error, Result},
+    error::{Error, Result, io_reason},
     log,
     oci::{Descriptor, Digest},
     pipeline::Halt,
     plan::{Content, Plan},
-    registry,
     ring::{Segment, Stopped},
     stop,
     store::Store,
@@ -114,7 +113,7 @@ fn read(body: &mut impl Read, into: &mut [u8]) -> Result<usize, Failure> {
             Err(e) if e.kind() == ErrorKind::Interrupted => {
                 stop::check().map_err(|e| Failure::Halt(e.into()))?;
             }
-            Err(e) => return Err(Failure::Halt(Error::new(registry::body_reason(&e)).into())),
+            Err(e) => return Err(Failure::Halt(Error::new(io_reason(&e)).into())),
         }
     }
 }

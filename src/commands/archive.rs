@@ -11,7 +11,7 @@ use std::{
 use super::report::{self, Outcome, Record};
 use crate::{
     archive::ledger,
-    cli::{self, args::Args},
+    cli::args::Args,
     config,
     device::{Device, Kind},
     error::{Context, Error, Result},
@@ -20,7 +20,7 @@ use crate::{
     log,
     oci::{Descriptor, Digest, media},
     origins::Origins,
-    parallel,
+    output, parallel,
     pipeline::{self, Geometry, Job},
     plan::{Plan, Wish},
     producer,
@@ -39,9 +39,9 @@ pub fn run(args: &Args) -> Result<()> {
     if sources.is_empty() {
         return Err(Error::usage("it lists no sources").doing(format!("reading the sources file {:?}", args.path(0))));
     }
-    let mut on_media = HashSet::new();
+    let mut there = There::default();
     for (path, offset) in &args.existing_from_checkpoint {
-        on_media.extend(ledger::read(path, *offset)?);
+        there.on_media.extend(ledger::read(path, *offset)?);
     }
     let config = config::load(&args.config)?;
     let threads = config.concurrent_http;
@@ -50,17 +50,24 @@ pub fn run(args: &Args) -> Result<()> {
     stop::on_request(move || shut.shutdown());
     let device = if args.dry_run { None } else { Some(open(args)?) };
 
-    let run = Run { args, store: &*store, threads, progress: Progress::new(&args.progress)? };
-    let existing = run.existing_blobs()?;
+    let run = Run { args, store: &*store, threads, geometry, progress: Progress::new(&args.progress)? };
+    there.blobs = run.existing_blobs()?;
     let (mut graph, gathered) = run.gather(sources)?;
     let mut records: Vec<Record> = gathered.iter().map(|g| record(&graph, g)).collect();
-    let outcome = run.archive(&mut graph, &gathered, geometry, &on_media, &existing, device, &mut records);
-    if let Some(path) = &args.report {
-        let written = report::write(path, &records);
-        outcome.and(written)
-    } else {
-        outcome
+    let outcome = run.archive(&mut graph, &gathered, &there, device, &mut records);
+    match &args.report {
+        Some(path) => outcome.and(report::write(path, &records)),
+        None => outcome,
     }
+}
+
+/// What is at the destination already.
+#[derive(Default)]
+struct There {
+    /// By the ledgers: blobs and manifests.
+    on_media: HashSet<Digest>,
+    /// By the existing images: blobs, not manifests.
+    blobs: HashSet<Digest>,
 }
 
 /// What one run works with.
@@ -69,6 +76,7 @@ struct Run<'a> {
     store: &'a dyn Store,
     /// Requests at a time.
     threads: usize,
+    geometry: Geometry,
     progress: Progress,
 }
 
@@ -142,14 +150,12 @@ impl Run<'_> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// Plans the archive, and writes it or tells of it; notes in `records` how far it came.
     fn archive(
         &self,
         graph: &mut Graph,
         gathered: &[Gathered],
-        geometry: Geometry,
-        on_media: &HashSet<Digest>,
-        existing: &HashSet<Digest>,
+        there: &There,
         device: Option<Device>,
         records: &mut [Record],
     ) -> Result<()> {
@@ -161,21 +167,21 @@ impl Run<'_> {
             }));
         }
         let annotations = self.args.annotations.clone();
-        let version = cli::version();
+        let version = output::version();
         let mut root = gather::index(graph, picks, annotations, self.args.index_fallback, &version)?;
         root.annotations.insert(crate::oci::annotation::REF_NAME.into(), self.args.reference.clone());
         let wish = Wish {
             root,
             recursive: self.args.recursive,
-            on_media,
-            existing,
+            on_media: &there.on_media,
+            existing: &there.blobs,
             manifest_json: self.args.manifest_json,
             version: &version,
         };
         let plan = Plan::new(graph, &wish)?;
         let done = match device {
-            None => cli::print(&describe(&plan, records)).map(|()| Outcome::Planned),
-            Some(device) => self.write(&plan, geometry, device).map(|()| Outcome::Archived),
+            None => output::print(&describe(&plan, records)).map(|()| Outcome::Planned),
+            Some(device) => self.write(&plan, device).map(|()| Outcome::Archived),
         };
         let reached = *done.as_ref().unwrap_or(&Outcome::Incomplete);
         records.iter_mut().filter(|r| r.outcome == Outcome::Planned).for_each(|r| r.outcome = reached);
@@ -184,11 +190,11 @@ impl Run<'_> {
     }
 
     /// Carries the planned archive onto the device, and keeps the ledger.
-    fn write(&self, plan: &Plan, geometry: Geometry, mut device: Device) -> Result<()> {
+    fn write(&self, plan: &Plan, mut device: Device) -> Result<()> {
         device.pad_last_block();
         let mut ledger = self.args.checkpoint.as_deref().map(ledger::Writer::open).transpose()?;
         let job = Job {
-            geometry,
+            geometry: self.geometry,
             bounds: Bounds::new(plan.bounds()),
             producers: self.threads.min(plan.entries()),
             produce: &|segment| producer::fill(plan, self.store, segment),

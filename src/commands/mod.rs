@@ -5,12 +5,9 @@ pub mod archive;
 pub mod mbuffer;
 mod report;
 
-use crate::{
-    cli::{self, args::Args},
-    error::Result,
-};
+use crate::{cli::args::Args, error::Result, output};
 
 /// `version`.
 pub fn version(_: &Args) -> Result<()> {
-    cli::print(&format!("ace-dt {}\n", cli::version()))
+    output::print(&output::version_line())
 }

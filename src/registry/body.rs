@@ -10,11 +10,11 @@ use ureq::http::StatusCode;
 
 use super::{
     Body, Registries,
-    http::{self, Request, body_reason},
+    http::{self, Request},
     retry::Tries,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, io_reason},
     oci::{Descriptor, Digest},
 };
 
@@ -77,7 +77,7 @@ impl<'a> Resuming<'a> {
         match skipped {
             Ok(n) if n == self.at => Ok(body),
             Ok(n) => Err(Error::new(format!("the registry sent {n} bytes where it had sent {} before", self.at))),
-            Err(e) => Err(Error::new(body_reason(&e)).transient(Default::default())),
+            Err(e) => Err(Error::new(io_reason(&e)).transient(Default::default())),
         }
     }
 
@@ -118,7 +118,7 @@ impl Read for Resuming<'_> {
                 Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
                 // All is here; what happens to the connection now is of no concern.
                 Err(_) if self.at >= self.size => return Ok(0),
-                Err(e) => body_reason(&e),
+                Err(e) => io_reason(&e),
             };
             self.broken(Error::new(reason).transient(Default::default()))?;
         }

@@ -1,7 +1,7 @@
 //! One HTTP request and its answer, with errors in words.
 
 use std::{
-    io::Read,
+    io::{self, Read},
     sync::OnceLock,
     time::{Duration, Instant, SystemTime},
 };
@@ -153,7 +153,7 @@ impl Response {
     }
 
     pub fn body(self) -> Body {
-        Box::new(self.inner.into_body().into_reader())
+        Box::new(Line(self.inner.into_body().into_reader()))
     }
 
     /// The whole body, if it has at most `max` bytes.
@@ -195,7 +195,19 @@ impl Response {
 
     /// Reads what is left, so that the connection can be used again.
     pub fn drain(self) {
-        let _ = std::io::copy(&mut self.inner.into_body().into_reader().take(DRAIN_MAX), &mut std::io::sink());
+        let _ = io::copy(&mut self.inner.into_body().into_reader().take(DRAIN_MAX), &mut io::sink());
+    }
+}
+
+/// A body on its line, with errors in words.
+struct Line(ureq::BodyReader<'static>);
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|e| match e.kind() {
+            io::ErrorKind::Interrupted => e,
+            kind => io::Error::new(kind, body_reason(&e)),
+        })
     }
 }
 
@@ -231,7 +243,7 @@ fn retry_after(value: &str) -> Option<Duration> {
 fn passes(error: &ureq::Error) -> bool {
     match error {
         // rustls reports what it makes of a certificate as invalid data.
-        ureq::Error::Io(e) => e.kind() != std::io::ErrorKind::InvalidData,
+        ureq::Error::Io(e) => e.kind() != io::ErrorKind::InvalidData,
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => true,
         _ => false,
     }
@@ -247,7 +259,7 @@ fn explain(error: &ureq::Error) -> String {
 }
 
 /// Why reading a body failed.
-pub fn body_reason(error: &std::io::Error) -> String {
+fn body_reason(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
         Some(inner) => explain(inner),
         None => io_reason(error),

@@ -36,7 +36,6 @@ use body::Resuming;
 use credentials::Credentials;
 use endpoint::{Endpoint, Host};
 use http::Request;
-pub use http::body_reason;
 pub use retry::Patience;
 use retry::Tries;
 
