@@ -500,7 +500,8 @@ const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$X
     \x20   http://127.0.0.1:5000:\n    \
     \x20     supportsReferrers: auto\n\n\
     `concurrentHTTP` is the number of requests in flight. The endpoints of a registry are tried in order, and the first that answers is used; a registry without configuration is reached by HTTPS, and one on a loopback address also by HTTP. `rewritePull` changes the repository's name for its endpoints. `supportsReferrers` is `api`, `tag` or `auto`. An endpoint's `tls` may have `insecureSkipVerify: true`.\n\n\
-    Credentials are read from the auth file that the key `registryAuthFile` names, or else from the first of `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`.";
+    Credentials are read from the auth file that the key `registryAuthFile` names, or else from the first of `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`.\n\n\
+    Certificate authorities (`ca.pem`, `*.crt`) and a client certificate (`cert.pem` with `key.pem`, or `*.cert` with `*.key`) for a registry are read from the first of `/etc/containerd/certs.d`, `/etc/docker/certs.d` and `~/.docker/certs.d` that has a directory of the registry's name, port included.";
 
 /// The program itself.
 pub fn root() -> &'static Command {

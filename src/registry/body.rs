@@ -58,7 +58,7 @@ impl<'a> Resuming<'a> {
     /// Asks for the rest.
     fn reopen(&mut self) -> Result<Body> {
         let request = Request { from: self.at, ..Request::new(format!("blobs/{}", self.digest), None) };
-        let host = self.registries.host(&self.registry);
+        let host = self.registries.host(&self.registry)?;
         let response = self.registries.send_once(&host, &self.repository, &request, false)?.expect_ok()?;
         self.framed = is_framed(&response);
         if response.status() == StatusCode::PARTIAL_CONTENT {

@@ -11,8 +11,11 @@ use std::{
 
 use regex_lite::Regex;
 
-use super::{auth, http::Agent};
-use crate::config::{self, Config, Referrers};
+use super::{auth, http::Agent, tls};
+use crate::{
+    config::{self, Config, Referrers},
+    error::Result,
+};
 
 /// A registry, by the name that references give it.
 pub struct Host {
@@ -34,26 +37,30 @@ pub struct Endpoint {
 }
 
 impl Host {
-    pub fn new(name: &str, config: &Config, idle: Duration) -> Host {
+    /// # Errors
+    /// If the certificates for it cannot be read.
+    pub fn new(name: &str, config: &Config, idle: Duration) -> Result<Host> {
         let registry = config.registries.get(name).cloned().unwrap_or_default();
         let urls = if registry.endpoints.is_empty() { usual(name) } else { registry.endpoints };
         let endpoint = |url: String| {
             let base = url.trim_end_matches('/').to_string();
             let config::Endpoint { tls, supports_referrers } = config.endpoints.get(&base).cloned().unwrap_or_default();
-            Endpoint {
-                agent: Agent::new(idle, config.concurrent_http, tls.insecure_skip_verify),
+            let mut material = tls::Material::load(name)?;
+            material.insecure = tls.insecure_skip_verify;
+            Ok(Endpoint {
+                agent: Agent::new(idle, config.concurrent_http, material),
                 referrers: supports_referrers,
                 auth: Mutex::new(HashMap::new()),
                 base,
-            }
+            })
         };
-        Host {
+        Ok(Host {
             name: name.into(),
-            endpoints: urls.into_iter().map(endpoint).collect(),
+            endpoints: urls.into_iter().map(endpoint).collect::<Result<_>>()?,
             rewrites: registry.rewrite_pull,
             chosen: OnceLock::new(),
             no_referrers_api: AtomicBool::new(false),
-        }
+        })
     }
 
     /// The endpoint that all requests go to, once one has answered.

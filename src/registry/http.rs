@@ -6,12 +6,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use ureq::{
-    http::StatusCode,
-    tls::{Certificate, RootCerts, TlsConfig},
-};
+use ureq::http::StatusCode;
 
-use super::Body;
+use super::{Body, tls};
 use crate::{
     error::{Error, Result, io_reason},
     log,
@@ -42,7 +39,7 @@ impl Request {
 
 /// A pool of connections with one TLS configuration.
 pub struct Agent {
-    insecure: bool,
+    tls: tls::Material,
     idle: Duration,
     connections: usize,
     /// Made at the first request: reading the system's certificates takes time.
@@ -51,16 +48,15 @@ pub struct Agent {
 
 impl Agent {
     /// `idle` is the longest silence on a line, `connections` how many are kept for later requests.
-    pub fn new(idle: Duration, connections: usize, insecure: bool) -> Agent {
-        Agent { insecure, idle, connections, agent: OnceLock::new() }
+    pub fn new(idle: Duration, connections: usize, tls: tls::Material) -> Agent {
+        Agent { tls, idle, connections, agent: OnceLock::new() }
     }
 
     fn agent(&self) -> &ureq::Agent {
         self.agent.get_or_init(|| {
-            let tls = TlsConfig::builder().root_certs(roots()).disable_verification(self.insecure).build();
             ureq::Agent::config_builder()
                 .http_status_as_error(false)
-                .tls_config(tls)
+                .tls_config(self.tls.config())
                 .user_agent(USER_AGENT)
                 .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
                 .timeout_per_read(Some(self.idle))
@@ -117,20 +113,6 @@ impl Agent {
         // An agent that was never used is made only to be shut, so that it cannot be used any more.
         self.agent().clone().shutdown();
     }
-}
-
-/// The system's certificates, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-fn roots() -> RootCerts {
-    static ROOTS: OnceLock<RootCerts> = OnceLock::new();
-    ROOTS
-        .get_or_init(|| {
-            let found = rustls_native_certs::load_native_certs();
-            for error in &found.errors {
-                log::warn(format_args!("reading the system's certificates: {error}"));
-            }
-            found.certs.iter().map(|c| Certificate::from_der(c.as_ref()).to_owned()).collect::<Vec<_>>().into()
-        })
-        .clone()
 }
 
 /// The head of an answer; its body is still on the line.

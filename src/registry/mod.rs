@@ -3,6 +3,7 @@
 //! - `endpoint`: where a registry is reached, and how its URLs are made;
 //! - `http`: one request, its errors in words;
 //! - `retry` and `body`: what is tried again, and bodies that survive their connection;
+//! - `tls`: authorities and client certificates;
 //! - `auth`: challenges, tokens and the header that answers them;
 //! - `credentials`: the auth files.
 //!
@@ -15,6 +16,7 @@ mod credentials;
 mod endpoint;
 mod http;
 mod retry;
+mod tls;
 
 use std::{
     collections::HashMap,
@@ -67,7 +69,7 @@ impl Registries {
     pub fn new(config: Config, patience: Patience) -> Result<Registries> {
         Ok(Registries {
             credentials: Credentials::load(config.auth_file.as_deref())?,
-            outside: http::Agent::new(patience.idle, config.concurrent_http, false),
+            outside: http::Agent::new(patience.idle, config.concurrent_http, tls::Material::default()),
             hosts: Mutex::new(HashMap::new()),
             closed: AtomicBool::new(false),
             config,
@@ -77,7 +79,7 @@ impl Registries {
 
     /// Finds what a reference points to, in one request.
     pub fn resolve(&self, reference: &Reference) -> Result<(Descriptor, Arc<[u8]>)> {
-        let (host, repository) = (self.host(&reference.registry), &reference.repository);
+        let (host, repository) = (self.host(&reference.registry)?, &reference.repository);
         let (announced, claimed, bytes) = self.trying(|| {
             let response = self.get_manifest(&host, repository, &reference.target())?;
             let header = |name: &str| response.header(name);
@@ -105,7 +107,7 @@ impl Registries {
             let why = format!("it claims {} bytes; a manifest has at most {MANIFEST_LIMIT}", descriptor.size);
             return Err(Error::new(why).doing(doing()));
         }
-        let host = self.host(registry);
+        let host = self.host(registry)?;
         let get = || self.get_manifest(&host, repository, &descriptor.digest.to_string())?.bytes(descriptor.size);
         let bytes = self.trying(get).doing(doing)?;
         check(&descriptor.digest, &bytes).doing(doing)?;
@@ -125,7 +127,7 @@ impl Registries {
     /// have is sought at its URLs.
     pub fn blob(&self, registry: &str, repository: &str, descriptor: &Descriptor) -> Result<Box<dyn Read + '_>> {
         let request = Request::new(format!("blobs/{}", descriptor.digest), None);
-        let host = self.host(registry);
+        let host = self.host(registry)?;
         let response = self.trying(|| self.send_once(&host, repository, &request, false))?;
         if response.status() != StatusCode::NOT_FOUND {
             let response = response.expect_ok()?;
@@ -148,7 +150,7 @@ impl Registries {
             return self.blob(registry, repository, descriptor).map(drop);
         }
         let request = Request::new(format!("blobs/{}", descriptor.digest), None);
-        let host = self.host(registry);
+        let host = self.host(registry)?;
         let response = self.trying(|| self.send_once(&host, repository, &request, true))?;
         match response.status() {
             StatusCode::NOT_FOUND => Err(response.refusal().doing("there is no such blob")),
@@ -160,7 +162,7 @@ impl Registries {
     /// API, or by the referrers tag schema where the API is missing.
     pub fn referrers(&self, registry: &str, repository: &str, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
         let doing = || format!("listing the referrers of {} in {registry}/{repository}", descriptor.digest);
-        let host = self.host(registry);
+        let host = self.host(registry)?;
         let by_tag = || self.trying(|| self.referrers_by_tag(&host, repository, &descriptor.digest));
         let found = match host.referrers() {
             Referrers::Tag => by_tag(),
@@ -294,10 +296,14 @@ impl Registries {
         Ok(response)
     }
 
-    fn host(&self, registry: &str) -> Arc<Host> {
+    fn host(&self, registry: &str) -> Result<Arc<Host>> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Arc::new(Host::new(registry, &self.config, self.patience.idle));
-        hosts.entry(registry.to_string()).or_insert_with(make).clone()
+        if let Some(host) = hosts.get(registry) {
+            return Ok(host.clone());
+        }
+        let host = Arc::new(Host::new(registry, &self.config, self.patience.idle)?);
+        hosts.insert(registry.to_string(), host.clone());
+        Ok(host)
     }
 
     /// Ends every request, now and later, with an error.

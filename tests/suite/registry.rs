@@ -112,6 +112,8 @@ pub struct Setup<'a> {
     pub htpasswd: Option<&'a Path>,
     /// Certificate and key.
     pub tls: Option<(&'a Path, &'a Path)>,
+    /// Who signs the certificates of its clients.
+    pub client_authority: Option<&'a Path>,
 }
 
 /// A running registry; it is stopped when this goes.
@@ -141,6 +143,9 @@ impl Registry {
             }
             if let Some((certificate, key)) = setup.tls {
                 config["http"]["tls"] = json!({"certificate": certificate, "key": key});
+            }
+            if let Some(path) = setup.client_authority {
+                config["http"]["tls"]["clientcas"] = json!([path]);
             }
             // JSON is YAML.
             let path = dir.join(format!("registry-{port}.yml"));

@@ -179,7 +179,7 @@ fn a_real_registry_with_basic_access() {
     Storage::new(&dir.join("storage")).image("app", "v1", &[noise(1, 3000)]);
     let htpasswd = peer(&dir, "htpasswd", &["-nbB", "alice", "s3cret"]);
     let htpasswd = dir.write("htpasswd", htpasswd);
-    let registry = Registry::start_as(&dir.join("storage"), &Setup { htpasswd: Some(&htpasswd), tls: None });
+    let registry = Registry::start_as(&dir.join("storage"), &Setup { htpasswd: Some(&htpasswd), ..Setup::default() });
     registry.configure(&dir, "http", 4);
     dir.write("s", IMAGE);
     let run = |secret: &str| {
@@ -242,7 +242,7 @@ fn https_with_a_private_authority() {
     let (ca, certificate, key) = authority(&dir);
     let tls = Some((dir.join(&certificate), dir.join(&key)));
     let tls = tls.as_ref().map(|(c, k)| (c.as_path(), k.as_path()));
-    let registry = Registry::start_as(&dir.join("storage"), &Setup { htpasswd: None, tls });
+    let registry = Registry::start_as(&dir.join("storage"), &Setup { tls, ..Setup::default() });
     registry.configure(&dir, "https", 4);
     dir.write("s", IMAGE);
     let words = ["mirror", "archive", "-q", "--force", "s", "out.tar"];
@@ -256,6 +256,33 @@ fn https_with_a_private_authority() {
     );
     dir.write("ace-dt-config.yaml", config + &endpoint);
     ace_dt(&dir, &words).ok();
+}
+
+#[test]
+fn client_certificates_come_from_certs_d() {
+    let dir = Dir::new();
+    Storage::new(&dir.join("storage")).image("app", "v1", &[noise(1, 3000)]);
+    let (ca, certificate, key) = authority(&dir);
+    let (ca, certificate, key) = (dir.join(ca), dir.join(certificate), dir.join(key));
+    let setup = Setup { tls: Some((&certificate, &key)), client_authority: Some(&ca), ..Setup::default() };
+    let registry = Registry::start_as(&dir.join("storage"), &setup);
+    registry.configure(&dir, "https", 4);
+    dir.write("s", IMAGE);
+    let words = ["mirror", "archive", "-q", "--force", "s", "out.tar"];
+    let certs = dir.join(".docker/certs.d/reg.example.com");
+    fs::create_dir_all(&certs).unwrap();
+    ace_dt(&dir, &words).fails(1, &["certificate"]);
+    // An authority alone: we trust the registry, and it does not trust us.
+    fs::copy(&ca, certs.join("ca.crt")).unwrap();
+    let outcome = ace_dt(&dir, &[&words[..], &["--retries", "0"]].concat());
+    assert_eq!(outcome.status, 1, "{}", outcome.err);
+    for (cert_name, key_name) in [("client.cert", "client.key"), ("cert.pem", "key.pem")] {
+        fs::copy(&certificate, certs.join(cert_name)).unwrap();
+        ace_dt(&dir, &words).fails(1, &["certs.d/reg.example.com", cert_name, key_name, "No such file"]);
+        fs::copy(&key, certs.join(key_name)).unwrap();
+        ace_dt(&dir, &words).ok();
+        fs::remove_file(certs.join(cert_name)).unwrap();
+    }
 }
 
 /// A certificate authority, and a certificate of its for 127.0.0.1: names of the files.
