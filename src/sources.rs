@@ -1,10 +1,11 @@
 //! The sources file: which images to gather, one a line, with labels.
 
-use std::{collections::BTreeMap, io::Read, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     csv,
     error::{Context, Error, Result},
+    stop,
     store::Locator,
 };
 
@@ -22,13 +23,13 @@ pub struct Source {
 /// # Errors
 /// Names file and line of everything that is wrong with it, not of the first only.
 pub fn read(path: &Path) -> Result<Vec<Source>> {
-    let mut text = String::new();
-    if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).doing(|| "reading the sources from standard input")?;
-    } else {
-        text = std::fs::read_to_string(path).doing(|| format!("reading the sources file {path:?}"))?;
-    }
-    parse(&text).map_err(|why| Error::usage(why).doing(format!("reading the sources file {path:?}")))
+    let doing = || format!("reading the sources file {path:?}");
+    let bytes = match path == Path::new("-") {
+        true => stop::read_to_end(std::io::stdin(), "reading the sources from standard input")?,
+        false => std::fs::read(path).doing(doing)?,
+    };
+    let text = String::from_utf8(bytes).map_err(|_| Error::usage("it is not UTF-8").doing(doing()))?;
+    parse(&text).map_err(|why| Error::usage(why).doing(doing()))
 }
 
 fn parse(text: &str) -> std::result::Result<Vec<Source>, String> {

@@ -7,6 +7,7 @@
 //! (signal(7)). A second signal ends the process at once.
 
 use std::{
+    io::{ErrorKind, Read},
     os::fd::AsFd,
     sync::{
         Mutex,
@@ -80,6 +81,19 @@ pub fn check() -> Result<()> {
         Some(Status::Terminated) => Err(Error::signal(Status::Terminated, "terminated by SIGTERM")),
         Some(status) => Err(Error::signal(status, "interrupted by SIGINT")),
         None => Ok(()),
+    }
+}
+
+/// Reads all there is, as [`Read::read_to_end`], but a signal ends it.
+pub fn read_to_end(mut from: impl Read, doing: &str) -> Result<Vec<u8>> {
+    let (mut all, mut piece) = (Vec::new(), [0; 8192]);
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return Ok(all),
+            Ok(n) => all.extend_from_slice(&piece[..n]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => check()?,
+            Err(e) => return Err(e).doing(|| doing),
+        }
     }
 }
 

@@ -110,13 +110,15 @@ impl Slot {
     }
 
     /// Answers a challenge that came although `used` was sent. The first thread that comes here
-    /// fetches the token; those behind it wait and get it too.
+    /// fetches the token; those behind it wait and get it too. From a `secure` server no password
+    /// goes on to a token server that is not.
     pub fn renew<'a>(
         &self,
         used: Option<&str>,
         challenge: &Challenge,
         login: Option<&Login>,
         scope: &str,
+        secure: bool,
         agent: impl Fn(&str) -> &'a http::Agent,
     ) -> Result<String> {
         let mut grant = self.grant.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,6 +133,9 @@ impl Slot {
             Challenge::Bearer { realm, service, scope: wanted } => {
                 let scope = wanted.as_deref().unwrap_or(scope);
                 let doing = || format!("getting a token from {realm}");
+                if secure && login.is_some() && !realm.starts_with("https://") {
+                    return Err(Error::new("it would get the password in the clear").doing(doing()));
+                }
                 token(agent(realm), realm, service.as_deref(), scope, login).doing(doing)?
             }
         };

@@ -262,6 +262,9 @@ impl Registries {
         head: bool,
     ) -> Result<http::Response> {
         let url = endpoint.url(&host.rewritten(repository), &request.path);
+        if !endpoint.is_at(&url) {
+            return Err(Error::new(format!("the registry refers to another server, {url}")));
+        }
         let slot = endpoint.auth(repository);
         let range = (request.from > 0).then(|| format!("bytes={}-", request.from));
         let go = |header: Option<&str>| {
@@ -284,7 +287,7 @@ impl Registries {
         let login = self.credentials.find(&host.name, repository);
         let agent = |url: &str| if endpoint.is_at(url) { &endpoint.agent } else { &self.outside };
         let scope = format!("repository:{}:pull", host.rewritten(repository));
-        let header = slot.renew(used.as_deref(), &challenge, login, &scope, agent)?;
+        let header = slot.renew(used.as_deref(), &challenge, login, &scope, url.starts_with("https://"), agent)?;
         let response = go(Some(&header))?;
         if response.status() == StatusCode::UNAUTHORIZED {
             let hint = match login {

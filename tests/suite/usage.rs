@@ -61,6 +61,18 @@ fn version_and_help_go_to_standard_output() {
 }
 
 #[test]
+fn a_signal_ends_a_wait_for_the_sources() {
+    let dir = Dir::new();
+    let mut child =
+        tool(&dir, &["mirror", "archive", "-", "out.tar"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let kept = child.stdin.take();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    crate::util::finish(child).fails(130, &["interrupted by SIGINT"]);
+    drop(kept);
+}
+
+#[test]
 fn both_files_may_be_standard_streams() {
     let scripted = Scripted::honest(small());
     let dir = Dir::new();
