@@ -168,10 +168,17 @@ fn resolve(file: File) -> Result<Config> {
         return Err(Error::usage(why));
     }
     let docker = env_path("DOCKER_CONFIG").map(|p| if p.is_dir() { p.join("config.json") } else { p });
+    // A directory that holds no credentials is no mistake.
+    let docker = docker.filter(|p| p.file_name().is_none_or(|name| name != "config.json") || p.exists());
     let auth_file = env_path("ACE_DT_REGISTRY_AUTH_FILE").or_else(|| env_path("REGISTRY_AUTH_FILE")).or(docker);
     for (name, registry) in &file.registry_config.registries {
         for url in &registry.endpoints {
             let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
+            if rest.split('/').next().is_some_and(|host| host.contains('@')) {
+                let why =
+                    format!("an endpoint of registry {name} holds a user name; credentials belong in the auth file");
+                return Err(Error::usage(why));
+            }
             if !matches!(scheme, "http" | "https") || rest.trim_matches('/').is_empty() {
                 let why = format!("the endpoint {url:?} of registry {name} is not a URL such as https://{name}");
                 return Err(Error::usage(why));

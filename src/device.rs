@@ -19,6 +19,7 @@ use nix::{
     errno::Errno,
     fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, open},
     libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::stat::Mode,
 };
 
@@ -49,6 +50,10 @@ pub struct Device {
     direct: bool,
     /// Pad the last block with zeros where each write is a physical block.
     pad: bool,
+    /// Room was taken behind the end of the file.
+    reserved: bool,
+    /// What bringing it to the disk failed with. The kernel tells such an error once (fsync(2)).
+    unsynced: Option<Error>,
     /// Bytes that the kernel has accepted.
     accepted: u64,
 }
@@ -102,7 +107,17 @@ impl Device {
             t if t.is_char_device() && libc::major(meta.rdev()) as u64 == TAPE_MAJOR => Kind::Tape,
             _ => Kind::Stream,
         };
-        Ok(Device { file, kind, name, created, direct: false, pad: false, accepted: 0 })
+        Ok(Device {
+            file,
+            kind,
+            name,
+            created,
+            direct: false,
+            pad: false,
+            reserved: false,
+            unsynced: None,
+            accepted: 0,
+        })
     }
 
     /// Has the last block of a tape padded with zeros: harmless behind a TAR archive, wrong behind
@@ -133,7 +148,7 @@ impl Device {
     }
 
     /// Reserves room behind the end of the file, so that its length still tells the truth.
-    fn reserve(&self, expected: Option<u64>) -> Result<()> {
+    fn reserve(&mut self, expected: Option<u64>) -> Result<()> {
         let Some(len) = expected.and_then(|n| libc::off_t::try_from(n).ok()).filter(|&n| n > 0) else { return Ok(()) };
         match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len) {
             Err(e @ (Errno::ENOSPC | Errno::EFBIG)) => {
@@ -141,7 +156,10 @@ impl Device {
                 Err(Error::new(e.desc()).doing(what))
             }
             // A file system without this is written as it comes.
-            _ => Ok(()),
+            outcome => {
+                self.reserved = outcome.is_ok();
+                Ok(())
+            }
         }
     }
 
@@ -160,20 +178,21 @@ impl Device {
     /// Writes one block. `full` is the block size; only the last block of a stream may be shorter.
     ///
     /// # Errors
-    /// Whatever the kernel says, with the offset; a signal that asks to stop.
-    pub fn write_block(&mut self, block: &[u8], full: usize) -> Result<()> {
+    /// Whatever the kernel says, with the offset; a signal that asks to stop, or `given_up()` when a
+    /// write was interrupted.
+    pub fn write_block(&mut self, block: &[u8], full: usize, given_up: &dyn Fn() -> bool) -> Result<()> {
         if self.kind == Kind::Tape && self.pad && block.len() < full {
             let mut padded = block.to_vec();
             padded.resize(full, 0);
-            return self.write(&padded);
+            return self.write(&padded, given_up);
         }
         if self.direct && block.len() < full {
             self.clear_direct();
         }
-        self.write(block)
+        self.write(block, given_up)
     }
 
-    fn write(&mut self, mut rest: &[u8]) -> Result<()> {
+    fn write(&mut self, mut rest: &[u8], given_up: &dyn Fn() -> bool) -> Result<()> {
         while !rest.is_empty() {
             match self.file.write(rest) {
                 Ok(0) => return Err(self.failed("the device took no bytes")),
@@ -184,7 +203,14 @@ impl Device {
                         self.clear_direct();
                     }
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => stop::check()?,
+                // Whoever gave up the run ends a write that blocks, and has said why.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                    stop::check()?;
+                    if given_up() {
+                        return Err(self.failed("the run was given up"));
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => wait_until(&self.file, PollFlags::POLLOUT),
                 // Some filesystems take the flag and refuse the write.
                 Err(e) if self.direct && e.raw_os_error() == Some(libc::EINVAL) => self.clear_direct(),
                 Err(e) => return Err(self.failed(&io_reason(&e))),
@@ -200,11 +226,16 @@ impl Device {
     /// Brings what was accepted to a regular file's disk, whole or not, and gives back the room
     /// that was reserved and not used.
     pub fn finish(&mut self) -> Result<()> {
-        if self.kind == Kind::File && self.direct {
+        if let Some(failed) = &self.unsynced {
+            return Err(failed.clone());
+        }
+        if self.reserved {
             let _ = self.file.set_len(self.accepted);
         }
         if matches!(self.kind, Kind::File | Kind::BlockDevice) {
-            self.file.sync_data().doing(|| format!("bringing {} to the disk", self.name))?;
+            let synced = self.file.sync_data().doing(|| format!("bringing {} to the disk", self.name));
+            self.unsynced = synced.as_ref().err().cloned();
+            return synced;
         }
         Ok(())
     }
@@ -229,6 +260,11 @@ impl Device {
             _ => false,
         }
     }
+}
+
+/// Waits a moment for a file that somebody has set to O_NONBLOCK.
+pub fn wait_until(file: &File, ready: PollFlags) {
+    let _ = poll(&mut [PollFd::new(file.as_fd(), ready)], PollTimeout::from(100u8));
 }
 
 /// Gives a pipe as much room as an unprivileged process may ask for (pipe(7)); for anything else

@@ -138,7 +138,7 @@ pub fn io_reason(error: &std::io::Error) -> String {
 
 /// Foreign text (file names, servers' answers) may hold line breaks and escape sequences: a
 /// terminal must see neither.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     if !text.chars().any(char::is_control) {
         return text.to_string();
     }

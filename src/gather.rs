@@ -25,6 +25,9 @@ use crate::{
 /// The largest image configuration that is read to learn its platform.
 const CONFIG_MAX: u64 = 4 << 20;
 
+/// No gather index is larger: nobody would read it.
+const INDEX_MAX: usize = 64 << 20;
+
 /// How to gather.
 pub struct Options<'a> {
     /// Platforms wanted; none means all.
@@ -92,10 +95,15 @@ pub fn gather(store: &dyn Store, sources: Vec<Source>, options: &Options) -> (Gr
     (graph, gathered)
 }
 
-/// Whether every manifest below `root` is there.
+/// Whether every manifest below `root` is there, in the size that its descriptor says.
 fn check_whole(graph: &Graph, root: &Descriptor, recursive: bool) -> Result<()> {
     let mut met = HashSet::new();
-    graph.walk(root, recursive, &mut |d, _| Ok(!media::is_manifest(&d.media_type) || met.insert(d.digest.clone())))
+    graph.walk(root, recursive, &mut |d, _| {
+        if media::is_manifest(&d.media_type) {
+            graph.bytes(d)?;
+        }
+        Ok(!media::is_manifest(&d.media_type) || met.insert((d.digest.clone(), d.size)))
+    })
 }
 
 fn resolve(store: &dyn Store, source: &Source, platforms: &[Wanted]) -> Result<Resolved> {
@@ -104,8 +112,15 @@ fn resolve(store: &dyn Store, source: &Source, platforms: &[Wanted]) -> Result<R
     let mut picks = if platforms.is_empty() {
         vec![picked(&descriptor, None)]
     } else {
-        let mut picker =
-            Picker { store, origin: source.locator.origin(), platforms, known: &mut known, offered: BTreeSet::new() };
+        let mut picker = Picker {
+            store,
+            origin: source.locator.origin(),
+            platforms,
+            known: &mut known,
+            offered: BTreeSet::new(),
+            met: HashSet::new(),
+            annotated: 0,
+        };
         let picks =
             picker.pick(&descriptor, &bytes, None, 0).doing(|| format!("selecting platforms of {}", source.written))?;
         if picks.is_empty() {
@@ -131,6 +146,10 @@ struct Picker<'a> {
     origin: Origin,
     platforms: &'a [Wanted],
     known: &'a mut Vec<(Digest, Arc<[u8]>)>,
+    /// Nested indexes that were gone through.
+    met: HashSet<Digest>,
+    /// Bytes of annotations so far.
+    annotated: usize,
     /// Platforms that were not wanted, for the warning.
     offered: BTreeSet<String>,
 }
@@ -160,7 +179,17 @@ impl Picker<'_> {
         if media::is_index(&descriptor.media_type) {
             let text = std::str::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8".into()))?;
             let mut picks = Vec::new();
+            if !self.met.insert(descriptor.digest.clone()) {
+                return Ok(picks);
+            }
             for child in &manifest.manifests {
+                self.annotated += text.len();
+                if self.annotated > INDEX_MAX {
+                    let why = format!(
+                        "the gather index, which quotes the index for each of its manifests, would have over {INDEX_MAX} bytes"
+                    );
+                    return Err(Error::new(why));
+                }
                 picks.extend(self.pick_child(child, text, depth)?);
             }
             return Ok(picks);
@@ -186,8 +215,10 @@ impl Picker<'_> {
                 self.known.push((child.digest.clone(), bytes.clone()));
                 self.pick(child, &bytes, Some(index), depth + 1)
             }
-            // A blob in an index has no platform: it comes along as an artifact does.
-            _ => Ok(vec![picked(child, Some(index))]),
+            _ => Err(Error::new(format!(
+                "the index lists {}, which is no manifest but {:?}",
+                child.digest, child.media_type
+            ))),
         }
     }
 

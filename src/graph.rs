@@ -4,7 +4,7 @@
 //! manifests in memory, depth first, in the order that the archive format defines.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Condvar, Mutex},
     thread,
 };
@@ -19,7 +19,7 @@ use crate::{
 pub const MAX_DEPTH: usize = 64;
 
 /// Names an [`Origin`] of a [`Graph`] in four bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OriginId(pub u32);
 
 /// A manifest.
@@ -27,7 +27,8 @@ pub struct OriginId(pub u32);
 pub struct Node {
     pub bytes: Arc<[u8]>,
     pub origin: OriginId,
-    /// Only looked up where referrers were asked for.
+    /// Only looked up where referrers were asked for: those of every repository that has the
+    /// manifest, in the order of the sources.
     pub referrers: Vec<Descriptor>,
 }
 
@@ -69,6 +70,17 @@ impl Graph {
             Some(Err(e)) => Err(e.clone()),
             None => Err(Error::new(format!("manifest {} was not fetched", descriptor.digest))),
         }
+    }
+
+    /// The bytes of a manifest, as many as its descriptor says.
+    pub fn bytes(&self, descriptor: &Descriptor) -> Result<Arc<[u8]>> {
+        let node = self.node(descriptor)?;
+        let (len, origin) = (node.bytes.len(), self.origin(node.origin));
+        if len as u64 != descriptor.size {
+            let why = format!("it has {len} bytes, its descriptor says {}", descriptor.size);
+            return Err(Error::new(why).doing(format!("manifest {} of {origin}", descriptor.digest)));
+        }
+        Ok(node.bytes.clone())
     }
 
     pub fn parse(&self, descriptor: &Descriptor) -> Result<Manifest> {
@@ -140,6 +152,8 @@ struct State {
     graph: Graph,
     queue: VecDeque<(OriginId, Descriptor)>,
     active: usize,
+    /// What each place lists for a manifest.
+    referrers: HashMap<Digest, BTreeMap<OriginId, Vec<Descriptor>>>,
 }
 
 /// Fetches every manifest below `roots`, and with `recursive` the referrers of every manifest, by
@@ -154,19 +168,30 @@ pub fn fetch(
     fetched: &(dyn Fn() + Sync),
 ) -> Graph {
     let queue = roots.into_iter().map(|(origin, root)| (graph.intern(&origin), root)).collect();
-    let fetching =
-        Fetching { store, recursive, state: Mutex::new(State { graph, queue, active: 0 }), changed: Condvar::new() };
-    let seen = Mutex::new(std::collections::HashSet::new());
+    let fetching = Fetching {
+        store,
+        recursive,
+        state: Mutex::new(State { graph, queue, active: 0, referrers: HashMap::new() }),
+        changed: Condvar::new(),
+    };
+    let seen = Mutex::new(HashSet::new());
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| fetching.work(&seen, fetched));
         }
     });
-    fetching.state.into_inner().expect("no thread panics with the lock").graph
+    let State { mut graph, referrers, .. } = fetching.state.into_inner().expect("no thread panics with the lock");
+    for (digest, by_origin) in referrers {
+        if let Some(Ok(node)) = graph.nodes.get_mut(&digest) {
+            let mut met = HashSet::new();
+            node.referrers = by_origin.into_values().flatten().filter(|d| met.insert(d.digest.clone())).collect();
+        }
+    }
+    graph
 }
 
 impl<S: Store + ?Sized> Fetching<'_, S> {
-    fn work(&self, seen: &Mutex<std::collections::HashSet<Digest>>, fetched: &(dyn Fn() + Sync)) {
+    fn work(&self, seen: &Mutex<HashSet<(Option<OriginId>, Digest)>>, fetched: &(dyn Fn() + Sync)) {
         let mut state = self.state.lock().expect("no thread panics with the lock");
         loop {
             let Some((origin, descriptor)) = state.queue.pop_front() else {
@@ -177,25 +202,32 @@ impl<S: Store + ?Sized> Fetching<'_, S> {
                 state = self.changed.wait(state).expect("no thread panics with the lock");
                 continue;
             };
-            if !seen.lock().expect("no thread panics with the lock").insert(descriptor.digest.clone()) {
+            // Each place lists referrers of its own; a manifest's bytes are the same everywhere.
+            let place = (self.recursive.then_some(origin), descriptor.digest.clone());
+            if !seen.lock().expect("no thread panics with the lock").insert(place) {
                 continue;
             }
-            let place = state.graph.origin(origin).clone();
+            let at = state.graph.origin(origin).clone();
             let known = match state.graph.nodes.get(&descriptor.digest) {
                 Some(Ok(node)) => Some(node.bytes.clone()),
                 _ => None,
             };
             state.active += 1;
             drop(state);
-            let outcome = self.fetch_one(&place, origin, &descriptor, known);
+            let outcome = self.fetch_one(&at, origin, &descriptor, known);
             fetched();
             state = self.state.lock().expect("no thread panics with the lock");
             state.active -= 1;
-            let outcome = outcome.map(|(node, below)| {
+            let outcome = outcome.map(|(mut node, below)| {
                 state.queue.extend(below.into_iter().map(|d| (origin, d)));
+                let referrers = std::mem::take(&mut node.referrers);
+                state.referrers.entry(descriptor.digest.clone()).or_default().insert(origin, referrers);
                 node
             });
-            state.graph.nodes.insert(descriptor.digest, outcome);
+            // The first success stays; a failure anywhere is a failure, so that nothing is lost in silence.
+            if outcome.is_err() || !state.graph.nodes.contains_key(&descriptor.digest) {
+                state.graph.nodes.insert(descriptor.digest, outcome);
+            }
             self.changed.notify_all();
         }
     }

@@ -10,6 +10,8 @@ use std::{
     },
 };
 
+use crate::error::one_line;
+
 /// How much is told. The numbers are those that `--verbosity` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -73,6 +75,7 @@ pub fn debug(what: impl fmt::Display) {
 
 /// Prints one line, above the status line if there is one. Nowhere to print to is no failure.
 pub fn line(what: fmt::Arguments) {
+    let what = one_line(&what.to_string());
     let status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
     let mut err = std::io::stderr().lock();
     let _ = match status.is_empty() {

@@ -261,7 +261,7 @@ fn write(mut consumer: Consumer, device: &mut Device, mark: u64, full: usize, me
         }
         meters.writing.store(true, Ordering::Relaxed);
         while let Some(block) = consumer.block() {
-            let outcome = device.write_block(block, full);
+            let outcome = device.write_block(block, full, &|| meters.failure.get().is_some());
             meters.accepted.store(device.accepted(), Ordering::Release);
             outcome?;
             consumer.release();

@@ -102,21 +102,7 @@ impl Plan {
             }
             let there = wish.on_media.contains(&descriptor.digest)
                 || !is_manifest && wish.existing.contains(&descriptor.digest);
-            let held = if is_manifest {
-                let bytes = graph.node(descriptor)?.bytes.clone();
-                if bytes.len() as u64 != descriptor.size {
-                    return Err(Error::new(format!(
-                        "manifest {} of {} has {} bytes, its descriptor says {}",
-                        descriptor.digest,
-                        graph.origin(origin),
-                        bytes.len(),
-                        descriptor.size
-                    )));
-                }
-                Some(bytes)
-            } else {
-                None
-            };
+            let held = if is_manifest { Some(graph.bytes(descriptor)?) } else { None };
             draft.blob(descriptor, origin, held, there)?;
             Ok(true)
         })?;

@@ -66,6 +66,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if seconds <= 0.0 {
         return Err(format!("{text:?}: a time-out must be longer than nothing"));
     }
+    if seconds > 366.0 * 86400.0 {
+        return Err(format!("{text:?} is more than a year"));
+    }
     Duration::try_from_secs_f64(seconds).map_err(|_| malformed())
 }
 

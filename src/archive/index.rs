@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     error::{Error, Result},
     graph::Graph,
-    oci::{Annotations, Descriptor, Manifest, annotation, json, manifest::Index, media},
+    oci::{Annotations, Descriptor, Digest, Manifest, annotation, json, manifest::Index, media},
 };
 
 /// The version of the format that this tool writes.
@@ -37,13 +37,13 @@ struct Image {
 pub fn manifest_json(graph: &Graph, sources: &[Descriptor]) -> Result<Vec<u8>> {
     let mut images: Vec<Image> = Vec::new();
     let mut at = HashMap::new();
-    let mut listed = HashSet::new();
+    let (mut listed, mut barren) = (HashSet::new(), HashSet::new());
     for source in sources {
         let Some(reference) = source.annotations.get(annotation::SOURCE) else { continue };
         if !listed.insert(reference) {
             continue;
         }
-        let Some((descriptor, manifest)) = image_of(graph, source, 0)? else { continue };
+        let Some((descriptor, manifest)) = image_of(graph, source, &mut barren, 0)? else { continue };
         let Some(config) = manifest.config else { continue };
         let index = *at.entry(descriptor.digest).or_insert_with(|| {
             images.push(Image {
@@ -59,10 +59,19 @@ pub fn manifest_json(graph: &Graph, sources: &[Descriptor]) -> Result<Vec<u8>> {
 }
 
 /// The image that stands for `descriptor`: itself, or of an index linux/amd64, else the first.
-fn image_of(graph: &Graph, descriptor: &Descriptor, depth: usize) -> Result<Option<(Descriptor, Manifest)>> {
+/// `barren` are indexes known to hold none.
+fn image_of(
+    graph: &Graph,
+    descriptor: &Descriptor,
+    barren: &mut HashSet<Digest>,
+    depth: usize,
+) -> Result<Option<(Descriptor, Manifest)>> {
     let manifest = graph.parse(descriptor)?;
     if !media::is_index(&descriptor.media_type) {
         return Ok(Some((descriptor.clone(), manifest)));
+    }
+    if barren.contains(&descriptor.digest) {
+        return Ok(None);
     }
     if depth > crate::graph::MAX_DEPTH {
         return Err(Error::new(format!("{} nests indexes too deep", descriptor.digest)));
@@ -70,9 +79,10 @@ fn image_of(graph: &Graph, descriptor: &Descriptor, depth: usize) -> Result<Opti
     let is_amd64 = |d: &&Descriptor| d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == "amd64");
     let candidates = || manifest.manifests.iter().filter(|d| media::is_manifest(&d.media_type));
     for candidate in candidates().filter(is_amd64).chain(candidates()) {
-        if let Some(image) = image_of(graph, candidate, depth + 1)? {
+        if let Some(image) = image_of(graph, candidate, barren, depth + 1)? {
             return Ok(Some(image));
         }
     }
+    barren.insert(descriptor.digest.clone());
     Ok(None)
 }

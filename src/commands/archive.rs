@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
 
     let run = Run { args, store: &*store, threads, geometry, progress: Progress::new(&args.progress)? };
     there.blobs = run.existing_blobs()?;
-    let (mut graph, gathered) = run.gather(sources)?;
+    let (mut graph, gathered) = run.gather(sources, &there)?;
     let mut records: Vec<Record> = gathered.iter().map(|g| record(&graph, g)).collect();
     let outcome = run.archive(&mut graph, &gathered, &there, device, &mut records);
     match &args.report {
@@ -111,7 +111,7 @@ impl Run<'_> {
 
     /// Finds all sources, in the order of their references. With `--continue` also looks for
     /// every blob.
-    fn gather(&self, sources: Vec<Source>) -> Result<(Graph, Vec<Gathered>)> {
+    fn gather(&self, sources: Vec<Source>, there: &There) -> Result<(Graph, Vec<Gathered>)> {
         let options = gather::Options {
             platforms: &self.args.platforms,
             recursive: self.args.recursive,
@@ -121,7 +121,7 @@ impl Run<'_> {
         let (graph, mut gathered) = gather::gather(self.store, sources, &options);
         gathered.sort_by(|a, b| a.source.written.cmp(&b.source.written));
         if self.args.keep_going {
-            self.look_for_blobs(&graph, &mut gathered);
+            self.look_for_blobs(&graph, &mut gathered, there);
         }
         self.progress.clear();
         stop::check()?;
@@ -129,12 +129,16 @@ impl Run<'_> {
     }
 
     /// A source whose blobs cannot all be had fails now: once its bytes are planned, it is too late.
-    fn look_for_blobs(&self, graph: &Graph, gathered: &mut [Gathered]) {
+    fn look_for_blobs(&self, graph: &Graph, gathered: &mut [Gathered], there: &There) {
         let mut wanted: HashMap<Digest, (Descriptor, OriginId)> = HashMap::new();
         for pick in gathered.iter().filter_map(|g| g.picks.as_ref().ok()).flatten() {
             wanted.extend(below(graph, pick, self.args.recursive).unwrap_or_default());
         }
-        let wanted: Vec<_> = wanted.into_values().filter(|(d, _)| !media::is_manifest(&d.media_type)).collect();
+        let fetched = |d: &Descriptor| {
+            let known = there.on_media.contains(&d.digest) || there.blobs.contains(&d.digest);
+            !media::is_manifest(&d.media_type) && !known && d.inline().is_none() && d.size > 0
+        };
+        let wanted: Vec<_> = wanted.into_values().filter(|(d, _)| fetched(d)).collect();
         let found = parallel::map(wanted.len(), self.threads, |n| {
             let (descriptor, origin) = &wanted[n];
             self.store.has_blob(graph.origin(*origin), descriptor)
@@ -292,7 +296,7 @@ fn record(graph: &Graph, gathered: &Gathered) -> Record {
         Ok(picks) => {
             let mut all = HashMap::new();
             picks.iter().filter_map(|pick| below(graph, pick, false).ok()).for_each(|found| all.extend(found));
-            (Outcome::Planned, all.values().map(|(d, _)| d.size).sum(), None)
+            (Outcome::Planned, all.values().fold(0, |sum: u64, (d, _)| sum.saturating_add(d.size)), None)
         }
     };
     Record { source: gathered.source.written.clone(), outcome, digest: gathered.digest.clone(), bytes, error }
@@ -365,9 +369,15 @@ fn check_files(args: &Args) -> Result<()> {
 fn is_same_file(a: &Path, b: &Path) -> bool {
     match (std::fs::metadata(a), std::fs::metadata(b)) {
         (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        (Err(_), Err(_)) => a == b,
+        (Err(_), Err(_)) => absolute(a) == absolute(b),
         _ => false,
     }
+}
+
+/// Where a file that is not there would be.
+fn absolute(path: &Path) -> Option<PathBuf> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(dir.canonicalize().ok()?.join(path.file_name()?))
 }
 
 /// The command line of this run with other flags and another destination, for a shell.

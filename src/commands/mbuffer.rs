@@ -6,6 +6,8 @@ use std::{
     os::fd::AsFd,
 };
 
+use nix::poll::PollFlags;
+
 use crate::{
     cli::args::Args,
     device::{self, Device},
@@ -59,6 +61,7 @@ fn pump(mut input: &File, mut segment: Segment) -> Result<(), Halt> {
             }
             // Stopped, perhaps: `window` knows.
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => device::wait_until(input, PollFlags::POLLIN),
             Err(e) => return Err(Error::new(io_reason(&e)).doing("reading standard input").into()),
         }
     }

@@ -166,13 +166,18 @@ fn token(agent: &http::Agent, realm: &str, service: Option<&str>, scope: &str, l
     let asked = Instant::now();
     let bytes = agent.get(&url, &headers)?.expect_ok()?.bytes(TOKEN_ANSWER_MAX)?;
     let answer: TokenAnswer =
-        serde_json::from_slice(&bytes).map_err(|e| Error::new(format!("the answer is not a token: {e}")))?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::new(format!("the answer is not a token: {}", place(&e))))?;
     let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
     if token.is_empty() {
         return Err(Error::new("the answer holds no token"));
     }
     let life = answer.expires_in.filter(|&s| s > 0).map_or(TOKEN_LIFE, Duration::from_secs);
     Ok(Grant { header: format!("Bearer {token}"), expires: asked.checked_add(life.mul_f32(0.9)) })
+}
+
+/// Where JSON is wrong, without what stands there: it may be a secret.
+pub fn place(error: &serde_json::Error) -> String {
+    format!("malformed at line {} column {}", error.line(), error.column())
 }
 
 /// A query value (RFC 3986, section 2.3).

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
+use super::auth::place;
 use crate::{
     config::env_path,
     error::{Context, Error, Result},
@@ -70,8 +71,7 @@ impl Credentials {
     }
 
     fn parse(text: &[u8]) -> Result<Credentials> {
-        // serde_json names the line, never the content.
-        let file: AuthFile = serde_json::from_slice(text).map_err(Error::new)?;
+        let file: AuthFile = serde_json::from_slice(text).map_err(|e| Error::new(place(&e)))?;
         let mut logins = BTreeMap::new();
         for (name, entry) in file.auths {
             let login = entry.login().map_err(|why| Error::new(why).doing(format!("the entry for {name}")))?;
@@ -146,6 +146,8 @@ mod tests {
     fn passwords_are_not_shown() {
         let login = Login { user: "u".into(), password: "secret".into() };
         assert!(!format!("{login:?}").contains("secret"));
+        let misplaced = Credentials::parse(br#"{"auths":{"a":"c2VjcmV0"}}"#).unwrap_err().to_string();
+        assert!(misplaced.contains("line 1") && !misplaced.contains("c2VjcmV0"), "{misplaced}");
         assert!(
             Credentials::parse(br#"{"auths":{"a":{"auth":"!"}}}"#).unwrap_err().to_string().contains("the entry for a")
         );

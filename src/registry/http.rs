@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use ureq::http::StatusCode;
+use ureq::{ResponseExt, http::StatusCode};
 
 use super::{Body, tls};
 use crate::{
@@ -58,7 +58,8 @@ impl Agent {
                 .http_status_as_error(false)
                 .tls_config(self.tls.config())
                 .user_agent(USER_AGENT)
-                .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+                // "Same host" would take another port for the same server.
+                .redirect_auth_headers(ureq::config::RedirectAuthHeaders::Never)
                 .timeout_per_read(Some(self.idle))
                 .timeout_per_write(Some(self.idle))
                 .timeout_connect(Some(self.idle))
@@ -124,6 +125,11 @@ pub struct Response {
 impl Response {
     pub fn status(&self) -> StatusCode {
         self.inner.status()
+    }
+
+    /// Where the answer came from, redirects followed.
+    pub fn url(&self) -> String {
+        self.inner.get_uri().to_string()
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

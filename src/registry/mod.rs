@@ -280,7 +280,9 @@ impl Registries {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        let Some(challenge) = auth::Challenge::of(&response) else {
+        // What a registry redirects to has no claim to our credentials.
+        let challenge = auth::Challenge::of(&response).filter(|_| endpoint.is_at(&response.url()));
+        let Some(challenge) = challenge else {
             return Err(response.refusal());
         };
         response.drain();

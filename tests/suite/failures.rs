@@ -341,6 +341,25 @@ fn a_run_that_writes_nothing_leaves_the_ledger_alone() {
 }
 
 #[test]
+fn a_failure_ends_the_run_though_nobody_reads_the_output() {
+    let mut content = Content::default();
+    let layers = content.image("app", "v1", &[noise(1, 2 << 20), noise(2, 4 << 20)]);
+    let scripted = Scripted::start(content, move |request, mut answer| {
+        if request.path.ends_with(&layers[1].to_string()) {
+            answer.body[0] ^= 1;
+        }
+        answer
+    });
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 4);
+    dir.write("sources.list", IMAGE);
+    let mut child = tool(&dir, &["mirror", "archive", "sources.list", "-"]).spawn().unwrap();
+    let kept = child.stdout.take();
+    finish(child).fails(1, &["digest mismatch"]);
+    drop(kept);
+}
+
+#[test]
 fn a_reader_that_goes_away() {
     let mut content = Content::default();
     content.image("app", "v1", &[noise(1, 8 << 20)]);

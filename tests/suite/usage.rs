@@ -27,6 +27,7 @@ fn wrong_usage_is_2_and_touches_nothing() {
         (&["mirror", "archive", "s", "o", "-b", "x"], "--block-size: \"x\" is not a size"),
         (&["mirror", "archive", "s", "s"], "\"s\" is both SOURCES-FILE and DEST-FILE"),
         (&["mirror", "archive", "s", "o", "--checkpoint", "o"], "\"o\" is both DEST-FILE and --checkpoint"),
+        (&["mirror", "archive", "s", "o", "--checkpoint", "./o"], "\"./o\" is both DEST-FILE and --checkpoint"),
         (
             &["mirror", "archive", "s", "o", "--checkpoint", "ledger", "--existing-from-checkpoint", "ledger:1"],
             "\"ledger\" is both --existing-from-checkpoint and --checkpoint",
@@ -245,6 +246,77 @@ fn a_token_is_fetched_once_for_all_threads() {
     ace_dt(&dir, &["mirror", "archive", "-q", "s", "out.tar"]).ok();
     assert_eq!(scripted.requests().iter().filter(|r| r.contains("/token?")).count(), 1);
     assert_eq!(scripted.requests().len(), 1 + 1 + 1 + 41, "challenge, token, manifest, blobs");
+}
+
+#[test]
+fn no_secret_follows_a_registry_elsewhere() {
+    // The other server asks for everything that it can get.
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = heard.clone();
+    let elsewhere = Scripted::start(Content::default(), move |request, _| {
+        noted.lock().unwrap().extend(request.headers.get("authorization").cloned());
+        Answer { status: 401, headers: vec![("WWW-Authenticate".into(), "Basic realm=x".into())], ..Answer::default() }
+    });
+    let other = elsewhere.endpoint();
+    let scripted = Scripted::start(small(), move |request, answer| {
+        if !request.headers.contains_key("authorization") {
+            return Answer {
+                status: 401,
+                headers: vec![("WWW-Authenticate".into(), "Basic realm=x".into())],
+                ..Answer::default()
+            };
+        }
+        let headers = match request.path {
+            path if path.contains("/blobs/") => vec![("Location".into(), format!("{other}{path}"))],
+            path if path.contains("/referrers/") => vec![("Link".into(), format!("<{other}{path}>; rel=\"next\""))],
+            _ => return answer,
+        };
+        let status = if request.path.contains("/blobs/") { 307 } else { 200 };
+        let body = br#"{"schemaVersion":2,"manifests":[]}"#.to_vec();
+        Answer { status, headers, body, ..Answer::default() }
+    });
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 4);
+    dir.write(".docker/config.json", r#"{"auths":{"reg.example.com":{"username":"alice","password":"s3cret"}}}"#);
+    dir.write("s", IMAGE);
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "out.tar"]).fails(1, &["401"]);
+    ace_dt(&dir, &["mirror", "archive", "-q", "-r", "s", "out.tar"]).fails(1, &["another server"]);
+    assert!(!elsewhere.requests().is_empty(), "nobody was redirected");
+    assert_eq!(*heard.lock().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn referrers_are_found_in_every_repository_that_has_the_image() {
+    let mut content = Content::default();
+    let image = |content: &mut Content, repository: &str| {
+        content.image(repository, "v1", &[noise(1, 3000)]);
+        content.body(&format!("/v2/{repository}/manifests/v1")).unwrap().to_vec()
+    };
+    let manifest = image(&mut content, "first");
+    assert_eq!(image(&mut content, "second"), manifest);
+    let digest = ace_dt::oci::Digest::of(&manifest);
+    let subject = crate::registry::descriptor(crate::registry::MANIFEST, &digest, manifest.len());
+    let config = crate::registry::descriptor("application/vnd.oci.empty.v1+json", &content.blob("second", b"{}"), 2);
+    let signature = serde_json::json!({
+        "schemaVersion": 2, "mediaType": crate::registry::MANIFEST, "config": config, "layers": [], "subject": subject,
+    });
+    let signature = signature.to_string().into_bytes();
+    let signed = content.manifest("second", crate::registry::MANIFEST, &signature, None);
+    let listed = crate::registry::descriptor(crate::registry::MANIFEST, &signed, signature.len());
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [listed]});
+    let tag = format!("sha256-{}", digest.hex());
+    content.manifest("second", "application/vnd.oci.image.index.v1+json", index.to_string().as_bytes(), Some(&tag));
+    let scripted = Scripted::honest(content);
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 4);
+    for sources in
+        ["reg.example.com/first:v1\nreg.example.com/second:v1", "reg.example.com/second:v1\nreg.example.com/first:v1"]
+    {
+        dir.write("s", sources);
+        ace_dt(&dir, &["mirror", "archive", "-q", "--force", "-r", "s", "out.tar"]).ok();
+        let listing = String::from_utf8(peer(&dir, "tar", &["-tf", "out.tar"])).unwrap();
+        assert!(listing.contains(&signed.path()), "the signature is lost: {sources}");
+    }
 }
 
 #[test]
