@@ -122,7 +122,7 @@ pub static FLAGS: &[Flag] = &[
         value: Value::Required("PERCENT"),
         default: "90",
         on: WRITES,
-        text: "High-water mark: start to write, at first and whenever the buffer ran dry, only when it is filled to this percentage. A drive so runs in long strokes instead of stopping again and again.",
+        text: "High-water mark: start to write, at first and whenever the buffer ran dry, only when it is filled to this percentage. A drive so runs in long strokes instead of stopping again and again. A file needs no strokes: there a low mark, such as 10, is quickest.",
         set: |a, v| {
             let percent = v.trim_end_matches('%').parse().ok().filter(|p| (1..=100).contains(p));
             a.hwm = percent.ok_or_else(|| format!("{v:?} is not a percentage from 1 to 100"))?;
