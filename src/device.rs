@@ -252,14 +252,6 @@ impl Device {
     pub fn kind(&self) -> Kind {
         self.kind
     }
-
-    /// Whether `path` names the same file.
-    pub fn is(&self, path: &Path) -> bool {
-        match (self.file.metadata(), std::fs::metadata(path)) {
-            (Ok(a), Ok(b)) => a.file_type().is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
-            _ => false,
-        }
-    }
 }
 
 /// Waits a moment for a file that somebody has set to O_NONBLOCK.
