@@ -14,12 +14,13 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::{
     error::{Context, Error, Result},
-    log,
+    log, units,
 };
 
 const API_VERSION: &str = "config.dt.act3-ace.io/v1alpha1";
 const KIND: &str = "Configuration";
 const CONCURRENT_HTTP: usize = 25;
+const CHUNK_SIZE: u64 = 100 << 20;
 /// More threads than this serve nobody, and the limit keeps a typing error from exhausting memory.
 const CONCURRENT_HTTP_MAX: usize = 1000;
 
@@ -33,11 +34,21 @@ pub struct Config {
     /// Most HTTP requests in flight.
     pub concurrent_http: usize,
     /// The one auth file to use, instead of those in the usual places.
-    pub auth_file: Option<PathBuf>,
+    pub auth_file: Option<AuthFile>,
+    /// Bytes of the largest chunk of a blob upload; 0: a blob is one request.
+    pub chunk_size: u64,
     /// By registry name, as it stands in references.
     pub registries: BTreeMap<String, Registry>,
     /// By endpoint URL, without a slash at the end.
     pub endpoints: BTreeMap<String, Endpoint>,
+}
+
+/// An auth file that was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthFile {
+    pub path: PathBuf,
+    /// Its absence is an error.
+    pub required: bool,
 }
 
 /// How one registry is reached.
@@ -84,6 +95,7 @@ struct File {
     kind: Option<String>,
     #[serde(rename = "concurrentHTTP")]
     concurrent_http: Option<usize>,
+    chunk_size: Option<String>,
     registry_auth_file: Option<PathBuf>,
     registry_config: RegistryConfig,
 }
@@ -167,10 +179,22 @@ fn resolve(file: File) -> Result<Config> {
         let why = format!("concurrentHTTP is {concurrent_http}, but must be from 1 to {CONCURRENT_HTTP_MAX}");
         return Err(Error::usage(why));
     }
-    let docker = env_path("DOCKER_CONFIG").map(|p| if p.is_dir() { p.join("config.json") } else { p });
-    // A directory that holds no credentials is no mistake.
-    let docker = docker.filter(|p| p.file_name().is_none_or(|name| name != "config.json") || p.exists());
-    let auth_file = env_path("ACE_DT_REGISTRY_AUTH_FILE").or_else(|| env_path("REGISTRY_AUTH_FILE")).or(docker);
+    let size = |name: &str, text: &str| {
+        units::parse_size(text).map_err(|why| Error::usage(why).doing(format!("{name}={text}")))
+    };
+    let chunk_size = match (env::var("ACE_DT_CHUNK_SIZE"), &file.chunk_size) {
+        (Ok(text), _) => size("ACE_DT_CHUNK_SIZE", &text)?,
+        (_, Some(text)) => size("chunkSize", text)?,
+        _ => CHUNK_SIZE,
+    };
+    let required = |path| AuthFile { path, required: true };
+    let docker = || {
+        let path = env_path("DOCKER_CONFIG")?;
+        // A directory that holds no credentials is no mistake.
+        Some(if path.is_dir() { AuthFile { path: path.join("config.json"), required: false } } else { required(path) })
+    };
+    let auth_file = env_path("ACE_DT_REGISTRY_AUTH_FILE").or_else(|| env_path("REGISTRY_AUTH_FILE")).map(required);
+    let auth_file = auth_file.or_else(docker).or(file.registry_auth_file.map(required));
     for (name, registry) in &file.registry_config.registries {
         for url in &registry.endpoints {
             let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
@@ -188,7 +212,8 @@ fn resolve(file: File) -> Result<Config> {
     let endpoints = file.registry_config.endpoint_config.into_iter();
     Ok(Config {
         concurrent_http,
-        auth_file: auth_file.or(file.registry_auth_file),
+        auth_file,
+        chunk_size,
         registries: file.registry_config.registries,
         endpoints: endpoints.map(|(url, endpoint)| (url.trim_end_matches('/').to_string(), endpoint)).collect(),
     })

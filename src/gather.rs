@@ -231,7 +231,7 @@ impl Picker<'_> {
         match config.inline() {
             Some(inline) => bytes = inline,
             None => {
-                let mut body = self.store.blob(&self.origin, config).doing(doing)?.take(CONFIG_MAX);
+                let mut body = self.store.blob(&self.origin, config, 0).doing(doing)?.take(CONFIG_MAX);
                 body.read_to_end(&mut bytes).doing(doing)?;
             }
         }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::Read,
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -105,9 +105,11 @@ impl Layouts {
     }
 
     /// A blob's bytes, unchecked.
-    pub fn blob(&self, dir: &Path, descriptor: &Descriptor) -> Result<Box<dyn Read>> {
+    pub fn blob(&self, dir: &Path, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read>> {
         let path = dir.join(descriptor.digest.path());
-        Ok(Box::new(File::open(&path).doing(|| format!("opening {path:?}"))?))
+        let mut file = File::open(&path).doing(|| format!("opening {path:?}"))?;
+        file.seek(SeekFrom::Start(from)).doing(|| format!("reading {path:?}"))?;
+        Ok(Box::new(file))
     }
 
     /// Whether a blob is there in the size that its descriptor says.

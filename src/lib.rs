@@ -2,7 +2,8 @@
 //!
 //! The way of the data: [`sources`] name images; [`gather`] resolves them through a [`store`] and
 //! keeps their manifests in a [`graph`]; a [`plan`] fixes every byte of the archive; the
-//! [`pipeline`] carries those bytes from producers through the [`ring`] onto a [`device`].
+//! [`pipeline`] carries those bytes from producers through the [`ring`] onto a [`device`]. [`publish`]
+//! puts a graph into a [`registry`].
 
 #![deny(unsafe_code)]
 
@@ -25,6 +26,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod producer;
 pub mod progress;
+pub mod publish;
 pub mod registry;
 #[allow(unsafe_code)]
 pub mod ring;

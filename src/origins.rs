@@ -15,11 +15,18 @@ use crate::{
 pub struct Origins {
     registries: Registries,
     layouts: Layouts,
+    /// If there are any, only referrers of these artifact types are seen.
+    referrer_types: Vec<String>,
 }
 
 impl Origins {
-    pub fn new(config: Config, patience: Patience) -> Result<Origins> {
-        Ok(Origins { registries: Registries::new(config, patience)?, layouts: Layouts::default() })
+    pub fn new(config: Config, patience: Patience, referrer_types: Vec<String>) -> Result<Origins> {
+        Ok(Origins { registries: Registries::new(config, patience)?, layouts: Layouts::default(), referrer_types })
+    }
+
+    /// The registries, to push to.
+    pub fn registries(&self) -> &Registries {
+        &self.registries
     }
 }
 
@@ -45,17 +52,24 @@ impl Store for Origins {
     }
 
     fn referrers(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
+        let types = &self.referrer_types[..];
         match origin {
-            Origin::Repository { registry, repository } => self.registries.referrers(registry, repository, descriptor),
-            Origin::Layout(dir) => self.layouts.referrers(dir, descriptor),
+            Origin::Repository { registry, repository } => {
+                self.registries.referrers(registry, repository, descriptor, types)
+            }
+            Origin::Layout(dir) => {
+                let mut all = self.layouts.referrers(dir, descriptor)?;
+                all.retain(|d| types.is_empty() || types.contains(&d.artifact_type));
+                Ok(all)
+            }
             Origin::Memory => Ok(Vec::new()),
         }
     }
 
-    fn blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Box<dyn Read + '_>> {
+    fn blob(&self, origin: &Origin, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>> {
         match origin {
-            Origin::Repository { registry, repository } => self.registries.blob(registry, repository, descriptor),
-            Origin::Layout(dir) => self.layouts.blob(dir, descriptor),
+            Origin::Repository { registry, repository } => self.registries.blob(registry, repository, descriptor, from),
+            Origin::Layout(dir) => self.layouts.blob(dir, descriptor, from),
             Origin::Memory => Err(in_memory()),
         }
         .doing(|| fetching(origin, descriptor))

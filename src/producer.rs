@@ -59,7 +59,7 @@ fn fetch(plan: &Plan, store: &dyn Store, blob: u32, segment: &mut Segment) -> Re
     let hold = descriptor.size <= segment.capacity() / HELD_PART;
     let name = |e: Error| e.doing(format!("fetching blob {} of {origin}", descriptor.digest));
     for tries_left in (0..TRIES).rev() {
-        let body = store.blob(origin, &descriptor)?;
+        let body = store.blob(origin, &descriptor, 0)?;
         let begin = segment.position();
         match copy(body, &descriptor, segment, hold) {
             Ok(()) => return Ok(()),

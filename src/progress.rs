@@ -18,6 +18,7 @@ use crate::{
     error::{Context, Result},
     log,
     pipeline::Snapshot,
+    publish::Tally,
     units::{human_size, human_time},
 };
 
@@ -100,6 +101,19 @@ enum Event {
         device: &'static str,
         elapsed: f64,
     },
+    Pushing {
+        blobs: usize,
+        of: usize,
+        manifests: usize,
+        bytes: u64,
+        total: u64,
+    },
+    Pushed {
+        blobs: usize,
+        spared: usize,
+        manifests: usize,
+        bytes: u64,
+    },
     Done {
         accepted: u64,
         rate: u64,
@@ -155,6 +169,19 @@ impl Progress {
                 elapsed: now.elapsed.as_secs_f64(),
             }
         });
+    }
+
+    /// Blobs and manifests go to a registry.
+    pub fn pushing(&self, now: Tally, of: usize, total: u64) {
+        let Tally { blobs, manifests, bytes, .. } = now;
+        // What had to be sent again counts once.
+        self.tell(false, |_| Event::Pushing { blobs, of, manifests, bytes: bytes.min(total), total });
+    }
+
+    /// All is in the registry.
+    pub fn pushed(&self, all: Tally) {
+        let Tally { blobs, spared, manifests, bytes } = all;
+        self.tell(true, |_| Event::Pushed { blobs, spared, manifests, bytes });
     }
 
     /// All is written.
@@ -246,6 +273,17 @@ impl Event {
                 let full = fill * 100 / (*capacity).max(1);
                 text.push_str(&format!(", buffer {full} %, device {device}"));
                 text
+            }
+            Event::Pushing { blobs, of, manifests, bytes, total } => {
+                let percent = bytes * 100 / (*total).max(1);
+                let (bytes, total) = (human_size(*bytes), human_size(*total));
+                format!("pushing: {blobs} of {of} blobs, {manifests} manifests, {bytes} of {total} ({percent} %)")
+            }
+            Event::Pushed { blobs, spared, manifests, bytes } => {
+                let bytes = human_size(*bytes);
+                format!(
+                    "pushed {blobs} blobs ({spared} of them there already or mounted) and {manifests} manifests, {bytes}"
+                )
             }
             Event::Done { accepted, rate, elapsed, strokes } => {
                 let time = if *elapsed < 60.0 { format!("{elapsed:.1} s") } else { human_time(*elapsed as u64) };

@@ -89,8 +89,8 @@ pub trait Store: Sync {
     /// What refers to a manifest, in the order in which the registry lists it.
     fn referrers(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<Descriptor>>;
 
-    /// A blob's bytes, unchecked. Reading on after the last byte gives 0.
-    fn blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Box<dyn Read + '_>>;
+    /// A blob's bytes from `from` on, unchecked. Reading on after the last byte gives 0.
+    fn blob(&self, origin: &Origin, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>>;
 
     /// Whether a blob can be had, without fetching it.
     fn has_blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<()>;

@@ -22,6 +22,8 @@ pub struct Args {
     pub patience: Patience,
     pub progress: progress::Options,
     pub recursive: bool,
+    /// Artifact types of referrers; none means all.
+    pub referrer_types: Vec<String>,
     pub annotations: Annotations,
     pub block_size: u64,
     pub buffer_size: u64,
@@ -37,6 +39,7 @@ pub struct Args {
     pub keep_going: bool,
     pub report: Option<PathBuf>,
     pub dry_run: bool,
+    pub username: Option<String>,
     pub operands: Vec<OsString>,
     /// The flags as they were given, for a command that goes on with an interrupted one.
     pub given: Vec<(&'static str, Option<String>)>,
@@ -50,6 +53,7 @@ impl Default for Args {
             patience: Patience { idle: Duration::from_secs(60), retries: 5, total: Duration::from_secs(300) },
             progress: progress::Options::default(),
             recursive: false,
+            referrer_types: Vec::new(),
             annotations: Annotations::new(),
             block_size: 1 << 20,
             buffer_size: 0,
@@ -64,6 +68,7 @@ impl Default for Args {
             keep_going: false,
             report: None,
             dry_run: false,
+            username: None,
             operands: Vec::new(),
             given: Vec::new(),
         }

@@ -60,7 +60,12 @@ pub struct Flag {
 }
 
 const ARCHIVE: &[&str] = &["mirror archive"];
+/// What begins with a list of sources.
+const GATHERS: &[&str] = &["mirror archive", "mirror gather"];
+/// What writes a device.
 const WRITES: &[&str] = &["mirror archive", "util mbuffer"];
+/// What shows progress.
+const PROGRESS: &[&str] = &["mirror archive", "mirror gather", "util mbuffer"];
 
 /// What most flags are.
 const FLAG: Flag = Flag {
@@ -82,7 +87,7 @@ pub static FLAGS: &[Flag] = &[
         long: "annotations",
         short: Some('a'),
         value: Value::Required("MAP"),
-        on: ARCHIVE,
+        on: GATHERS,
         text: "Put these annotations on the gather index: `key=value`, several separated by commas. A pair that holds a comma is quoted as in CSV. May be repeated.",
         set: |a, v| args::map(v, &mut a.annotations),
         ..FLAG
@@ -156,7 +161,7 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "index-fallback",
-        on: ARCHIVE,
+        on: GATHERS,
         text: "Move indexes out of the gather index's manifests into an annotation, for registries that take no nested indexes.",
         set: |a, _| {
             a.index_fallback = true;
@@ -179,7 +184,7 @@ pub static FLAGS: &[Flag] = &[
         short: Some('p'),
         value: Value::Required("LIST"),
         default: "all",
-        on: ARCHIVE,
+        on: GATHERS,
         text: "Take only these platforms out of multi-platform images: `os/arch`, `os/arch/variant`, each with an optional `:osversion`. Variant and version are compared only where they are given. Artifacts that are no images always come along. Separated by commas; may be repeated.",
         set: |a, v| {
             for part in args::list(v)? {
@@ -207,7 +212,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "recursive",
         short: Some('r'),
-        on: ARCHIVE,
+        on: GATHERS,
         text: "Copy referrers too, of every manifest: signatures, SBOMs, attestations.",
         set: |a, _| {
             a.recursive = true;
@@ -216,8 +221,20 @@ pub static FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        long: "referrer-types",
+        value: Value::Required("LIST"),
+        default: "all",
+        on: GATHERS,
+        text: "With `--recursive`, copy only referrers of these artifact types, such as `application/vnd.dev.cosign.artifact.sig.v1+json`. Separated by commas; may be repeated.",
+        set: |a, v| {
+            a.referrer_types.extend(args::list(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
         long: "continue",
-        on: ARCHIVE,
+        on: GATHERS,
         text: "Leave out sources that fail, go on with the others, and exit with 1 at the end. Every blob is looked for before the first is fetched.",
         set: |a, _| {
             a.keep_going = true;
@@ -228,8 +245,8 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "report",
         value: Value::Required("FILE"),
-        on: ARCHIVE,
-        text: "Write a JSON array with each source and its outcome (`archived`, `planned`, `unmatched`, `failed` or `incomplete`), digest, bytes and error.",
+        on: GATHERS,
+        text: "Write a JSON array with each source and its outcome (`archived`, `gathered`, `planned`, `unmatched`, `failed` or `incomplete`), digest, bytes and error.",
         set: |a, v| {
             a.report = Some(args::file(v)?);
             Ok(())
@@ -257,9 +274,29 @@ pub static FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        long: "username",
+        short: Some('u'),
+        value: Value::Required("NAME"),
+        on: &["login"],
+        required_by: &["login"],
+        text: "Who is to be logged in.",
+        set: |a, v| {
+            a.username = Some(v.into());
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "password-stdin",
+        on: &["login"],
+        required_by: &["login"],
+        text: "Read the password, or an access token, from standard input. There is no other way to give it: the arguments of a process can be seen by others.",
+        ..FLAG
+    },
+    Flag {
         long: "quiet",
         short: Some('q'),
-        on: WRITES,
+        on: &["login", "logout", "mirror archive", "mirror gather", "util mbuffer"],
         text: "Show no progress. Warnings and errors are still told.",
         set: |a, _| {
             a.progress.quiet = true;
@@ -269,7 +306,7 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "no-term",
-        on: WRITES,
+        on: PROGRESS,
         text: "Show progress as plain lines, even on a terminal.",
         set: |a, _| {
             a.progress.no_term = true;
@@ -281,7 +318,7 @@ pub static FLAGS: &[Flag] = &[
         long: "progress",
         value: Value::Required("STYLE"),
         default: "auto",
-        on: WRITES,
+        on: PROGRESS,
         text: "How progress is shown on standard error: `auto` (redrawn on a terminal, a line every ten seconds elsewhere), `plain`, or `json` (an object a line, every second; sizes in bytes, times in seconds).",
         set: |a, v| {
             a.progress.style = v.parse()?;
@@ -292,7 +329,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "debug",
         value: Value::Required("DIR"),
-        on: WRITES,
+        on: PROGRESS,
         text: "Write every progress event to `logs.txt` in this directory, a JSON object a line.",
         set: |a, v| {
             a.progress.debug = Some(v.into());
@@ -363,6 +400,11 @@ pub static FLAGS: &[Flag] = &[
 ];
 
 const NO_OPERANDS: &[Operand] = &[];
+const REGISTRY: Operand = Operand {
+    name: "REGISTRY",
+    count: Count::One,
+    text: "The registry's name as it stands in references: a host, with a port if need be.",
+};
 
 /// All commands, groups before what is in them.
 pub static COMMANDS: &[Command] = &[
@@ -445,6 +487,67 @@ pub static COMMANDS: &[Command] = &[
         run: Some(commands::archive::run),
     },
     Command {
+        name: "mirror gather",
+        summary: "gather images from registries into one artifact in a registry",
+        operands: &[
+            Operand {
+                name: "SOURCES-FILE",
+                count: Count::One,
+                text: "One image a line: its reference, then labels, as CSV. `-` is standard input.",
+            },
+            Operand {
+                name: "IMAGE",
+                count: Count::One,
+                text: "Where to: `registry/repository[:tag]`; without a tag it is `latest`.",
+            },
+        ],
+        description: "Resolves every source as `ace-dt mirror archive` does, and pushes what they hold to the one repository of `IMAGE`: first the blobs, then the manifests, each after all that it refers to, and last the gather index, under the tag. A run that fails leaves nothing that is not whole; the tag is not touched.\n\n\
+            A blob that the repository has is not sent, and one that lies in another repository of the same registry is mounted from there if the registry allows it. Large blobs are uploaded in chunks of `chunkSize`. An upload that breaks is taken up where the registry says that it broke. Every blob is checked against its digest on the way.\n\n\
+            Where the registry has no referrers API, the index at the subject's referrers tag is kept up to date.\n\n\
+            Prints the reference of the gather index with its digest.",
+        sections: &[
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Gather what `sources.list` names, with signatures and other referrers:\n\n    \
+                 ace-dt mirror gather -r sources.list reg.example.com/mirror/week:2026-48",
+            ),
+            (
+                "DIAGNOSTICS",
+                "A source of which no manifest matches `--platforms` gets a warning that names the platforms it has.",
+            ),
+        ],
+        run: Some(commands::gather::run),
+    },
+    Command {
+        name: "login",
+        summary: "check and keep the credentials for a registry",
+        operands: &[REGISTRY],
+        description: "Asks the registry whether it takes the user's name and password, and keeps them if it does: in the auth file that holds credentials for this registry already, else in the first of the auth files that is there, else in `~/.docker/config.json`. The file is replaced as a whole, and only its owner can read it. If it names a credential helper for the registry (`credHelpers`, `credsStore`), the helper keeps them instead.\n\n\
+            If the registry asks for no credentials, a warning says that they could not be checked.",
+        sections: &[
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Log in with a password from a file:\n\n    \
+                 ace-dt login reg.example.com -u robot --password-stdin < password",
+            ),
+        ],
+        run: Some(commands::login::login),
+    },
+    Command {
+        name: "logout",
+        summary: "remove the credentials for a registry",
+        operands: &[REGISTRY],
+        description: "Takes the credentials for the registry out of every auth file and of the helper that one names. If there are none, that is an error.",
+        sections: &[("ENVIRONMENT", ENVIRONMENT), ("FILES", FILES), ("EXIT STATUS", EXIT_STATUS)],
+        run: Some(commands::login::logout),
+    },
+    Command {
         name: "util",
         summary: "tools for pipelines",
         operands: NO_OPERANDS,
@@ -480,8 +583,9 @@ pub static COMMANDS: &[Command] = &[
 const EXIT_STATUS: &str =
     "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
 
-const ENVIRONMENT: &str = "`$ACE_DT_CONFIG` names the configuration file, `$ACE_DT_VERBOSITY` is as `--verbosity`, and `$ACE_DT_CONCURRENT_HTTP` is as the key `concurrentHTTP`.\n\n\
+const ENVIRONMENT: &str = "`$ACE_DT_CONFIG` names the configuration file, `$ACE_DT_VERBOSITY` is as `--verbosity`, and `$ACE_DT_CONCURRENT_HTTP` and `$ACE_DT_CHUNK_SIZE` are as the keys `concurrentHTTP` and `chunkSize`.\n\n\
     `$ACE_DT_REGISTRY_AUTH_FILE`, `$REGISTRY_AUTH_FILE` and `$DOCKER_CONFIG` (a file, or a directory with a `config.json`) name the file with credentials; the first that is set is used.\n\n\
+    `$HTTPS_PROXY` and `$HTTP_PROXY` name the proxy for registries with HTTPS and HTTP, and `$ALL_PROXY` that for both: `http://[user:password@]host:port` (which must take CONNECT), `https://...`, or `socks5://...`. The proxy looks up the registry's name. `$NO_PROXY` lists what is reached directly, separated by commas: domains with all below them (`example.com`), only what is below (`.example.com`), addresses, networks (`10.0.0.0/8`), each with an optional port, or `*`. All may be written in lower case. Loopback addresses are always reached directly.\n\n\
     `$SSL_CERT_FILE` and `$SSL_CERT_DIR` replace the system's certificate authorities.\n\n\
     `$ACE_DT_VERSION` is written into archives in place of this program's version, to make an archive of another version again byte for byte.";
 
@@ -489,6 +593,7 @@ const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$X
     apiVersion: config.dt.act3-ace.io/v1alpha1\n    \
     kind: Configuration\n    \
     concurrentHTTP: 25\n    \
+    chunkSize: 100Mi\n    \
     registryConfig:\n    \
     \x20 registries:\n    \
     \x20   reg.example.com:\n    \
@@ -499,8 +604,8 @@ const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$X
     \x20 endpointConfig:\n    \
     \x20   http://127.0.0.1:5000:\n    \
     \x20     supportsReferrers: auto\n\n\
-    `concurrentHTTP` is the number of requests in flight. The endpoints of a registry are tried in order, and the first that answers is used; a registry without configuration is reached by HTTPS, and one on a loopback address also by HTTP. `rewritePull` changes the repository's name for its endpoints. `supportsReferrers` is `api`, `tag` or `auto`. An endpoint's `tls` may have `insecureSkipVerify: true`.\n\n\
-    Credentials are read from the auth file that the key `registryAuthFile` names, or else from the first of `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`.\n\n\
+    `concurrentHTTP` is the number of requests in flight. A blob of more than `chunkSize` bytes is uploaded in several requests; with 0 every blob is one. The endpoints of a registry are tried in order, and the first that answers is used; a registry without configuration is reached by HTTPS, and one on a loopback address also by HTTP. `rewritePull` changes the repository's name for its endpoints, when pulling. `supportsReferrers` is `api`, `tag` or `auto`. An endpoint's `tls` may have `insecureSkipVerify: true`.\n\n\
+    Credentials are read from the auth file that the key `registryAuthFile` names, or else from `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`: the first that has some for the registry counts. In it, what `credHelpers` names for the registry is asked first; then the entry in `auths` of the longest path that leads to the repository counts; then what `credsStore` names is asked. A helper `NAME` is a program `docker-credential-NAME` in `$PATH`.\n\n\
     Certificate authorities (`ca.pem`, `*.crt`) and a client certificate (`cert.pem` with `key.pem`, or `*.cert` with `*.key`) for a registry are read from the first of `/etc/containerd/certs.d`, `/etc/docker/certs.d` and `~/.docker/certs.d` that has a directory of the registry's name, port included.";
 
 /// The program itself.

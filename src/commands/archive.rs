@@ -1,32 +1,33 @@
 //! `mirror archive`: from a list of sources to an archive on a device.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fmt::Write as _,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::report::{self, Outcome, Record};
+use super::{
+    collect::{self, Collected, Collector, below},
+    report::{self, Outcome, Record},
+};
 use crate::{
     archive::ledger,
     cli::args::Args,
     config,
     device::{Device, Kind},
     error::{Context, Error, Result},
-    gather::{self, Gathered},
-    graph::{Graph, OriginId},
-    log,
-    oci::{Descriptor, Digest, media},
+    gather,
+    oci::{Digest, media},
     origins::Origins,
-    output, parallel,
+    output,
     pipeline::{self, Geometry, Job},
     plan::{Plan, Wish},
     producer,
     progress::Progress,
     ring::Bounds,
-    sources::{self, Source},
+    sources::Source,
     stop,
     store::Store,
     units,
@@ -35,28 +36,27 @@ use crate::{
 pub fn run(args: &Args) -> Result<()> {
     let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
     check_files(args)?;
-    let sources = sources::read(args.path(0))?;
-    if sources.is_empty() {
-        return Err(Error::usage("it lists no sources").doing(format!("reading the sources file {:?}", args.path(0))));
-    }
+    let sources = collect::read(args.path(0))?;
     let mut there = There::default();
     for (path, offset) in &args.existing_from_checkpoint {
         there.on_media.extend(ledger::read(path, *offset)?);
     }
     let config = config::load(&args.config)?;
     let threads = config.concurrent_http;
-    let store = Arc::new(Origins::new(config, args.patience)?);
+    let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
     let shut = store.clone();
     stop::on_request(move || shut.shutdown());
     let device = if args.dry_run { None } else { Some(open(args)?) };
 
-    let run = Run { args, store: &*store, threads, geometry, progress: Progress::new(&args.progress)? };
+    let progress = Progress::new(&args.progress)?;
+    let run = Run { args, store: &*store, threads, geometry, progress: &progress };
     there.blobs = run.existing_blobs()?;
-    let (mut graph, gathered) = run.gather(sources, &there)?;
-    let mut records: Vec<Record> = gathered.iter().map(|g| record(&graph, g)).collect();
-    let outcome = run.archive(&mut graph, &gathered, &there, device, &mut records);
+    let collector = Collector { args, store: &*store, threads, progress: &progress };
+    let known = |digest: &Digest| there.on_media.contains(digest) || there.blobs.contains(digest);
+    let mut found = collector.collect(sources, &known)?;
+    let outcome = run.archive(&mut found, &there, device);
     match &args.report {
-        Some(path) => outcome.and(report::write(path, &records)),
+        Some(path) => outcome.and(report::write(path, &found.records)),
         None => outcome,
     }
 }
@@ -77,7 +77,7 @@ struct Run<'a> {
     /// Requests at a time.
     threads: usize,
     geometry: Geometry,
-    progress: Progress,
+    progress: &'a Progress,
 }
 
 impl Run<'_> {
@@ -109,71 +109,11 @@ impl Run<'_> {
         Ok(blobs)
     }
 
-    /// Finds all sources, in the order of their references. With `--continue` also looks for
-    /// every blob.
-    fn gather(&self, sources: Vec<Source>, there: &There) -> Result<(Graph, Vec<Gathered>)> {
-        let options = gather::Options {
-            platforms: &self.args.platforms,
-            recursive: self.args.recursive,
-            threads: self.threads,
-            progress: &|resolved, sources, manifests| self.progress.resolving(resolved, sources, manifests),
-        };
-        let (graph, mut gathered) = gather::gather(self.store, sources, &options);
-        gathered.sort_by(|a, b| a.source.written.cmp(&b.source.written));
-        if self.args.keep_going {
-            self.look_for_blobs(&graph, &mut gathered, there);
-        }
-        self.progress.clear();
-        stop::check()?;
-        Ok((graph, gathered))
-    }
-
-    /// A source whose blobs cannot all be had fails now: once its bytes are planned, it is too late.
-    fn look_for_blobs(&self, graph: &Graph, gathered: &mut [Gathered], there: &There) {
-        let mut wanted: HashMap<Digest, (Descriptor, OriginId)> = HashMap::new();
-        for pick in gathered.iter().filter_map(|g| g.picks.as_ref().ok()).flatten() {
-            wanted.extend(below(graph, pick, self.args.recursive).unwrap_or_default());
-        }
-        let fetched = |d: &Descriptor| {
-            let known = there.on_media.contains(&d.digest) || there.blobs.contains(&d.digest);
-            !media::is_manifest(&d.media_type) && !known && d.inline().is_none() && d.size > 0
-        };
-        let wanted: Vec<_> = wanted.into_values().filter(|(d, _)| fetched(d)).collect();
-        let found = parallel::map(wanted.len(), self.threads, |n| {
-            let (descriptor, origin) = &wanted[n];
-            self.store.has_blob(graph.origin(*origin), descriptor)
-        });
-        let missing: HashMap<&Digest, &Error> =
-            wanted.iter().zip(&found).filter_map(|((d, _), found)| Some((&d.digest, found.as_ref().err()?))).collect();
-        for source in gathered {
-            let Ok(picks) = &source.picks else { continue };
-            let digests = picks.iter().filter_map(|pick| below(graph, pick, self.args.recursive).ok()).flatten();
-            if let Some(why) = digests.filter_map(|(digest, _)| missing.get(&digest)).next() {
-                source.picks = Err((**why).clone().doing(format!("gathering {}", source.source.written)));
-            }
-        }
-    }
-
-    /// Plans the archive, and writes it or tells of it; notes in `records` how far it came.
-    fn archive(
-        &self,
-        graph: &mut Graph,
-        gathered: &[Gathered],
-        there: &There,
-        device: Option<Device>,
-        records: &mut [Record],
-    ) -> Result<()> {
-        let failed = failures(gathered, self.args.keep_going)?;
-        let picks: Vec<Descriptor> = gathered.iter().filter_map(|g| g.picks.as_ref().ok()).flatten().cloned().collect();
-        if picks.is_empty() {
-            return Err(failed.unwrap_or_else(|| {
-                Error::new("nothing is left to archive: no source has a manifest for --platforms")
-            }));
-        }
-        let annotations = self.args.annotations.clone();
-        let version = output::version();
-        let mut root = gather::index(graph, picks, annotations, self.args.index_fallback, &version)?;
+    /// Plans the archive, and writes it or tells of it; notes how far the sources came.
+    fn archive(&self, found: &mut Collected, there: &There, device: Option<Device>) -> Result<()> {
+        let (mut root, failed) = found.index(self.args)?;
         root.annotations.insert(crate::oci::annotation::REF_NAME.into(), self.args.reference.clone());
+        let version = output::version();
         let wish = Wish {
             root,
             recursive: self.args.recursive,
@@ -182,13 +122,12 @@ impl Run<'_> {
             manifest_json: self.args.manifest_json,
             version: &version,
         };
-        let plan = Plan::new(graph, &wish)?;
+        let plan = Plan::new(&found.graph, &wish)?;
         let done = match device {
-            None => output::print(&describe(&plan, records)).map(|()| Outcome::Planned),
+            None => output::print(&describe(&plan, &found.records)).map(|()| Outcome::Planned),
             Some(device) => self.write(&plan, device).map(|()| Outcome::Archived),
         };
-        let reached = *done.as_ref().unwrap_or(&Outcome::Incomplete);
-        records.iter_mut().filter(|r| r.outcome == Outcome::Planned).for_each(|r| r.outcome = reached);
+        found.reached(*done.as_ref().unwrap_or(&Outcome::Incomplete));
         done?;
         failed.map_or(Ok(()), Err)
     }
@@ -274,50 +213,6 @@ impl Run<'_> {
             }
         }
     }
-}
-
-/// All that lies below a pick, itself included, each digest once, with where it comes from.
-fn below(graph: &Graph, pick: &Descriptor, recursive: bool) -> Result<HashMap<Digest, (Descriptor, OriginId)>> {
-    let mut all = HashMap::new();
-    graph.walk(pick, recursive, &mut |d, origin| {
-        let new = !all.contains_key(&d.digest);
-        if new {
-            all.insert(d.digest.clone(), (d.clone(), origin));
-        }
-        Ok(new)
-    })?;
-    Ok(all)
-}
-
-fn record(graph: &Graph, gathered: &Gathered) -> Record {
-    let (outcome, bytes, error) = match &gathered.picks {
-        Err(e) => (Outcome::Failed, 0, Some(e.to_string())),
-        Ok(picks) if picks.is_empty() => (Outcome::Unmatched, 0, None),
-        Ok(picks) => {
-            let mut all = HashMap::new();
-            picks.iter().filter_map(|pick| below(graph, pick, false).ok()).for_each(|found| all.extend(found));
-            (Outcome::Planned, all.values().fold(0, |sum: u64, (d, _)| sum.saturating_add(d.size)), None)
-        }
-    };
-    Record { source: gathered.source.written.clone(), outcome, digest: gathered.digest.clone(), bytes, error }
-}
-
-/// Tells of every source that failed. The error over all of them ends the run now, or, with
-/// `--continue`, is what the run ends with.
-fn failures(gathered: &[Gathered], keep_going: bool) -> Result<Option<Error>> {
-    let failed: Vec<(&str, &Error)> =
-        gathered.iter().filter_map(|g| Some((g.source.written.as_str(), g.picks.as_ref().err()?))).collect();
-    let error = match failed[..] {
-        [] => return Ok(None),
-        [(_, error)] if !keep_going => return Err(error.clone()),
-        _ => {
-            failed.iter().for_each(|(_, e)| log::error(e));
-            let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
-            let what = if keep_going { "were left out" } else { "failed" };
-            Error::new(format!("{} of {} sources {what}: {}", failed.len(), gathered.len(), names.join(", ")))
-        }
-    };
-    if keep_going { Ok(Some(error)) } else { Err(error) }
 }
 
 /// The plan in words, for `--dry-run`.

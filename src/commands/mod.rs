@@ -2,6 +2,9 @@
 //! the parts of the tool put together.
 
 pub mod archive;
+mod collect;
+pub mod gather;
+pub mod login;
 pub mod mbuffer;
 mod report;
 

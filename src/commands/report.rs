@@ -14,13 +14,15 @@ use crate::{
 pub enum Outcome {
     /// All of it is in the archive, or at the destination already.
     Archived,
+    /// All of it is in the registry.
+    Gathered,
     /// A dry run would archive it.
     Planned,
     /// None of its platforms was wanted.
     Unmatched,
     /// It could not be had.
     Failed,
-    /// The run ended before the archive was whole.
+    /// The run ended before all was at the destination.
     Incomplete,
 }
 

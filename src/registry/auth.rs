@@ -9,7 +9,13 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
-use super::{credentials::Login, http};
+use ureq::http::{Method, StatusCode, header};
+
+use super::{
+    credentials::Login,
+    http::{self, Payload, Request},
+    location::{encoded, shown, with_parameter},
+};
 use crate::error::{Context, Error, Result};
 
 /// The protocol's default for a token that does not say how long it lives.
@@ -85,7 +91,7 @@ fn parameters(mut rest: &str) -> Vec<(&str, String)> {
     found
 }
 
-/// The `Authorization` header for one repository, fetched once for all threads.
+/// The `Authorization` header for one scope, fetched once for all threads.
 #[derive(Default)]
 pub struct Slot {
     grant: Mutex<Option<Grant>>,
@@ -126,25 +132,52 @@ impl Slot {
             return Ok(newer.header.clone());
         }
         let new = match challenge {
-            Challenge::Basic => {
-                let login = login.ok_or_else(|| Error::new("the registry wants a user name and a password"))?;
-                Grant { header: basic(login), expires: None }
-            }
+            Challenge::Basic => Grant { header: basic(login)?, expires: None },
             Challenge::Bearer { realm, service, scope: wanted } => {
-                let scope = wanted.as_deref().unwrap_or(scope);
-                let doing = || format!("getting a token from {realm}");
+                let doing = || format!("getting a token from {}", shown(realm));
                 if secure && login.is_some() && !realm.starts_with("https://") {
                     return Err(Error::new("it would get the password in the clear").doing(doing()));
                 }
-                token(agent(realm), realm, service.as_deref(), scope, login).doing(doing)?
+                let ask = Ask {
+                    agent: agent(realm),
+                    realm,
+                    service: service.as_deref().unwrap_or(""),
+                    scope: &scope_for(scope, wanted.as_deref()),
+                };
+                match login {
+                    Some(Login::Identity(token)) => ask.exchange(token),
+                    Some(login) => basic(Some(login)).and_then(|header| ask.get(Some(header))),
+                    None => ask.get(None),
+                }
+                .doing(doing)?
             }
         };
         Ok(grant.insert(new).header.clone())
     }
 }
 
-fn basic(login: &Login) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{}:{}", login.user, login.password)))
+/// The scope to ask for: what the registry wants, but no less than what the requests to come need,
+/// as long as both speak of the same resource.
+fn scope_for(needed: &str, wanted: Option<&str>) -> String {
+    let resource = |scope: &str| scope.rsplit_once(':').map(|(resource, _)| resource.to_string());
+    match wanted {
+        Some(wanted) if wanted.split(' ').any(|w| !needed.split(' ').any(|n| resource(n) == resource(w))) => {
+            wanted.into()
+        }
+        _ => needed.into(),
+    }
+}
+
+fn basic(login: Option<&Login>) -> Result<String> {
+    match login {
+        Some(Login::Password { user, password }) => {
+            Ok(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+        }
+        Some(Login::Identity(_)) => {
+            Err(Error::new("the registry wants a user name and a password; there is only an identity token"))
+        }
+        None => Err(Error::new("the registry wants a user name and a password")),
+    }
 }
 
 #[derive(Deserialize)]
@@ -156,15 +189,51 @@ struct TokenAnswer {
     expires_in: Option<u64>,
 }
 
-fn token(agent: &http::Agent, realm: &str, service: Option<&str>, scope: &str, login: Option<&Login>) -> Result<Grant> {
-    let mut url = format!("{realm}{}scope={}", if realm.contains('?') { '&' } else { '?' }, encoded(scope));
-    if let Some(service) = service {
-        url.push_str(&format!("&service={}", encoded(service)));
+/// What a token server is asked for.
+struct Ask<'a> {
+    agent: &'a http::Agent,
+    realm: &'a str,
+    service: &'a str,
+    /// Several are separated by spaces; may be empty.
+    scope: &'a str,
+}
+
+impl Ask<'_> {
+    /// By GET: anonymous, or with Basic credentials.
+    fn get(&self, header: Option<String>) -> Result<Grant> {
+        let mut url = self.realm.to_string();
+        for scope in self.scope.split(' ').filter(|scope| !scope.is_empty()) {
+            url = with_parameter(&url, "scope", scope);
+        }
+        if !self.service.is_empty() {
+            url = with_parameter(&url, "service", self.service);
+        }
+        let mut request = Request::get(&url);
+        if let Some(header) = header {
+            request = request.with(header::AUTHORIZATION, header);
+        }
+        grant(|| self.agent.send(request))
     }
-    let header = login.map(basic);
-    let headers: Vec<(&str, &str)> = header.iter().map(|value| ("authorization", value.as_str())).collect();
+
+    /// By OAuth2's POST: a refresh token for an access token (RFC 6749, section 6).
+    fn exchange(&self, identity: &str) -> Result<Grant> {
+        let (service, scope) = (encoded(self.service), encoded(self.scope));
+        let identity = encoded(identity);
+        let form = format!(
+            "grant_type=refresh_token&client_id=ace-dt&service={service}&scope={scope}&refresh_token={identity}"
+        );
+        let request = Request::new(Method::POST, self.realm.into())
+            .with(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        grant(|| self.agent.send_with(&request, Payload::Bytes(form.as_bytes())))
+    }
+}
+
+fn grant(ask: impl FnOnce() -> Result<http::Response>) -> Result<Grant> {
     let asked = Instant::now();
-    let bytes = agent.get(&url, &headers)?.expect_ok()?.bytes(TOKEN_ANSWER_MAX)?;
+    let response = ask()?.unless_busy()?;
+    let refused = response.status() == StatusCode::UNAUTHORIZED;
+    let bytes = response.expect_ok().map_err(|e| if refused { e.hint("wrong credentials") } else { e })?;
+    let bytes = bytes.bytes(TOKEN_ANSWER_MAX)?;
     let answer: TokenAnswer =
         serde_json::from_slice(&bytes).map_err(|e| Error::new(format!("the answer is not a token: {}", place(&e))))?;
     let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
@@ -178,18 +247,6 @@ fn token(agent: &http::Agent, realm: &str, service: Option<&str>, scope: &str, l
 /// Where JSON is wrong, without what stands there: it may be a secret.
 pub fn place(error: &serde_json::Error) -> String {
     format!("malformed at line {} column {}", error.line(), error.column())
-}
-
-/// A query value (RFC 3986, section 2.3).
-fn encoded(value: &str) -> String {
-    let mut out = String::with_capacity(value.len() + 16);
-    for byte in value.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => out.push(byte.into()),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -209,7 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn query_values() {
-        assert_eq!(encoded("repository:a/b:pull x&y"), "repository:a/b:pull%20x%26y");
+    fn scopes() {
+        let (pull, push) = ("repository:a:pull", "repository:a:pull,push");
+        assert_eq!(scope_for(push, Some(pull)), push);
+        assert_eq!(scope_for(pull, None), pull);
+        assert_eq!(scope_for(pull, Some("repository:inside/a:pull")), "repository:inside/a:pull");
+        let mount = "repository:a:pull,push repository:b:pull";
+        assert_eq!(scope_for(mount, Some("repository:b:pull repository:a:pull,push")), mount);
     }
 }

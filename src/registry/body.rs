@@ -6,13 +6,9 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use ureq::http::StatusCode;
+use ureq::http::{Method, StatusCode, header::RANGE};
 
-use super::{
-    Body, Registries,
-    http::{self, Request},
-    retry::Tries,
-};
+use super::{Access, Body, Call, Place, Registries, http, retry::Tries};
 use crate::{
     error::{Error, Result, io_reason},
     oci::{Descriptor, Digest},
@@ -25,7 +21,7 @@ pub struct Resuming<'a> {
     repository: String,
     digest: Digest,
     size: u64,
-    /// Bytes handed on so far.
+    /// Where the next byte stands in the blob.
     at: u64,
     /// The line, while there is one.
     line: Option<Body>,
@@ -35,12 +31,12 @@ pub struct Resuming<'a> {
 }
 
 impl<'a> Resuming<'a> {
-    /// `response` is the answer to the first request.
+    /// A body that is not asked for yet, from the byte `from` on.
     pub fn new(
         registries: &'a Registries,
         (registry, repository): (&str, &str),
         descriptor: &Descriptor,
-        response: http::Response,
+        from: u64,
     ) -> Resuming<'a> {
         Resuming {
             registries,
@@ -48,18 +44,24 @@ impl<'a> Resuming<'a> {
             repository: repository.into(),
             digest: descriptor.digest.clone(),
             size: descriptor.size,
-            at: 0,
-            framed: is_framed(&response),
-            line: Some(response.body()),
+            at: from,
+            line: None,
+            framed: false,
             tries: registries.tries(),
         }
     }
 
-    /// Asks for the rest.
-    fn reopen(&mut self) -> Result<Body> {
-        let request = Request { from: self.at, ..Request::new(format!("blobs/{}", self.digest), None) };
-        let host = self.registries.host(&self.registry)?;
-        let response = self.registries.send_once(&host, &self.repository, &request, false)?.expect_ok()?;
+    /// Asks for all from the byte reached on. The inner error says that there is no such blob.
+    pub fn open(&mut self, place: &Place) -> Result<Result<()>> {
+        let mut call = Call::new(Method::GET, format!("blobs/{}", self.digest));
+        if self.at > 0 {
+            call = call.with(RANGE, format!("bytes={}-", self.at));
+        }
+        let response = self.registries.send(place, &call)?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(Err(response.refusal().doing("there is no such blob")));
+        }
+        let response = response.expect_ok()?;
         self.framed = is_framed(&response);
         if response.status() == StatusCode::PARTIAL_CONTENT {
             let range = response.header("content-range").unwrap_or("").to_string();
@@ -70,15 +72,25 @@ impl<'a> Resuming<'a> {
                     self.at
                 )));
             }
-            return Ok(response.body());
+            self.line = Some(response.body());
+            return Ok(Ok(()));
         }
         let mut body = response.body();
-        let skipped = io::copy(&mut (&mut body).take(self.at), &mut io::sink());
-        match skipped {
-            Ok(n) if n == self.at => Ok(body),
-            Ok(n) => Err(Error::new(format!("the registry sent {n} bytes where it had sent {} before", self.at))),
-            Err(e) => Err(Error::new(io_reason(&e)).transient(Default::default())),
+        match io::copy(&mut (&mut body).take(self.at), &mut io::sink()) {
+            Ok(n) if n == self.at => self.line = Some(body),
+            Ok(n) => {
+                return Err(Error::new(format!("the registry sent {n} bytes where it had sent {} before", self.at)));
+            }
+            Err(e) => return Err(Error::new(io_reason(&e)).transient(Default::default())),
         }
+        Ok(Ok(()))
+    }
+
+    /// Asks for the rest.
+    fn reopen(&mut self) -> Result<()> {
+        let repository = self.repository.clone();
+        let place = self.registries.place(&self.registry, &repository, Access::Pull)?;
+        self.open(&place)?
     }
 
     fn broken(&mut self, failure: Error) -> io::Result<()> {
@@ -98,13 +110,13 @@ impl Read for Resuming<'_> {
         loop {
             let line = match &mut self.line {
                 Some(line) => line,
-                None => match self.reopen() {
-                    Ok(line) => self.line.insert(line),
-                    Err(e) => {
+                None if self.at >= self.size => return Ok(0),
+                None => {
+                    if let Err(e) = self.reopen() {
                         self.broken(e)?;
-                        continue;
                     }
-                },
+                    continue;
+                }
             };
             let reason = match line.read(buffer) {
                 Ok(0) if self.at < self.size && !self.framed => "the connection was closed".to_string(),

@@ -11,10 +11,16 @@ use std::{
 
 use regex_lite::Regex;
 
-use super::{auth, http::Agent, tls};
+use super::{
+    auth,
+    http::Agent,
+    location::{self, origin},
+    proxy::Proxies,
+    tls,
+};
 use crate::{
     config::{self, Config, Referrers},
-    error::Result,
+    error::{Error, Result},
 };
 
 /// A registry, by the name that references give it.
@@ -25,6 +31,8 @@ pub struct Host {
     /// The endpoint that answered first.
     chosen: OnceLock<usize>,
     no_referrers_api: AtomicBool,
+    /// Held while a referrers tag is brought up to date.
+    pub tagging: Mutex<()>,
 }
 
 /// A base URL under which the API of a registry lies.
@@ -33,13 +41,14 @@ pub struct Endpoint {
     base: String,
     pub agent: Agent,
     referrers: Referrers,
+    /// By scope.
     auth: Mutex<HashMap<String, Arc<auth::Slot>>>,
 }
 
 impl Host {
     /// # Errors
     /// If the certificates for it cannot be read.
-    pub fn new(name: &str, config: &Config, idle: Duration) -> Result<Host> {
+    pub fn new(name: &str, config: &Config, idle: Duration, proxies: &Arc<Proxies>) -> Result<Host> {
         let registry = config.registries.get(name).cloned().unwrap_or_default();
         let urls = if registry.endpoints.is_empty() { usual(name) } else { registry.endpoints };
         let endpoint = |url: String| {
@@ -48,7 +57,7 @@ impl Host {
             let mut material = tls::Material::load(name)?;
             material.insecure = tls.insecure_skip_verify;
             Ok(Endpoint {
-                agent: Agent::new(idle, config.concurrent_http, material),
+                agent: Agent::new(idle, config.concurrent_http, material, proxies.clone()),
                 referrers: supports_referrers,
                 auth: Mutex::new(HashMap::new()),
                 base,
@@ -60,6 +69,7 @@ impl Host {
             rewrites: registry.rewrite_pull,
             chosen: OnceLock::new(),
             no_referrers_api: AtomicBool::new(false),
+            tagging: Mutex::new(()),
         })
     }
 
@@ -89,22 +99,38 @@ impl Host {
         }
     }
 
+    /// All that comes lists referrers by tag.
     pub fn lacks_referrers_api(&self) {
         self.no_referrers_api.store(true, Ordering::Relaxed);
     }
 }
 
 impl Endpoint {
-    /// The URL of `path` below a repository. A path that begins with a slash or a scheme is what a
-    /// `Link` header gave: it stands for itself.
+    /// The URL of `path` below a repository.
     pub fn url(&self, repository: &str, path: &str) -> String {
-        if path.contains("://") {
-            return path.to_string();
-        }
-        if path.starts_with('/') {
-            return format!("{}{path}", origin(&self.base));
-        }
         format!("{}/v2/{repository}/{path}", self.base)
+    }
+
+    /// The URL that tells whether we are welcome.
+    pub fn root(&self) -> String {
+        format!("{}/v2/", self.base)
+    }
+
+    /// What a `Location` or `Link` means that came in answer to `url`. A server behind one that
+    /// ends TLS may not know its own scheme.
+    pub fn locate(&self, url: &str, reference: &str) -> Result<String> {
+        let target = location::resolve(url, reference).ok_or_else(|| {
+            Error::new(format!("the registry names no usable URL, but {:?}", location::shown(reference)))
+        })?;
+        let authority = |url: &str| origin(url).split_once("://").map(|(_, rest)| rest.to_string());
+        match authority(&target) == authority(&self.base) {
+            true => Ok(format!("{}{}", origin(&self.base), &target[origin(&target).len()..])),
+            false => Ok(target),
+        }
+    }
+
+    pub fn is_secure(&self) -> bool {
+        self.base.starts_with("https://")
     }
 
     /// Whether `url` lies on the same server.
@@ -112,18 +138,11 @@ impl Endpoint {
         origin(&self.base) == origin(url)
     }
 
-    /// What answers this endpoint's challenges for a repository.
-    pub fn auth(&self, repository: &str) -> Arc<auth::Slot> {
+    /// What answers this endpoint's challenges for a scope.
+    pub fn auth(&self, scope: &str) -> Arc<auth::Slot> {
         let mut slots = self.auth.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.entry(repository.to_string()).or_default().clone()
+        slots.entry(scope.to_string()).or_default().clone()
     }
-}
-
-/// Scheme, host and port of a URL.
-fn origin(url: &str) -> &str {
-    let host = url.find("://").map_or(0, |at| at + 3);
-    let end = url[host..].find('/').map_or(url.len(), |at| host + at);
-    &url[..end]
 }
 
 /// Where a registry without configuration is: `https`, and on this very machine also `http`.
@@ -152,11 +171,5 @@ mod tests {
         assert_eq!(usual("reg.io:5000"), ["https://reg.io:5000"]);
         assert_eq!(usual("[::1]:5000"), ["https://[::1]:5000", "http://[::1]:5000"]);
         assert_eq!(usual("127.0.0.2"), ["https://127.0.0.2", "http://127.0.0.2"]);
-    }
-
-    #[test]
-    fn origins() {
-        assert_eq!(origin("https://a:1/b/c"), "https://a:1");
-        assert_eq!(origin("http://a"), "http://a");
     }
 }

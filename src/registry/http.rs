@@ -1,14 +1,22 @@
 //! One HTTP request and its answer, with errors in words.
 
 use std::{
+    collections::HashMap,
     io::{self, Read},
-    sync::OnceLock,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
-use ureq::{ResponseExt, http::StatusCode};
+use ureq::{
+    SendBody,
+    http::{self, Method, StatusCode, header},
+};
 
-use super::{Body, tls};
+use super::{
+    Body, connector, location,
+    proxy::Proxies,
+    tls::{self, Material},
+};
 use crate::{
     error::{Error, Result, io_reason},
     log,
@@ -20,90 +28,149 @@ const REFUSAL_MAX: u64 = 64 << 10;
 const DRAIN_MAX: u64 = 64 << 10;
 /// Request heads are small; a Bearer token may have some KiB.
 const OUTPUT_BUFFER: usize = 32 << 10;
+const REDIRECTS_MAX: usize = 10;
 
 const USER_AGENT: &str = concat!("ace-dt/", env!("CARGO_PKG_VERSION"));
 
-/// A request to a registry: `path` below the repository.
+/// A request. Its `Debug` shows no header: one of them may be a secret.
 pub struct Request {
-    pub path: String,
-    pub accept: Option<&'static str>,
-    /// Ask for the body from this byte on; 0 asks for all of it.
-    pub from: u64,
+    pub method: Method,
+    pub url: String,
+    pub headers: Vec<(header::HeaderName, String)>,
+}
+
+/// What goes with a request.
+pub enum Payload<'a> {
+    None,
+    Bytes(&'a [u8]),
+    /// As many bytes as the number says.
+    Stream(&'a mut dyn Read, u64),
 }
 
 impl Request {
-    pub fn new(path: String, accept: Option<&'static str>) -> Request {
-        Request { path, accept, from: 0 }
+    pub fn new(method: Method, url: String) -> Request {
+        Request { method, url, headers: Vec::new() }
+    }
+
+    pub fn get(url: &str) -> Request {
+        Request::new(Method::GET, url.into())
+    }
+
+    pub fn with(mut self, name: header::HeaderName, value: impl Into<String>) -> Request {
+        self.headers.push((name, value.into()));
+        self
     }
 }
 
-/// A pool of connections with one TLS configuration.
+/// Pools of connections with one TLS configuration, one for each proxy.
 pub struct Agent {
-    tls: tls::Material,
+    tls: Arc<Material>,
     idle: Duration,
     connections: usize,
-    /// Made at the first request: reading the system's certificates takes time.
-    agent: OnceLock<ureq::Agent>,
+    proxies: Arc<Proxies>,
+    pools: Mutex<Pools>,
+}
+
+#[derive(Default)]
+struct Pools {
+    closed: bool,
+    by_proxy: HashMap<Option<ureq::Proxy>, ureq::Agent>,
 }
 
 impl Agent {
     /// `idle` is the longest silence on a line, `connections` how many are kept for later requests.
-    pub fn new(idle: Duration, connections: usize, tls: tls::Material) -> Agent {
-        Agent { tls, idle, connections, agent: OnceLock::new() }
+    pub fn new(idle: Duration, connections: usize, tls: Material, proxies: Arc<Proxies>) -> Agent {
+        Agent { tls: Arc::new(tls), idle, connections, proxies, pools: Mutex::default() }
     }
 
-    fn agent(&self) -> &ureq::Agent {
-        self.agent.get_or_init(|| {
-            ureq::Agent::config_builder()
-                .http_status_as_error(false)
-                .tls_config(self.tls.config())
-                .user_agent(USER_AGENT)
-                // "Same host" would take another port for the same server.
-                .redirect_auth_headers(ureq::config::RedirectAuthHeaders::Never)
-                .timeout_per_read(Some(self.idle))
-                .timeout_per_write(Some(self.idle))
-                .timeout_connect(Some(self.idle))
-                .timeout_resolve(Some(self.idle))
-                .timeout_recv_response(Some(self.idle))
-                .max_idle_connections(self.connections)
-                .max_idle_connections_per_host(self.connections)
-                .output_buffer_size(OUTPUT_BUFFER)
-                .build()
-                .new_agent()
-        })
-    }
-
-    pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response> {
-        self.run("GET", self.agent().get(url), url, headers)
-    }
-
-    pub fn head(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response> {
-        self.run("HEAD", self.agent().head(url), url, headers)
-    }
-
-    fn run(
-        &self,
-        method: &'static str,
-        mut request: ureq::RequestBuilder<ureq::typestate::WithoutBody>,
-        url: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<Response> {
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+    fn agent(&self, url: &str) -> Result<ureq::Agent> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if pools.closed {
+            return Err(Error::new("the run is ending"));
         }
-        let begun = Instant::now();
-        let outcome = request.call();
-        if log::enabled(log::Level::Debug) {
-            let status = match &outcome {
-                Ok(response) => response.status().to_string(),
-                Err(e) => explain(e),
+        let proxy = self.proxies.of(url).cloned();
+        let agent = pools.by_proxy.entry(proxy.clone()).or_insert_with(|| self.make(proxy));
+        Ok(agent.clone())
+    }
+
+    fn make(&self, proxy: Option<ureq::Proxy>) -> ureq::Agent {
+        let config = ureq::Agent::config_builder()
+            .proxy(proxy)
+            .http_status_as_error(false)
+            .user_agent(USER_AGENT)
+            // Redirects are followed here, where it is known who may see which header.
+            .max_redirects(0)
+            .timeout_per_read(Some(self.idle))
+            .timeout_per_write(Some(self.idle))
+            .timeout_connect(Some(self.idle))
+            .timeout_resolve(Some(self.idle))
+            .timeout_recv_response(Some(self.idle))
+            .max_idle_connections(self.connections)
+            .max_idle_connections_per_host(self.connections)
+            .output_buffer_size(OUTPUT_BUFFER);
+        connector::agent(config.build(), self.tls.clone())
+    }
+
+    /// Sends a request without a body. A GET or HEAD follows redirects; to another server it goes
+    /// on without the `Authorization` header.
+    pub fn send(&self, mut request: Request) -> Result<Response> {
+        for _ in 0..REDIRECTS_MAX {
+            let response = self.send_with(&request, Payload::None)?;
+            let follows = matches!(request.method, Method::GET | Method::HEAD);
+            let target = match response.status().as_u16() {
+                301 | 302 | 303 | 307 | 308 if follows => response.header("location"),
+                _ => return Ok(response),
             };
-            log::debug(format_args!("{method} {url}: {status} after {} ms", begun.elapsed().as_millis()));
+            let Some(target) = target.and_then(|to| location::resolve(&request.url, to)) else {
+                return Err(response.refusal().doing("a redirect without a usable Location"));
+            };
+            response.drain();
+            if location::origin(&target) != location::origin(&request.url) {
+                request.headers.retain(|(name, _)| name != header::AUTHORIZATION);
+            }
+            request.url = target;
         }
+        Err(Error::new(format!("more than {REDIRECTS_MAX} redirects")).doing(location::shown(&request.url)))
+    }
+
+    /// Sends a request as it is.
+    pub fn send_with(&self, request: &Request, payload: Payload) -> Result<Response> {
+        let mut exchange = Exchange {
+            name: format!("{} {}", request.method, location::shown(&request.url)),
+            status: None,
+            sent: 0,
+            received: 0,
+            begun: Instant::now(),
+        };
+        let mut builder = http::Request::builder().method(&request.method).uri(&request.url);
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
+        }
+        exchange.sent = match &payload {
+            Payload::None => 0,
+            Payload::Bytes(bytes) => bytes.len() as u64,
+            Payload::Stream(_, length) => *length,
+        };
+        if !matches!(payload, Payload::None) {
+            builder = builder.header(header::CONTENT_LENGTH, exchange.sent);
+        }
+        let agent = self.agent(&request.url).map_err(|e| e.doing(&exchange.name))?;
+        let outcome = match payload {
+            Payload::None => builder.body(()).map_err(ureq::Error::Http).and_then(|r| agent.run(r)),
+            Payload::Bytes(bytes) => builder.body(bytes).map_err(ureq::Error::Http).and_then(|r| agent.run(r)),
+            Payload::Stream(reader, _) => {
+                builder.body(SendBody::from_reader(reader)).map_err(ureq::Error::Http).and_then(|r| agent.run(r))
+            }
+        };
         match outcome {
-            Ok(inner) => Ok(Response { inner, request: format!("{method} {url}") }),
+            Ok(inner) => {
+                exchange.status = Some(inner.status());
+                Ok(Response { inner, exchange, url: request.url.clone() })
+            }
             Err(e) => {
-                let error = Error::new(explain(&e)).doing(format!("{method} {url}"));
+                let why = explain(&e);
+                log::debug(format_args!("{}: {why} after {} ms", exchange.name, exchange.begun.elapsed().as_millis()));
+                let error = Error::new(why).doing(&exchange.name);
                 Err(if passes(&e) { error.transient(Duration::ZERO) } else { error })
             }
         }
@@ -111,15 +178,36 @@ impl Agent {
 
     /// Ends every request, now and later.
     pub fn shutdown(&self) {
-        // An agent that was never used is made only to be shut, so that it cannot be used any more.
-        self.agent().clone().shutdown();
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.closed = true;
+        pools.by_proxy.drain().for_each(|(_, agent)| agent.shutdown());
+    }
+}
+
+/// One request and its answer, for the log: told when the body is done with.
+struct Exchange {
+    /// Method and URL.
+    name: String,
+    status: Option<StatusCode>,
+    sent: u64,
+    received: u64,
+    begun: Instant,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let Some(status) = self.status.filter(|_| log::enabled(log::Level::Debug)) else { return };
+        let sent = if self.sent > 0 { format!("{} bytes sent, ", self.sent) } else { String::new() };
+        let took = self.begun.elapsed().as_millis();
+        log::debug(format_args!("{}: {status}, {sent}{} bytes received in {took} ms", self.name, self.received));
     }
 }
 
 /// The head of an answer; its body is still on the line.
 pub struct Response {
-    inner: ureq::http::Response<ureq::Body>,
-    request: String,
+    inner: http::Response<ureq::Body>,
+    exchange: Exchange,
+    url: String,
 }
 
 impl Response {
@@ -128,8 +216,8 @@ impl Response {
     }
 
     /// Where the answer came from, redirects followed.
-    pub fn url(&self) -> String {
-        self.inner.get_uri().to_string()
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -141,18 +229,21 @@ impl Response {
     }
 
     pub fn body(self) -> Body {
-        Box::new(Line(self.inner.into_body().into_reader()))
+        Box::new(self.line())
+    }
+
+    fn line(self) -> Line {
+        Line { reader: self.inner.into_body().into_reader(), exchange: self.exchange }
     }
 
     /// The whole body, if it has at most `max` bytes.
     pub fn bytes(self, max: u64) -> Result<Vec<u8>> {
-        let Response { inner, request } = self;
+        let name = self.exchange.name.clone();
         let mut bytes = Vec::new();
-        let mut body = inner.into_body().into_reader().take(max + 1);
-        let broken = |e| Error::new(body_reason(&e)).doing(&request).transient(Duration::ZERO);
-        body.read_to_end(&mut bytes).map_err(broken)?;
+        let read = self.line().take(max + 1).read_to_end(&mut bytes);
+        read.map_err(|e| Error::new(e).doing(&name).transient(Duration::ZERO))?;
         if bytes.len() as u64 > max {
-            return Err(Error::new(format!("the body is longer than {max} bytes")).doing(request));
+            return Err(Error::new(format!("the body is longer than {max} bytes")).doing(name));
         }
         Ok(bytes)
     }
@@ -173,29 +264,35 @@ impl Response {
 
     /// The answer as an error, with the words that the registry found for it.
     pub fn refusal(self) -> Error {
-        let Response { inner, request } = self;
-        let status = inner.status();
+        let (name, status) = (self.exchange.name.clone(), self.status());
         let mut bytes = Vec::new();
-        let _ = inner.into_body().into_reader().take(REFUSAL_MAX).read_to_end(&mut bytes);
+        let _ = self.line().take(REFUSAL_MAX).read_to_end(&mut bytes);
         let said = said(&bytes).map(|said| format!(" ({said})")).unwrap_or_default();
-        Error::new(format!("{request}: {status}{said}"))
+        Error::new(format!("{name}: {status}{said}"))
     }
 
     /// Reads what is left, so that the connection can be used again.
     pub fn drain(self) {
-        let _ = io::copy(&mut self.inner.into_body().into_reader().take(DRAIN_MAX), &mut io::sink());
+        let _ = io::copy(&mut self.line().take(DRAIN_MAX), &mut io::sink());
     }
 }
 
 /// A body on its line, with errors in words.
-struct Line(ureq::BodyReader<'static>);
+struct Line {
+    reader: ureq::BodyReader<'static>,
+    exchange: Exchange,
+}
 
 impl Read for Line {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer).map_err(|e| match e.kind() {
-            io::ErrorKind::Interrupted => e,
-            kind => io::Error::new(kind, body_reason(&e)),
-        })
+        match self.reader.read(buffer) {
+            Ok(n) => {
+                self.exchange.received += n as u64;
+                Ok(n)
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
+            Err(e) => Err(io::Error::new(e.kind(), body_reason(&e))),
+        }
     }
 }
 
@@ -230,8 +327,8 @@ fn retry_after(value: &str) -> Option<Duration> {
 /// Whether a later try may fare better.
 fn passes(error: &ureq::Error) -> bool {
     match error {
-        // rustls reports what it makes of a certificate as invalid data.
-        ureq::Error::Io(e) => e.kind() != io::ErrorKind::InvalidData,
+        // What a handshake ends with does not change by itself.
+        ureq::Error::Io(e) => cause::<rustls::Error>(e).is_none() && cause::<tls::Malformed>(e).is_none(),
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => true,
         _ => false,
     }
@@ -242,16 +339,25 @@ fn explain(error: &ureq::Error) -> String {
         ureq::Error::Io(e) => body_reason(e),
         ureq::Error::Timeout(_) => "no answer within the time that --http-timeout allows".into(),
         ureq::Error::HostNotFound => "there is no such host".into(),
+        ureq::Error::ConnectProxyFailed(why) => format!("the proxy does not connect: {why}"),
         other => other.to_string(),
     }
 }
 
 /// Why reading a body failed.
 fn body_reason(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
-        Some(inner) => explain(inner),
+    if let Some(inner) = cause::<ureq::Error>(error) {
+        return explain(inner);
+    }
+    match cause::<rustls::Error>(error) {
+        Some(inner) => tls::explain(inner),
         None => io_reason(error),
     }
+}
+
+/// What an I/O error carries.
+fn cause<E: std::error::Error + 'static>(error: &io::Error) -> Option<&E> {
+    error.get_ref()?.downcast_ref()
 }
 
 #[cfg(test)]

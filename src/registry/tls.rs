@@ -1,13 +1,24 @@
 //! Whom we trust and who we are over TLS: the system's authorities, and what the `certs.d`
-//! directories of containerd and Docker hold for a registry.
+//! directories of containerd and Docker hold for a registry. A certificate that is refused is
+//! refused in words: whose it is, for which names, by whom it is signed, and where an authority
+//! would be put.
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{self, CryptoProvider},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+};
+use webpki::EndEntityCert;
 
 use crate::{
     config::env_path,
@@ -16,11 +27,25 @@ use crate::{
 };
 
 /// What one registry needs beyond the system's authorities.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Material {
+    /// The registry's name, for errors.
+    registry: String,
     pub insecure: bool,
-    authorities: Vec<Certificate<'static>>,
-    client: Option<ClientCert>,
+    authorities: Vec<CertificateDer<'static>>,
+    client: Option<Client>,
+}
+
+/// A client's certificate chain and its key.
+struct Client {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({} certificates)", self.chain.len())
+    }
 }
 
 impl Material {
@@ -28,17 +53,19 @@ impl Material {
     /// with an optional port.
     ///
     /// # Errors
-    /// If a file cannot be read, or a certificate has no key.
+    /// If a file cannot be read, a certificate has no key, or a key is another certificate's.
     pub fn load(registry: &str) -> Result<Material> {
         let places = [
             Some(PathBuf::from("/etc/containerd/certs.d")),
             Some(PathBuf::from("/etc/docker/certs.d")),
             env_path("HOME").map(|home| home.join(".docker/certs.d")),
         ];
-        match places.into_iter().flatten().map(|dir| dir.join(registry)).find(|dir| dir.is_dir()) {
-            Some(dir) => Material::read(&dir).doing(|| format!("reading the certificates in {dir:?}")),
-            None => Ok(Material::default()),
-        }
+        let mut material = match places.into_iter().flatten().map(|dir| dir.join(registry)).find(|dir| dir.is_dir()) {
+            Some(dir) => Material::read(&dir).doing(|| format!("reading the certificates in {dir:?}"))?,
+            None => Material::default(),
+        };
+        material.registry = registry.into();
+        Ok(material)
     }
 
     /// `ca.pem`, `cert.pem` and `key.pem`, or Docker's `*.crt`, `*.cert` and `*.key`.
@@ -63,38 +90,74 @@ impl Material {
             match key {
                 None => material.authorities.extend(certificates(&path)?),
                 Some(_) if material.client.is_some() => return Err(Error::new("there are two client certificates")),
-                Some(key) => {
-                    let pem = fs::read(&key).doing(|| format!("{name} needs the key {key:?}"))?;
-                    let key = PrivateKey::from_pem(&pem).map_err(|e| Error::new(e).doing(format!("{key:?}")))?;
-                    material.client = Some(ClientCert::new_with_certs(&certificates(&path)?, key));
-                }
+                Some(key) => material.client = Some(client(&path, &key)?),
             }
         }
         Ok(material)
     }
 
-    /// For an agent.
-    pub fn config(&self) -> TlsConfig {
-        let roots = match self.authorities.is_empty() {
-            true => system(),
-            false => RootCerts::from(match system() {
-                RootCerts::Specific(roots) => roots.iter().cloned().chain(self.authorities.clone()).collect::<Vec<_>>(),
-                _ => self.authorities.clone(),
-            }),
+    /// For connections.
+    ///
+    /// # Errors
+    /// If an authority is malformed.
+    pub fn config(&self) -> Result<ClientConfig> {
+        let provider = Arc::new(crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(Error::new)?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(self.verifier(&provider)?));
+        match &self.client {
+            Some(client) => {
+                builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key()).map_err(Error::new)
+            }
+            None => Ok(builder.with_no_client_auth()),
+        }
+    }
+
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Verifier> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(system().iter().cloned());
+        for authority in &self.authorities {
+            roots
+                .add(authority.clone())
+                .map_err(Error::new)
+                .doing(|| format!("reading the certificate authorities for {}", self.registry))?;
+        }
+        let chains = match roots.is_empty() || self.insecure {
+            true => None,
+            false => Some(
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                    .build()
+                    .map_err(Error::new)?,
+            ),
         };
-        let config = TlsConfig::builder().root_certs(roots).client_cert(self.client.clone());
-        config.disable_verification(self.insecure).build()
+        Ok(Verifier {
+            registry: self.registry.clone(),
+            insecure: self.insecure,
+            chains,
+            pinned: self.authorities.clone(),
+            provider: provider.clone(),
+        })
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
+fn client(path: &Path, key: &Path) -> Result<Client> {
+    let chain = certificates(path)?;
+    let pem = fs::read(key).doing(|| format!("{path:?} needs the key {key:?}"))?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        let why = "it holds no private key in PEM, or one that is encrypted";
+        Error::new(why).doing(format!("{key:?}"))
+    })?;
+    let provider = crypto::ring::default_provider();
+    rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider)
+        .map_err(|e| Error::new(e).doing(format!("{path:?} with its key")))?;
+    Ok(Client { chain, key })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let pem = fs::read(path).doing(|| format!("{path:?}"))?;
-    let mut found = Vec::new();
-    for item in parse_pem(&pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|e| Error::new(e).doing(format!("{path:?}")))? {
-            found.push(certificate);
-        }
-    }
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let found = found.map_err(|e| Error::new(e).doing(format!("{path:?}")))?;
     match found.is_empty() {
         true => Err(Error::new("it holds no certificate in PEM").doing(format!("{path:?}"))),
         false => Ok(found),
@@ -102,15 +165,212 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
 }
 
 /// The system's certificates, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-fn system() -> RootCerts {
-    static ROOTS: OnceLock<RootCerts> = OnceLock::new();
-    ROOTS
-        .get_or_init(|| {
-            let found = rustls_native_certs::load_native_certs();
-            for error in &found.errors {
-                log::warn(format_args!("reading the system's certificates: {error}"));
+fn system() -> &'static [CertificateDer<'static>] {
+    static ROOTS: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
+    ROOTS.get_or_init(|| {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            log::warn(format_args!("reading the system's certificates: {error}"));
+        }
+        found.certs
+    })
+}
+
+/// Decides on a server's certificate.
+#[derive(Debug)]
+struct Verifier {
+    registry: String,
+    insecure: bool,
+    /// Follows chains to an authority; `None` if there is no authority.
+    chains: Option<Arc<WebPkiServerVerifier>>,
+    /// An authority that a server presents as its own certificate is trusted: so do those set up
+    /// their registries who sign one certificate by itself.
+    pinned: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        presented: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.insecure {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let outcome = match &self.chains {
+            Some(chains) => chains.verify_server_cert(presented, intermediates, name, ocsp, now),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        };
+        let Err(why) = outcome else { return outcome };
+        let rustls::Error::InvalidCertificate(why) = why else { return Err(why) };
+        // Its dates were looked at before these two are said.
+        let only_unsigned = matches!(why, CertificateError::UnknownIssuer | CertificateError::Other(_));
+        let certificate = EndEntityCert::try_from(presented).ok();
+        if let Some(certificate) = certificate.as_ref().filter(|_| only_unsigned && self.pinned.contains(presented)) {
+            match certificate.verify_is_valid_for_subject_name(name) {
+                Ok(()) => return Ok(ServerCertVerified::assertion()),
+                Err(_) => return Err(self.refuse(Some(certificate), name, &CertificateError::NotValidForName)),
             }
-            found.certs.iter().map(|c| Certificate::from_der(c.as_ref()).to_owned()).collect::<Vec<_>>().into()
-        })
-        .clone()
+        }
+        Err(self.refuse(certificate.as_ref(), name, &why))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl Verifier {
+    fn refuse(
+        &self,
+        certificate: Option<&EndEntityCert<'_>>,
+        name: &ServerName<'_>,
+        why: &CertificateError,
+    ) -> rustls::Error {
+        let issuer = certificate.and_then(|c| common_name(c.issuer()));
+        let signer = issuer.map_or("an authority without a name".into(), |name| format!("{name:?}"));
+        let names: Vec<&str> = certificate.map(|c| c.valid_dns_names().collect()).unwrap_or_default();
+        let ends = |at: &UnixTime| {
+            httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(at.as_secs()))
+        };
+        let (reason, hint) = match why {
+            CertificateError::UnknownIssuer | CertificateError::Other(_) => (
+                format!("it is signed by {signer}, which is not trusted"),
+                Some(format!(
+                    "put the authority's certificate into /etc/containerd/certs.d/{}/ca.pem, or among the system's",
+                    self.registry
+                )),
+            ),
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                let presented = match why {
+                    CertificateError::NotValidForNameContext { presented, .. } => presented.join(", "),
+                    _ => names.join(", "),
+                };
+                let presented = if presented.is_empty() { "no name at all".into() } else { presented };
+                (format!("it is not for that name, but for {presented}"), None)
+            }
+            CertificateError::ExpiredContext { not_after, .. } => {
+                (format!("it is valid no longer than {}", ends(not_after)), Some("look at this machine's clock".into()))
+            }
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                (format!("it is not valid before {}", ends(not_before)), Some("look at this machine's clock".into()))
+            }
+            other => (other.to_string(), None),
+        };
+        let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        let text = format!("the certificate of {} is refused: {reason}{hint}", name.to_str());
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused(text)))))
+    }
+}
+
+/// A certificate that was refused, in words.
+#[derive(Debug)]
+struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Certificates of ours that cannot be used.
+#[derive(Clone, Debug)]
+pub struct Malformed(pub Error);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// A failed handshake in words.
+pub fn explain(error: &rustls::Error) -> String {
+    use rustls::AlertDescription::*;
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(refused))) => refused.to_string(),
+        rustls::Error::AlertReceived(CertificateRequired) => {
+            "the server wants a client certificate (cert.pem and key.pem in a certs.d directory)".into()
+        }
+        rustls::Error::AlertReceived(BadCertificate | UnknownCA | CertificateUnknown | AccessDenied) => {
+            "the server does not take our client certificate".into()
+        }
+        rustls::Error::InvalidMessage(_) => "what the server speaks is not TLS".into(),
+        other => format!("TLS: {other}"),
+    }
+}
+
+/// The common name in an X.501 name (RFC 5280, section 4.1.2.4), in DER without the outer header;
+/// without one, the organization.
+fn common_name(mut name: &[u8]) -> Option<String> {
+    const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+    const ORGANIZATION: &[u8] = &[0x55, 4, 10];
+    let mut organization = None;
+    while let Some((set, rest)) = element(name) {
+        name = rest;
+        let (attribute, _) = element(set)?;
+        let (kind, value) = element(attribute)?;
+        let value = String::from_utf8_lossy(element(value)?.0).into_owned();
+        match kind {
+            COMMON_NAME => return Some(value),
+            ORGANIZATION => organization = Some(value),
+            _ => {}
+        }
+    }
+    organization
+}
+
+/// The content of the first DER element (X.690, section 8.1), and what follows it.
+fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&length, rest) = der.get(1..)?.split_first()?;
+    let (length, rest) = match length {
+        0..=0x7f => (usize::from(length), rest),
+        0x81 => (usize::from(*rest.first()?), &rest[1..]),
+        0x82 => (usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?])), &rest[2..]),
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_der() {
+        // C=DE, O=Example, CN=Example CA
+        let der = b"\x31\x0b\x30\x09\x06\x03\x55\x04\x06\x13\x02DE\x31\x10\x30\x0e\x06\x03\x55\x04\x0a\x0c\x07Example\
+            \x31\x13\x30\x11\x06\x03\x55\x04\x03\x0c\x0aExample CA";
+        assert_eq!(common_name(der).as_deref(), Some("Example CA"));
+        assert_eq!(common_name(&der[..31]).as_deref(), Some("Example"));
+        assert_eq!(common_name(&der[..13]), None);
+        for end in 0..der.len() {
+            let _ = common_name(&der[..end]);
+        }
+    }
 }

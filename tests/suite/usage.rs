@@ -152,7 +152,7 @@ fn platforms_that_match_nothing_are_told() {
     assert_eq!(outcome.status, 1);
     for words in [
         "alpha:v1: no manifest matches --platforms; it has linux/amd64, linux/arm/v7, linux/arm64/v8",
-        "nothing is left to archive",
+        "nothing is left: no source has a manifest",
     ] {
         assert!(outcome.err.contains(words), "{}", outcome.err);
     }

@@ -1,0 +1,66 @@
+//! `mirror gather`: from a list of sources to one artifact in a registry.
+
+use std::sync::Arc;
+
+use super::{
+    collect::{self, Collector},
+    report::{self, Outcome},
+};
+use crate::{
+    cli::args::Args,
+    config,
+    error::{Error, Result},
+    oci::Reference,
+    origins::Origins,
+    output,
+    progress::Progress,
+    publish::{Target, publish},
+    stop,
+};
+
+pub fn run(args: &Args) -> Result<()> {
+    let image = image(args)?;
+    let sources = collect::read(args.path(0))?;
+    let config = config::load(&args.config)?;
+    let threads = config.concurrent_http;
+    let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
+    let shut = store.clone();
+    stop::on_request(move || crate::store::Store::shutdown(&*shut));
+
+    let progress = Progress::new(&args.progress)?;
+    let collector = Collector { args, store: &*store, threads, progress: &progress };
+    let mut found = collector.collect(sources, &|_| false)?;
+    let outcome = found.index(args).and_then(|(root, failed)| {
+        let target = Target {
+            registries: store.registries(),
+            registry: &image.registry,
+            repository: &image.repository,
+            tag: image.tag.as_deref().unwrap_or("latest"),
+        };
+        // Each thread has a request to either side in flight.
+        let threads = (threads / 2).max(1);
+        let told = |now, blobs, bytes| progress.pushing(now, blobs, bytes);
+        let pushed = publish(&*store, &found.graph, &root, args.recursive, &target, threads, &told);
+        progress.clear();
+        found.reached(if pushed.is_ok() { Outcome::Gathered } else { Outcome::Incomplete });
+        progress.pushed(pushed?);
+        let Target { registry, repository, tag, .. } = target;
+        output::print(&format!("{registry}/{repository}:{tag}@{}\n", root.digest))?;
+        failed.map_or(Ok(()), Err)
+    });
+    match &args.report {
+        Some(path) => outcome.and(report::write(path, &found.records)),
+        None => outcome,
+    }
+}
+
+/// The destination: a repository and a tag.
+fn image(args: &Args) -> Result<Reference> {
+    let wrong = |why: String| Error::usage(why).doing("IMAGE");
+    let written = args.operands[1].to_str().ok_or_else(|| wrong("it is not UTF-8".into()))?;
+    let image: Reference = written.parse().map_err(wrong)?;
+    match image.digest {
+        Some(_) => Err(wrong(format!("{written:?} has a digest, but what is gathered gets its own"))),
+        None => Ok(image),
+    }
+}

@@ -1,0 +1,82 @@
+//! `login` and `logout`: credentials for a registry, checked, then kept where they will be found.
+
+use std::io;
+
+use crate::{
+    cli::args::Args,
+    config,
+    error::{Error, Result},
+    log,
+    oci::Reference,
+    registry::{
+        Registries,
+        credentials::{self, Credentials, Login},
+    },
+    stop,
+};
+
+pub fn login(args: &Args) -> Result<()> {
+    let registry = registry(args)?;
+    let user = args.username.clone().unwrap_or_default();
+    if user.is_empty() || user.contains(':') {
+        return Err(Error::usage("a user name is not empty, and holds no colon").doing("--username"));
+    }
+    let config = config::load(&args.config)?;
+    let password = password()?;
+    let kept = config.auth_file.clone();
+    let login = Login::Password { user: user.clone(), password: password.clone() };
+    let registries = std::sync::Arc::new(Registries::with(config, args.patience, Credentials::only(&registry, login))?);
+    let shut = registries.clone();
+    stop::on_request(move || shut.shutdown());
+    let checked = registries.check_login(&registry);
+    stop::check()?;
+    if !checked? {
+        log::warn(format_args!("{registry} asks for no credentials, so these were not checked"));
+    }
+    let place = credentials::store(kept.as_ref(), &registry, &user, &password)?;
+    if !args.progress.quiet {
+        log::line(format_args!("ace-dt: logged in to {registry} as {user}; kept by {place}"));
+    }
+    Ok(())
+}
+
+pub fn logout(args: &Args) -> Result<()> {
+    let registry = registry(args)?;
+    let config = config::load(&args.config)?;
+    let places = credentials::erase(config.auth_file.as_ref(), &registry)?;
+    if places.is_empty() {
+        return Err(Error::new("there are no credentials for it").doing(format!("logging out of {registry}")));
+    }
+    if !args.progress.quiet {
+        log::line(format_args!("ace-dt: logged out of {registry}; taken out of {}", places.join(", ")));
+    }
+    Ok(())
+}
+
+/// The password on standard input: its first line.
+fn password() -> Result<String> {
+    let bytes = stop::read_to_end(io::stdin().lock(), "reading the password from standard input")?;
+    let wrong = |why: &str| Error::usage(why).doing("the password on standard input");
+    let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8"))?;
+    let password = text.strip_suffix('\n').unwrap_or(&text);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    match password {
+        "" => Err(wrong("it is empty")),
+        several if several.contains('\n') => Err(wrong("it has several lines")),
+        password => Ok(password.into()),
+    }
+}
+
+/// The operand: a host, with a port if need be.
+fn registry(args: &Args) -> Result<String> {
+    let wrong = |why: String| Error::usage(why).doing("REGISTRY");
+    let written = args.operands[0].to_str().ok_or_else(|| wrong("it is not UTF-8".into()))?;
+    if let Some((_, rest)) = written.split_once("://") {
+        return Err(wrong(format!("{written:?} is a URL; write the registry's name, {}", rest.trim_end_matches('/'))));
+    }
+    // What stands before the first slash of a reference.
+    match format!("{written}/name").parse::<Reference>() {
+        Ok(reference) if reference.registry == written => Ok(written.into()),
+        _ => Err(wrong(format!("{written:?} is no registry such as reg.example.com or localhost:5000"))),
+    }
+}
