@@ -17,6 +17,8 @@ for what in "$@"; do
             need openssl openssl
             need htpasswd apache2-utils
             need unshare util-linux
+            need tinyproxy tinyproxy-bin
+            need microsocks microsocks
             ;;
         big)
             need docker-registry docker-registry

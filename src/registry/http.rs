@@ -328,7 +328,10 @@ fn retry_after(value: &str) -> Option<Duration> {
 fn passes(error: &ureq::Error) -> bool {
     match error {
         // What a handshake ends with does not change by itself.
-        ureq::Error::Io(e) => cause::<rustls::Error>(e).is_none() && cause::<tls::Malformed>(e).is_none(),
+        ureq::Error::Io(e) => {
+            let lasts = cause::<rustls::Error>(e).is_some() || cause::<tls::Malformed>(e).is_some();
+            !lasts && lookup(e).is_none_or(|why| why.contains("Temporary") || why.contains("Try again"))
+        }
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => true,
         _ => false,
     }
@@ -349,10 +352,16 @@ fn body_reason(error: &io::Error) -> String {
     if let Some(inner) = cause::<ureq::Error>(error) {
         return explain(inner);
     }
-    match cause::<rustls::Error>(error) {
-        Some(inner) => tls::explain(inner),
-        None => io_reason(error),
+    match (cause::<rustls::Error>(error), lookup(error)) {
+        (Some(inner), _) => tls::explain(inner),
+        (_, Some(why)) => format!("the host's name cannot be looked up: {why}"),
+        _ => io_reason(error),
     }
+}
+
+/// Why a name could not be looked up, in the words of getaddrinfo(3), if that is what failed.
+fn lookup(error: &io::Error) -> Option<String> {
+    error.to_string().strip_prefix("failed to lookup address information: ").map(String::from)
 }
 
 /// What an I/O error carries.

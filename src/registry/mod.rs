@@ -278,11 +278,8 @@ impl Registries {
         };
         let response = go(Some(&header), payload)?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            let hint = match self.credentials.find(&place.host.name, place.repository)? {
-                Some(_) => "the credentials in the auth file do not give access".into(),
-                None => format!("the auth file has no credentials for {}", place.host.name),
-            };
-            return Err(response.refusal().hint(hint));
+            let known = self.credentials.find(&place.host.name, place.repository)?.is_some();
+            return Err(response.refusal().hint(no_access(&place.host.name, known)));
         }
         Ok(response)
     }
@@ -307,7 +304,8 @@ impl Registries {
         response.drain();
         let login = self.credentials.find(&host.name, repository)?;
         let agent = |url: &str| if endpoint.is_at(url) { &endpoint.agent } else { &self.outside };
-        slot.renew(used, &challenge, login.as_ref(), scope, endpoint.is_secure(), agent)
+        let header = slot.renew(used, &challenge, login.as_ref(), scope, endpoint.is_secure(), agent);
+        header.map_err(|e| if login.is_none() { e.hint(no_access(&host.name, false)) } else { e })
     }
 
     /// Ends every request, now and later, with an error.
@@ -316,6 +314,14 @@ impl Registries {
         self.outside.shutdown();
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.values().flat_map(|host| &host.endpoints).for_each(|endpoint| endpoint.agent.shutdown());
+    }
+}
+
+/// Why a registry does not let us in, and what can be done.
+fn no_access(registry: &str, known: bool) -> String {
+    match known {
+        true => "the credentials that are kept for it do not give access".into(),
+        false => format!("there are no credentials for {registry}; see ace-dt login --help"),
     }
 }
 

@@ -272,11 +272,12 @@ impl Verifier {
                 (format!("it is not for that name, but for {presented}"), None)
             }
             CertificateError::ExpiredContext { not_after, .. } => {
-                (format!("it is valid no longer than {}", ends(not_after)), Some("look at this machine's clock".into()))
+                (format!("it was valid until {}", ends(not_after)), Some("look at this machine's clock".into()))
             }
             CertificateError::NotValidYetContext { not_before, .. } => {
-                (format!("it is not valid before {}", ends(not_before)), Some("look at this machine's clock".into()))
+                (format!("it is valid from {} on", ends(not_before)), Some("look at this machine's clock".into()))
             }
+            CertificateError::Expired => ("it has run out".into(), Some("look at this machine's clock".into())),
             other => (other.to_string(), None),
         };
         let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
@@ -314,11 +315,10 @@ pub fn explain(error: &rustls::Error) -> String {
     use rustls::AlertDescription::*;
     match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(refused))) => refused.to_string(),
-        rustls::Error::AlertReceived(CertificateRequired) => {
-            "the server wants a client certificate (cert.pem and key.pem in a certs.d directory)".into()
-        }
-        rustls::Error::AlertReceived(BadCertificate | UnknownCA | CertificateUnknown | AccessDenied) => {
-            "the server does not take our client certificate".into()
+        rustls::Error::AlertReceived(
+            CertificateRequired | BadCertificate | UnknownCA | CertificateUnknown | AccessDenied,
+        ) => {
+            "the server wants a client certificate that it trusts (cert.pem and key.pem in a certs.d directory)".into()
         }
         rustls::Error::InvalidMessage(_) => "what the server speaks is not TLS".into(),
         other => format!("TLS: {other}"),

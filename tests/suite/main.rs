@@ -1,13 +1,17 @@
 //! The tool as its users see it: the real program, real registries, real peers.
 
+mod access;
 mod big;
 mod documents;
 mod failures;
 mod golden;
 mod mbuffer;
 mod peers;
+mod proxies;
 mod registry;
 mod scripted;
 mod soak;
+mod tls;
+mod tokens;
 mod usage;
 mod util;

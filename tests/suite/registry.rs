@@ -112,6 +112,8 @@ pub struct Setup<'a> {
     pub htpasswd: Option<&'a Path>,
     /// Certificate and key.
     pub tls: Option<(&'a Path, &'a Path)>,
+    /// The `auth` of a token server.
+    pub tokens: Option<Value>,
     /// Who signs the certificates of its clients.
     pub client_authority: Option<&'a Path>,
 }
@@ -140,6 +142,9 @@ impl Registry {
             });
             if let Some(path) = setup.htpasswd {
                 config["auth"] = json!({"htpasswd": {"realm": "tests", "path": path}});
+            }
+            if let Some(access) = &setup.tokens {
+                config["auth"] = access.clone();
             }
             if let Some((certificate, key)) = setup.tls {
                 config["http"]["tls"] = json!({"certificate": certificate, "key": key});

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
@@ -35,14 +35,19 @@ pub struct Answer {
     pub reset: bool,
 }
 
-/// A request, as far as tests ask for it.
+/// A request.
 pub struct Request<'a> {
+    pub method: &'a str,
     pub path: &'a str,
     pub headers: &'a HashMap<String, String>,
+    pub body: &'a [u8],
 }
 
 /// Changes the answer that an honest registry gives.
 type Hook = dyn Fn(&Request, Answer) -> Answer + Send + Sync;
+/// By method, path and length of the body, how many of its bytes are read before the connection is
+/// closed without an answer.
+type Cut = dyn Fn(&str, &str, usize) -> Option<usize> + Send + Sync;
 
 /// Blobs and manifests by path.
 #[derive(Default)]
@@ -117,6 +122,7 @@ pub struct Scripted {
 struct Shared {
     content: Content,
     hook: Box<Hook>,
+    cut: Box<Cut>,
     /// Method and path of every request.
     requests: Mutex<Vec<String>>,
     connections: Mutex<Vec<TcpStream>>,
@@ -130,11 +136,21 @@ impl Scripted {
     }
 
     pub fn start(content: Content, hook: impl Fn(&Request, Answer) -> Answer + Send + Sync + 'static) -> Scripted {
+        Scripted::cutting(content, hook, |_, _, _| None)
+    }
+
+    /// One that also breaks off what it is sent.
+    pub fn cutting(
+        content: Content,
+        hook: impl Fn(&Request, Answer) -> Answer + Send + Sync + 'static,
+        cut: impl Fn(&str, &str, usize) -> Option<usize> + Send + Sync + 'static,
+    ) -> Scripted {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             content,
             hook: Box::new(hook),
+            cut: Box::new(cut),
             requests: Mutex::default(),
             connections: Mutex::default(),
             ending: AtomicBool::new(false),
@@ -199,10 +215,14 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
             };
         }
         shared.requests.lock().unwrap().push(format!("{method} {path}"));
+        let length = headers.get("content-length").map_or(0, |v| v.parse().unwrap());
+        let cut = (shared.cut)(method, path, length);
+        let mut body = vec![0; cut.unwrap_or(length)];
+        reader.read_exact(&mut body)?;
         let honest = honest(shared.content.held.get(path), headers.get("range"));
-        let answer = (shared.hook)(&Request { path, headers: &headers }, honest);
+        let answer = (shared.hook)(&Request { method, path, headers: &headers, body: &body }, honest);
         pause(shared, answer.delay);
-        if answer.reset {
+        if answer.reset || cut.is_some() {
             return stream.shutdown(std::net::Shutdown::Both);
         }
         let mut head = format!(
