@@ -7,7 +7,7 @@ CARGO  ?= cargo
 # Seconds of `make stress`.
 STRESS_SECONDS ?= 60
 
-.PHONY: all test lint man test-big soak loom stress bench install clean
+.PHONY: all test lint man test-big test-second soak loom stress bench install clean
 
 all:
 	$(CARGO) build --release --locked
@@ -31,7 +31,14 @@ test-big:
 	$(CARGO) build --release --locked
 	$(CARGO) test --release --locked --test suite big -- --ignored --nocapture
 
-# 200 archives from a registry with faults: identical, or refused where the bytes are wrong.
+# Pushes to and pulls from a second registry implementation, go-containerregistry's.
+test-second:
+	tests/deps.sh second
+	GOBIN=$(CURDIR)/target/tools go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
+	$(CARGO) test --locked --test suite second:: -- --ignored --nocapture
+
+# 200 archives from a registry with faults: identical, or refused where the bytes are wrong; 100
+# gathers into one, all whole.
 soak:
 	$(CARGO) test --release --locked --test suite soak -- --ignored --nocapture
 

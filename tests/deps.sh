@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to it that the Debian packages are here which the tests named by the arguments need:
-# `test`, `big`, `bench`. Installs them as root, else says which command does.
+# `test`, `big`, `second`, `bench`. Installs them as root, else says which command does.
 set -eu
 
 missing=""
@@ -24,13 +24,16 @@ for what in "$@"; do
             need docker-registry docker-registry
             need strace strace
             ;;
+        second)
+            need go golang-go
+            ;;
         bench)
             need docker-registry docker-registry
             need mbuffer mbuffer
             need go golang-go
             ;;
         *)
-            echo "deps.sh: $what is none of test, big, bench" >&2
+            echo "deps.sh: $what is none of test, big, second, bench" >&2
             exit 2
             ;;
     esac

@@ -2,14 +2,18 @@
 
 mod access;
 mod big;
+mod content;
 mod documents;
 mod failures;
 mod golden;
 mod mbuffer;
 mod peers;
 mod proxies;
+mod push;
+mod receiver;
 mod registry;
 mod scripted;
+mod second;
 mod soak;
 mod tls;
 mod tokens;

@@ -58,15 +58,18 @@ pub struct Content {
 impl Content {
     pub fn blob(&mut self, repository: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
-        let path = format!("/v2/{repository}/blobs/{digest}");
-        self.held.insert(path, ("application/octet-stream".into(), bytes.into()));
+        self.put(&format!("/v2/{repository}/blobs/{digest}"), "application/octet-stream", bytes);
         digest
+    }
+
+    pub fn put(&mut self, path: &str, media_type: &str, bytes: &[u8]) {
+        self.held.insert(path.into(), (media_type.into(), bytes.into()));
     }
 
     pub fn manifest(&mut self, repository: &str, media_type: &str, bytes: &[u8], tag: Option<&str>) -> Digest {
         let digest = Digest::of(bytes);
         for name in [Some(digest.to_string().as_str()), tag].into_iter().flatten() {
-            self.held.insert(format!("/v2/{repository}/manifests/{name}"), (media_type.into(), bytes.into()));
+            self.put(&format!("/v2/{repository}/manifests/{name}"), media_type, bytes);
         }
         digest
     }
@@ -199,10 +202,12 @@ impl Drop for Scripted {
 fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
+        // A TLS handshake has no lines.
+        if reader.fill_buf()?.first().is_none_or(|first| !first.is_ascii_uppercase()) {
+            return stream.shutdown(std::net::Shutdown::Both);
         }
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
         let mut words = line.split_whitespace();
         let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let mut headers = HashMap::new();

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    receiver::{Manners, Receiver},
     registry::configure,
     scripted::{Answer, Content, Request, Scripted},
     util::{Dir, ace_dt, noise},
@@ -251,4 +252,80 @@ fn soak_through_faults() {
     );
     println!("faults: {}", dealt.join(", "));
     assert!(identical > RUNS / 2 && total.iter().all(|n| *n > 0));
+}
+
+#[test]
+#[ignore = "long: make soak"]
+fn soak_uploads_through_faults() {
+    const RUNS: u64 = 100;
+    const NAMES: [&str; 5] = ["bodies cut", "answers lost", "503", "sessions lost", "stalls"];
+    let dir = Dir::new();
+    dir.write("sources.list", "reg.example.com/app:v1\nreg.example.com/big:v1");
+    let source = Scripted::honest(content());
+    let (mut total, mut slowest) = ([0; NAMES.len()], Duration::ZERO);
+    for run in 0..RUNS {
+        let receiver = Receiver::new(Manners { forgetful: run % 4 == 3, ..Manners::default() });
+        let random = Arc::new(AtomicU64::new(run * 1_000_003 + 1));
+        // At most 20 faults a run, each by one chance in four.
+        let left = Arc::new(AtomicUsize::new(20));
+        let dealt: Arc<[AtomicUsize; NAMES.len()]> = Arc::default();
+        let (chance, some, noted) = (random.clone(), left.clone(), dealt.clone());
+        let deal = move |kind: usize| {
+            let drawn =
+                chance.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 33;
+            let due =
+                drawn % 20 == 0 && some.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+            if due {
+                noted[kind].fetch_add(1, Ordering::SeqCst);
+            }
+            due
+        };
+        let deal = Arc::new(deal);
+        let (in_cut, honest) = (deal.clone(), receiver.clone());
+        let dest = Scripted::cutting(
+            Content::default(),
+            move |request, _| {
+                if deal(2) {
+                    return Answer {
+                        status: 503,
+                        headers: vec![("Retry-After".into(), "0".into())],
+                        ..Answer::default()
+                    };
+                }
+                if request.method == "PATCH" && deal(3) {
+                    honest.forget(request.path);
+                }
+                let mut answer = honest.answer(request);
+                answer.reset = deal(1);
+                if deal(4) {
+                    answer.delay = Duration::from_millis(400);
+                }
+                answer
+            },
+            move |method, _, length| {
+                let cut = ["PUT", "PATCH"].contains(&method) && length > 1 && in_cut(0);
+                cut.then(|| length * (1 + length % 7) / 9)
+            },
+        );
+        dir.write(
+            "ace-dt-config.yaml",
+            format!(
+                "concurrentHTTP: 8\nchunkSize: {}\nregistryConfig:\n  registries:\n    reg.example.com: {{endpoints: [\"{}\"]}}\n    \
+                dest.example.com: {{endpoints: [\"{}\"]}}\n",
+                ["0", "50k", "1Mi"][run as usize % 3],
+                source.endpoint(),
+                dest.endpoint()
+            ),
+        );
+        let begun = Instant::now();
+        let words = ["mirror", "gather", "-q", "--http-timeout", "150ms", "--retries", "30", "sources.list"];
+        let outcome = ace_dt(&dir, &[&words[..], &["dest.example.com/copy:v1"]].concat()).ok();
+        slowest = slowest.max(begun.elapsed());
+        let root = outcome.text().trim().rsplit_once('@').unwrap().1.to_string();
+        assert_eq!(receiver.missing_below("copy", &root), Vec::<String>::new(), "run {run}");
+        dealt.iter().zip(&mut total).for_each(|(n, total)| *total += n.load(Ordering::SeqCst));
+    }
+    let dealt: Vec<String> = NAMES.iter().zip(total).map(|(name, n)| format!("{n} {name}")).collect();
+    println!("{RUNS} gathers, all whole, slowest {:.1} s; faults: {}", slowest.as_secs_f64(), dealt.join(", "));
+    assert!(total.iter().all(|n| *n > 0));
 }

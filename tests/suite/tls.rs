@@ -127,28 +127,20 @@ fn a_certificate_that_is_refused_is_told() {
     drop(registry);
 }
 
-/// Passes connections on, and counts them.
-struct Counter {
-    port: u16,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Counter {
-    /// Its threads end with the connections, the acceptor with the process.
-    fn before(to: u16) -> Counter {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let (port, connections) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
-        let counted = connections.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                counted.fetch_add(1, Ordering::SeqCst);
-                let (near, far) = (stream.unwrap(), TcpStream::connect(("127.0.0.1", to)).unwrap());
-                pass(near.try_clone().unwrap(), far.try_clone().unwrap());
-                pass(far, near);
-            }
-        });
-        Counter { port, connections }
-    }
+/// Passes the connections of a listener on to a port of this machine, and counts them. Its threads
+/// end with the connections, the acceptor with the process.
+pub fn pass_on(listener: TcpListener, to: u16) -> Arc<AtomicUsize> {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let (near, far) = (stream.unwrap(), TcpStream::connect(("127.0.0.1", to)).unwrap());
+            pass(near.try_clone().unwrap(), far.try_clone().unwrap());
+            pass(far, near);
+        }
+    });
+    connections
 }
 
 fn pass(mut from: TcpStream, mut to: TcpStream) {
@@ -173,15 +165,16 @@ fn a_thousand_blobs_over_tls_take_no_more_handshakes_than_requests_at_a_time() {
     let (certificate, key) = (dir.join(certificate), dir.join(key));
     let setup = Setup { tls: Some((certificate.as_path(), key.as_path())), ..Setup::default() };
     let registry = Registry::start_as(&dir.join("storage"), &setup);
-    let counter = Counter::before(registry.port);
-    configure(&dir, &format!("https://127.0.0.1:{}", counter.port), AT_A_TIME);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    configure(&dir, &format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port()), AT_A_TIME);
+    let connections = pass_on(listener, registry.port);
     dir.write("s", IMAGE);
     let words = ["mirror", "archive", "-q", "-v", "debug", "s", "out.tar"];
     let child = tool(&dir, &words).env("SSL_CERT_FILE", dir.join(&ca)).spawn().unwrap();
     let outcome = crate::util::finish(child).ok();
     let blobs = outcome.err.lines().filter(|l| l.contains("/blobs/") && l.contains(": 200 OK, ")).count();
     assert_eq!(blobs, 1001);
-    let handshakes = counter.connections.load(Ordering::SeqCst);
+    let handshakes = connections.load(Ordering::SeqCst);
     assert!((1..=AT_A_TIME).contains(&handshakes), "{handshakes} handshakes");
 }
 

@@ -3,8 +3,8 @@
 use std::{fs, process::Command};
 
 use crate::{
-    registry::{Registry, Setup, Storage, configure},
-    scripted::{Answer, Content, Scripted},
+    registry::{Registry, Storage, configure},
+    scripted::{Content, Scripted},
     util::{Dir, ace_dt, ace_dt_with, noise, peer, tool},
 };
 
