@@ -24,6 +24,7 @@ use super::{
 use crate::{
     config::Referrers,
     error::{Context, Error, Result},
+    log,
     oci::{Descriptor, Digest, Manifest, digest::Hasher, json as go_json, media},
 };
 
@@ -61,13 +62,15 @@ impl Registries {
         if self.trying(|| self.head_blob(&place, &descriptor.digest)).doing(doing)?.is_ok() {
             return Ok(Pushed::Present);
         }
-        let session = match elsewhere {
-            Some(from) => match self.trying(|| self.mount(&place, descriptor, from)).doing(doing)? {
-                None => return Ok(Pushed::Mounted),
-                session => session,
-            },
-            None => None,
-        };
+        let mut session = None;
+        if let Some(from) = elsewhere {
+            match self.trying(|| self.mount(&place, descriptor, from)) {
+                Ok(None) => return Ok(Pushed::Mounted),
+                Ok(begun) => session = begun,
+                // The other repository may be closed to us. That is no reason not to upload.
+                Err(e) => log::debug(format_args!("{}: not mounted: {e}", doing())),
+            }
+        }
         let mut upload = Upload {
             registries: self,
             place,
@@ -88,8 +91,6 @@ impl Registries {
         match response.status() {
             StatusCode::CREATED => Ok(None),
             StatusCode::ACCEPTED => Session::begun(&place, response).map(Some),
-            // The other repository may be closed to us. That is no reason not to upload.
-            status if status.is_client_error() => Ok(Some(self.begin(&place)?)),
             _ => Err(response.refusal()),
         }
     }

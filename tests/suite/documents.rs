@@ -75,3 +75,16 @@ fn the_examples_of_the_readme_work() {
     let listed = String::from_utf8(peer(&dir, "tar", &["-tf", "from-registry.tar"])).unwrap();
     assert!(listed.contains("blobs/sha256/1a013ea23249cd60118c65a593e419727ab1ede03cb72161076fba5a7cfaf63e"));
 }
+
+#[test]
+fn every_test_that_the_table_of_conformance_names_is_there() {
+    let table = fs::read_to_string(root().join("tests/conformance.md")).unwrap();
+    let mut named = 0;
+    for name in table.split('`').skip(1).step_by(2).filter(|name| name.contains("::")) {
+        let (module, test) = name.split_once("::").unwrap();
+        let text = fs::read_to_string(root().join(format!("tests/suite/{module}.rs"))).unwrap();
+        assert!(text.contains(&format!("#[test]\nfn {test}()")), "there is no test {name}");
+        named += 1;
+    }
+    assert!(named > 20);
+}

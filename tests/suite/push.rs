@@ -191,6 +191,47 @@ fn an_upload_whose_session_is_lost_begins_again() {
 }
 
 #[test]
+fn an_upload_at_the_wrong_offset_asks_for_the_right_one() {
+    let receiver = Receiver::new(Manners::default());
+    let (once, honest) = (times(1), receiver.clone());
+    // The registry takes the chunk, and the client hears that it did not.
+    let hook = move |request: &crate::scripted::Request| {
+        (request.method == "PATCH" && once()).then(|| {
+            honest.answer(request);
+            Answer { status: 416, ..Answer::default() }
+        })
+    };
+    let (outcome, _) = one_layer(&receiver, hook, |_, _, _| None, "64Ki");
+    assert!(outcome.ok().err.contains("416"));
+    is_whole(&receiver);
+    assert_eq!(receiver.received(), 300_000 + 37, "bytes were sent twice");
+}
+
+#[test]
+fn a_mount_that_is_refused_becomes_an_upload() {
+    for status in [202, 401, 403, 405] {
+        let dir = Dir::new();
+        let mut content = Content::default();
+        let layer = noise(1, 10_000);
+        content.image("app", "v1", std::slice::from_ref(&layer));
+        let receiver = Receiver::new(Manners::default());
+        let honest = receiver.clone();
+        // One registry that holds the source, and takes what is pushed to `copy`.
+        let both = Scripted::start(content, move |request, answer| match request.path {
+            path if path.starts_with("/v2/app/") => answer,
+            path if path.contains("mount=") && status != 202 => Answer { status, ..Answer::default() },
+            _ => honest.answer(request),
+        });
+        configure(&dir, &both.endpoint(), &both.endpoint());
+        dir.write("s", "reg.example.com/app:v1");
+        ace_dt(&dir, &["mirror", "gather", "-q", "s", "reg.example.com/copy:v1"]).ok();
+        assert!(receiver.blob("copy", &Digest::of(&layer)).is_some());
+        assert_eq!(receiver.open_sessions(), 0);
+        assert!(both.requests().iter().any(|r| r.contains("mount=")));
+    }
+}
+
+#[test]
 fn a_busy_registry_and_one_that_wants_large_chunks() {
     let receiver = Receiver::new(Manners { least_chunk: 200_000, ..Manners::default() });
     let busy = times(2);
