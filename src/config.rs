@@ -13,6 +13,7 @@ use regex_lite::Regex;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
+    compress::Level,
     error::{Context, Error, Result},
     log, units,
 };
@@ -37,6 +38,7 @@ pub struct Config {
     pub auth_file: Option<AuthFile>,
     /// Bytes of the largest chunk of a blob upload; 0: a blob is one request.
     pub chunk_size: u64,
+    pub compression_level: Level,
     /// By registry name, as it stands in references.
     pub registries: BTreeMap<String, Registry>,
     /// By endpoint URL, without a slash at the end.
@@ -96,6 +98,7 @@ struct File {
     #[serde(rename = "concurrentHTTP")]
     concurrent_http: Option<usize>,
     chunk_size: Option<String>,
+    compression_level: Level,
     registry_auth_file: Option<PathBuf>,
     registry_config: RegistryConfig,
 }
@@ -214,6 +217,7 @@ fn resolve(file: File) -> Result<Config> {
         concurrent_http,
         auth_file,
         chunk_size,
+        compression_level: file.compression_level,
         registries: file.registry_config.registries,
         endpoints: endpoints.map(|(url, endpoint)| (url.trim_end_matches('/').to_string(), endpoint)).collect(),
     })

@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal, Seek, Write},
     os::{
         fd::AsFd,
         unix::fs::{FileTypeExt, MetadataExt},
@@ -99,6 +99,17 @@ impl Device {
         Device::new(file, format!("{path:?}"), created)
     }
 
+    /// Opens the regular file at `path`, to go on with what it holds. Nothing is written or cut yet.
+    pub fn reopen(path: &Path) -> Result<Device> {
+        let opening = || format!("opening the destination {path:?}");
+        let file = File::options().write(true).open(path).doing(opening)?;
+        let device = Device::new(file, format!("{path:?}"), None)?;
+        match device.kind {
+            Kind::File => Ok(device),
+            _ => Err(Error::new("it is no regular file, and only such can be resumed").doing(opening())),
+        }
+    }
+
     fn new(file: File, name: String, created: Option<PathBuf>) -> Result<Device> {
         let meta = file.metadata().doing(|| format!("examining {name}"))?;
         let kind = match meta.file_type() {
@@ -126,17 +137,20 @@ impl Device {
         self.pad = true;
     }
 
-    /// Makes ready for blocks of `block` bytes: cuts a regular file to nothing, reserves room for
-    /// the `expected` bytes, and picks the way in which the kernel takes them best.
+    /// Makes ready for blocks of `block` bytes: cuts a regular file to the `from` bytes that stay,
+    /// reserves room up to the `expected` length, and picks the way in which the kernel takes them
+    /// best.
     ///
     /// # Errors
     /// If the file system lacks the room.
-    pub fn begin(&mut self, block: usize, expected: Option<u64>) -> Result<()> {
+    pub fn begin(&mut self, block: usize, from: u64, expected: Option<u64>) -> Result<()> {
         self.created = None;
         match self.kind {
             // Standard output may stand behind what a shell wrote before: only cut what we opened.
             Kind::File if self.name != "standard output" => {
-                self.file.set_len(0).doing(|| format!("emptying {}", self.name))?;
+                let cut = self.file.set_len(from).and_then(|()| self.file.seek(io::SeekFrom::Start(from)));
+                cut.doing(|| format!("cutting {} to {} bytes", self.name, units::grouped(from)))?;
+                self.accepted = from;
                 self.reserve(expected)?;
                 self.direct = block.is_multiple_of(512) && self.set_direct(true);
             }

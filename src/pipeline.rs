@@ -89,8 +89,10 @@ impl From<Error> for Halt {
 /// What is going on, for progress and ledger.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
-    /// Bytes that the device has accepted.
+    /// Where the device stands: bytes that it has accepted, those of an earlier run included.
     pub accepted: u64,
+    /// Where this run began.
+    pub from: u64,
     /// Bytes that producers have published.
     pub received: u64,
     pub fill: u64,
@@ -115,6 +117,8 @@ struct Meters {
 /// A stream to be carried.
 pub struct Job<'a> {
     pub geometry: Geometry,
+    /// Where on the device the stream begins; what stands there up to that stays.
+    pub from: u64,
     pub bounds: Bounds,
     /// Producing threads.
     pub producers: usize,
@@ -131,20 +135,21 @@ pub struct Job<'a> {
 pub fn run(job: Job, device: &mut Device, tick: &mut dyn FnMut(&Snapshot) -> Result<()>) -> (Snapshot, Result<()>) {
     let begun = Instant::now();
     let Geometry { block, slots, mark } = job.geometry;
-    let expected = job.bounds.total();
+    let expected = job.bounds.total().map(|total| job.from + total);
     let ring = ring::new(block, slots, job.producers, job.bounds)
         .doing(|| format!("taking {} bytes of memory for the buffer", block as u128 * slots as u128));
-    let ready = ring.and_then(|ring| device.begin(block, expected).map(|()| ring));
+    let ready = ring.and_then(|ring| device.begin(block, job.from, expected).map(|()| ring));
     let (producers, consumer) = match ready {
         Ok(ring) => ring,
         Err(e) => return (Snapshot::default(), Err(e)),
     };
     let stopper = producers.stopper();
-    let meters = Meters::default();
+    let meters = Meters { accepted: AtomicU64::new(device.accepted()), ..Meters::default() };
     let mut watched = Snapshot::default();
     let mut look = |meters: &Meters| {
         watched = Snapshot {
             accepted: meters.accepted.load(Ordering::Acquire),
+            from: job.from,
             received: stopper.published(),
             fill: stopper.fill(),
             capacity: stopper.capacity(),
@@ -239,7 +244,8 @@ impl Drop for Leaving<'_> {
     }
 }
 
-fn fill(producers: &Producers, produce: &(dyn Fn(Segment) -> Result<(), Halt> + Sync)) -> Result<(), Halt> {
+/// Fills segment after segment, until there are no more.
+pub fn fill(producers: &Producers, produce: &(dyn Fn(Segment) -> Result<(), Halt> + Sync)) -> Result<(), Halt> {
     let mut producer = producers.register();
     while let Some(segment) = producer.next_segment() {
         produce(segment)?;

@@ -149,9 +149,15 @@ impl Plan {
         self.entries[entry].start
     }
 
-    /// Where each entry starts, and where the last one ends.
-    pub fn bounds(&self) -> impl Iterator<Item = u64> {
-        self.entries.iter().map(|e| e.start).chain([self.total])
+    /// The entry that the byte at `offset` belongs to.
+    pub fn entry_at(&self, offset: u64) -> usize {
+        self.entries.partition_point(|e| e.start <= offset) - 1
+    }
+
+    /// Where each entry after `from` starts, and where the last one ends, all counted from `from`.
+    pub fn bounds(&self, from: u64) -> impl Iterator<Item = u64> {
+        let ends = self.entries.iter().map(|e| e.start).chain([self.total]);
+        [0].into_iter().chain(ends.filter(move |end| *end > from).map(move |end| end - from))
     }
 
     /// An entry's TAR header, empty for the end marker.
@@ -188,21 +194,20 @@ impl Plan {
         }
     }
 
-    /// How many blobs lie whole in the first `accepted` bytes, and where the last of them ends.
-    pub fn whole_below(&self, accepted: u64) -> (usize, u64) {
-        let whole = self.blobs.partition_point(|blob| blob.end <= accepted);
-        (whole, whole.checked_sub(1).map_or(0, |last| self.blobs[last].end))
+    /// How many blobs lie whole in what is there: blobs end at offsets for which `there` holds, up
+    /// to a last one.
+    pub fn whole(&self, there: impl Fn(u64) -> bool) -> usize {
+        self.blobs.partition_point(|blob| there(blob.end))
     }
 
-    /// The offset in the ledger's last record.
-    pub fn last_record(&self) -> Option<u64> {
-        self.blobs.last().map(|blob| blob.end)
+    /// The first blob that ends behind `offset`.
+    pub fn blob_after(&self, offset: u64) -> usize {
+        self.blobs.partition_point(|blob| blob.end <= offset)
     }
 
-    /// The ledger's record of a blob: its descriptor, and the offset after its padding.
-    pub fn record(&self, blob: usize) -> Option<(Descriptor, u64)> {
-        let end = self.blobs.get(blob)?.end;
-        Some((self.descriptor(blob as u32), end))
+    /// Where a blob ends, its padding included.
+    pub fn blob_end(&self, blob: usize) -> Option<u64> {
+        Some(self.blobs.get(blob)?.end)
     }
 }
 

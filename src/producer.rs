@@ -4,13 +4,17 @@
 //! only after the digest has proved right, so no record of the ledger can speak of a wrong blob.
 //! A small blob is held back whole until then, and fetched again if it is wrong.
 
-use std::io::{ErrorKind, Read};
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    os::unix::fs::FileExt,
+};
 
 use crate::{
     archive::TAR_BLOCK,
-    error::{Error, Result, io_reason},
+    error::{Context, Error, Result, io_reason},
     log,
-    oci::{Descriptor, Digest},
+    oci::{Descriptor, Digest, digest::Hasher},
     pipeline::Halt,
     plan::{Content, Plan},
     ring::{Segment, Stopped},
@@ -24,20 +28,37 @@ const HELD_PART: u64 = 4;
 const TRIES: usize = 3;
 const ZEROS: [u8; 2 * TAR_BLOCK as usize] = [0; 2 * TAR_BLOCK as usize];
 
-/// Fills the segment of one entry.
-pub fn fill(plan: &Plan, store: &dyn Store, mut segment: Segment) -> Result<(), Halt> {
-    let entry = segment.index();
-    segment.put(&plan.header(entry))?;
+/// Where in the plan's stream producing begins: at its start, or where an interrupted run is taken up.
+#[derive(Default)]
+pub struct Begin {
+    pub offset: u64,
+    /// The uncompressed archive, up to that offset: for the digest of the blob that it breaks off in.
+    pub archive: Option<File>,
+}
+
+/// Fills one segment of the stream: an entry, or what is left of the first.
+pub fn fill(plan: &Plan, store: &dyn Store, begin: &Begin, mut segment: Segment) -> Result<(), Halt> {
+    let first = plan.entry_at(begin.offset);
+    let entry = first + segment.index();
+    let mut skip = begin.offset.saturating_sub(plan.start(entry));
+    segment.put(rest(&plan.header(entry), &mut skip))?;
     match plan.content(entry) {
         Content::Directory(_) | Content::End => {}
-        Content::File(_, bytes) | Content::Held(_, bytes) => segment.put(bytes)?,
-        Content::Fetched(blob) => fetch(plan, store, *blob, &mut segment)?,
+        Content::File(_, bytes) | Content::Held(_, bytes) => segment.put(rest(bytes, &mut skip))?,
+        Content::Fetched(blob) => fetch(plan, store, *blob, begin, skip, &mut segment)?,
     }
     // What is left is padding, or the end marker.
     let left = segment.remaining() as usize;
     segment.put(&ZEROS[..left])?;
     segment.complete();
     Ok(())
+}
+
+/// What follows the first `skip` bytes, which are taken off it.
+fn rest<'a>(bytes: &'a [u8], skip: &mut u64) -> &'a [u8] {
+    let from = bytes.len().min(usize::try_from(*skip).unwrap_or(usize::MAX));
+    *skip -= from as u64;
+    &bytes[from..]
 }
 
 /// Why one try at a blob failed.
@@ -53,21 +74,33 @@ impl From<Stopped> for Failure {
     }
 }
 
-fn fetch(plan: &Plan, store: &dyn Store, blob: u32, segment: &mut Segment) -> Result<(), Halt> {
+/// Fetches a blob, of which the first `skip` bytes are on the medium.
+fn fetch(
+    plan: &Plan,
+    store: &dyn Store,
+    blob: u32,
+    begin: &Begin,
+    skip: u64,
+    segment: &mut Segment,
+) -> Result<(), Halt> {
     let descriptor = plan.descriptor(blob);
-    let origin = plan.origin(blob);
+    let (origin, there) = (plan.origin(blob), skip.min(descriptor.size));
+    if there == descriptor.size && there > 0 {
+        return Ok(());
+    }
     let hold = descriptor.size <= segment.capacity() / HELD_PART;
     let name = |e: Error| e.doing(format!("fetching blob {} of {origin}", descriptor.digest));
     for tries_left in (0..TRIES).rev() {
-        let body = store.blob(origin, &descriptor, 0)?;
-        let begin = segment.position();
-        match copy(body, &descriptor, segment, hold) {
+        let hasher = hash_of_the_first(there, begin, &descriptor).map_err(name)?;
+        let body = store.blob(origin, &descriptor, there)?;
+        let position = segment.position();
+        match copy(body, &descriptor, hasher, there, segment, hold) {
             Ok(()) => return Ok(()),
             Err(Failure::Halt(Halt::Failed(e))) => return Err(Halt::Failed(name(e))),
             Err(Failure::Halt(stopped)) => return Err(stopped),
             Err(Failure::Wrong(why)) => {
                 // What the writer has, it has for good.
-                if !hold || tries_left == 0 || !segment.rewind(begin) {
+                if !hold || tries_left == 0 || !segment.rewind(position) {
                     return Err(name(why).into());
                 }
                 log::warn(format_args!("{}; fetching it again", name(why)));
@@ -77,10 +110,30 @@ fn fetch(plan: &Plan, store: &dyn Store, blob: u32, segment: &mut Segment) -> Re
     unreachable!("the last try returns")
 }
 
-/// Copies exactly as many bytes as the descriptor says, and checks them.
-fn copy(mut body: impl Read, descriptor: &Descriptor, segment: &mut Segment, hold: bool) -> Result<(), Failure> {
+/// Hashes what the archive holds of a blob: it ends where producing begins.
+fn hash_of_the_first(there: u64, begin: &Begin, descriptor: &Descriptor) -> Result<Hasher> {
     let mut hasher = descriptor.digest.hasher();
-    let mut left = descriptor.size;
+    let Some(archive) = begin.archive.as_ref().filter(|_| there > 0) else { return Ok(hasher) };
+    let (mut at, mut piece) = (begin.offset - there, vec![0; 1 << 20]);
+    while at < begin.offset {
+        let n = piece.len().min((begin.offset - at) as usize);
+        archive.read_exact_at(&mut piece[..n], at).doing(|| "reading what the archive holds of it")?;
+        hasher.update(&piece[..n]);
+        at += n as u64;
+    }
+    Ok(hasher)
+}
+
+/// Copies as many bytes as the descriptor says, less those that are `there`, and checks them all.
+fn copy(
+    mut body: impl Read,
+    descriptor: &Descriptor,
+    mut hasher: Hasher,
+    there: u64,
+    segment: &mut Segment,
+    hold: bool,
+) -> Result<(), Failure> {
+    let mut left = descriptor.size - there;
     while left > 0 {
         if !hold {
             segment.publish();

@@ -189,7 +189,7 @@ impl Progress {
         self.clear();
         self.tell(true, |_| Event::Done {
             accepted: last.accepted,
-            rate: (last.accepted as f64 / last.elapsed.as_secs_f64().max(1e-3)) as u64,
+            rate: ((last.accepted - last.from) as f64 / last.elapsed.as_secs_f64().max(1e-3)) as u64,
             strokes: last.strokes,
             elapsed: last.elapsed.as_secs_f64(),
         });
@@ -248,7 +248,7 @@ impl State {
         while self.recent.len() > 2 && now.elapsed - self.recent[1].0 >= RATE_SPAN {
             self.recent.pop_front();
         }
-        let (time, bytes) = if self.recent.len() > 1 { self.recent[0] } else { (Duration::ZERO, 0) };
+        let (time, bytes) = if self.recent.len() > 1 { self.recent[0] } else { (Duration::ZERO, now.from) };
         let span = (now.elapsed.saturating_sub(time)).as_secs_f64();
         if span > 0.0 { ((now.accepted - bytes) as f64 / span) as u64 } else { 0 }
     }

@@ -53,6 +53,16 @@ impl Locator {
     }
 }
 
+impl fmt::Display for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Locator::Registry(reference) => reference.fmt(f),
+            Locator::Layout(dir, None) => write!(f, "oci:{}", dir.display()),
+            Locator::Layout(dir, Some(name)) => write!(f, "oci:{}:{name}", dir.display()),
+        }
+    }
+}
+
 impl FromStr for Locator {
     type Err = String;
 

@@ -17,6 +17,7 @@ for what in "$@"; do
             need openssl openssl
             need htpasswd apache2-utils
             need unshare util-linux
+            need zstd zstd
             need tinyproxy tinyproxy-bin
             need microsocks microsocks
             ;;

@@ -7,7 +7,7 @@
 use std::{
     collections::HashSet,
     fs::{File, OpenOptions},
-    io::{BufRead, BufReader, BufWriter, Write},
+    io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -25,14 +25,29 @@ pub struct Writer {
     out: BufWriter<File>,
     /// Records written so far.
     records: usize,
-    /// What an earlier run wrote has been cut off.
+    /// Bytes of what is kept of an earlier run; the rest is cut off by the first record.
+    kept: u64,
     begun: bool,
+}
+
+/// One line: a blob, and where it ends on the medium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub digest: Digest,
+    pub offset: u64,
+    /// Bytes of the ledger up to the end of the line.
+    pub end: u64,
 }
 
 impl Writer {
     /// Opens the ledger, creating it if it is not there. What it holds stays until the first
     /// [`Writer::advance`]: as long as nothing is written over, it speaks of an archive that exists.
     pub fn open(path: &Path) -> Result<Writer> {
+        Writer::after(path, &[])
+    }
+
+    /// Opens the ledger to go on behind these records of its.
+    pub fn after(path: &Path, records: &[Record]) -> Result<Writer> {
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -40,30 +55,34 @@ impl Writer {
             .mode(0o644)
             .open(path)
             .doing(|| format!("opening the checkpoint {path:?}"))?;
-        Ok(Writer { path: path.into(), out: BufWriter::new(file), records: 0, begun: false })
+        let kept = records.last().map_or(0, |record| record.end);
+        Ok(Writer { path: path.into(), out: BufWriter::new(file), records: records.len(), kept, begun: false })
     }
 
-    /// Writes the record of every blob that lies whole below `accepted`.
-    pub fn advance(&mut self, plan: &Plan, accepted: u64) -> Result<()> {
+    /// Writes the record of every blob that lies whole below `accepted` on the medium. `offset` says
+    /// where on the medium that lies which ends at an offset of the plan, if that is known yet.
+    pub fn advance(&mut self, plan: &Plan, accepted: u64, offset: &dyn Fn(u64) -> Option<u64>) -> Result<()> {
+        let doing = || format!("writing the checkpoint {:?}", self.path);
         if !self.begun {
-            let file = self.out.get_ref();
+            let file = self.out.get_mut();
             // Only a regular file has something to cut off.
             if file.metadata().is_ok_and(|m| m.is_file()) {
-                file.set_len(0).doing(|| format!("emptying the checkpoint {:?}", self.path))?;
+                file.set_len(self.kept).and_then(|()| file.seek(SeekFrom::End(0))).doing(doing)?;
             }
             self.begun = true;
         }
         let mut wrote = false;
-        while let Some((mut descriptor, offset)) = plan.record(self.records).filter(|(_, offset)| *offset <= accepted) {
+        while let Some(offset) = plan.blob_end(self.records).and_then(offset).filter(|offset| *offset <= accepted) {
+            let mut descriptor = plan.descriptor(self.records as u32);
             descriptor.annotations.insert(annotation::OFFSET.into(), offset.to_string());
             let mut line = json::compact(&descriptor);
             line.push(b'\n');
-            self.out.write_all(&line).doing(|| format!("writing the checkpoint {:?}", self.path))?;
+            self.out.write_all(&line).doing(doing)?;
             self.records += 1;
             wrote = true;
         }
         if wrote {
-            self.out.flush().doing(|| format!("writing the checkpoint {:?}", self.path))?;
+            self.out.flush().doing(doing)?;
         }
         Ok(())
     }
@@ -85,27 +104,37 @@ impl Writer {
 /// Which blobs the ledger at `path` says are on the medium up to `offset`, that offset included.
 ///
 /// # Errors
+/// As [`records`].
+pub fn read(path: &Path, offset: u64) -> Result<HashSet<Digest>> {
+    let known = records(path)?.into_iter().filter(|record| record.offset <= offset);
+    Ok(known.map(|record| record.digest).collect())
+}
+
+/// All that a ledger says.
+///
+/// # Errors
 /// If the file cannot be read or a line is no record. Only the last line may be torn, as a run
 /// that was killed leaves it: it is left out, with a warning.
-pub fn read(path: &Path, offset: u64) -> Result<HashSet<Digest>> {
+pub fn records(path: &Path) -> Result<Vec<Record>> {
     let reading = |line: usize| format!("reading the checkpoint {path:?}, line {line}");
     let file = File::open(path).doing(|| format!("opening the checkpoint {path:?}"))?;
     let mut lines = BufReader::new(file);
-    let (mut digests, mut line, mut number) = (HashSet::new(), Vec::new(), 0);
+    let (mut all, mut line, mut number, mut end) = (Vec::new(), Vec::new(), 0, 0);
     loop {
         line.clear();
         number += 1;
-        if lines.read_until(b'\n', &mut line).doing(|| reading(number))? == 0 {
-            return Ok(digests);
+        let length = lines.read_until(b'\n', &mut line).doing(|| reading(number))?;
+        if length == 0 {
+            return Ok(all);
         }
+        end += length as u64;
         let torn = line.last() != Some(&b'\n');
         match parse(&line) {
             Ok(None) => {}
-            Ok(Some((digest, at))) if at <= offset => {
-                digests.insert(digest);
+            Ok(Some(_)) | Err(_) if torn => {
+                log::warn(format_args!("{}: it is cut short and was left out", reading(number)));
             }
-            Ok(Some(_)) => {}
-            Err(_) if torn => log::warn(format_args!("{}: it is cut short and was left out", reading(number))),
+            Ok(Some((digest, offset))) => all.push(Record { digest, offset, end }),
             Err(why) => return Err(Error::new(why).doing(reading(number))),
         }
     }

@@ -7,6 +7,8 @@ use std::{
 };
 
 use crate::{
+    compress::{Codec, Format},
+    config::Config,
     csv,
     log::Level,
     oci::{Annotations, Wanted},
@@ -36,6 +38,8 @@ pub struct Args {
     pub platforms: Vec<Wanted>,
     pub reference: String,
     pub force: bool,
+    pub resume: bool,
+    pub compression: Option<Format>,
     pub keep_going: bool,
     pub report: Option<PathBuf>,
     pub dry_run: bool,
@@ -65,6 +69,8 @@ impl Default for Args {
             platforms: Vec::new(),
             reference: "latest".into(),
             force: false,
+            resume: false,
+            compression: None,
             keep_going: false,
             report: None,
             dry_run: false,
@@ -79,6 +85,11 @@ impl Args {
     /// The operand at `n`, as a path.
     pub fn path(&self, n: usize) -> &Path {
         Path::new(&self.operands[n])
+    }
+
+    /// How an archive is to be compressed, if at all.
+    pub fn codec(&self, config: &Config) -> Option<Codec> {
+        self.compression.map(|format| Codec { format, level: config.compression_level })
     }
 
     pub fn was_given(&self, flag: &str) -> bool {

@@ -62,10 +62,14 @@ pub struct Flag {
 const ARCHIVE: &[&str] = &["mirror archive"];
 /// What begins with a list of sources.
 const GATHERS: &[&str] = &["mirror archive", "mirror gather"];
+/// What writes an archive.
+const ARCHIVES: &[&str] = &["mirror archive", "mirror serialize"];
 /// What writes a device.
-const WRITES: &[&str] = &["mirror archive", "util mbuffer"];
+const WRITES: &[&str] = &["mirror archive", "mirror serialize", "util mbuffer"];
+/// What copies referrers.
+const RECURSIVE: &[&str] = &["mirror archive", "mirror gather", "mirror serialize"];
 /// What shows progress.
-const PROGRESS: &[&str] = &["mirror archive", "mirror gather", "util mbuffer"];
+const PROGRESS: &[&str] = &["mirror archive", "mirror gather", "mirror serialize", "util mbuffer"];
 
 /// What most flags are.
 const FLAG: Flag = Flag {
@@ -138,7 +142,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "checkpoint",
         value: Value::Required("FILE"),
-        on: ARCHIVE,
+        on: ARCHIVES,
         text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there is replaced when the device takes the first block. A line stands in it only when the kernel has taken the bytes that it speaks of.",
         set: |a, v| {
             a.checkpoint = Some(args::file(v)?);
@@ -149,12 +153,34 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "existing-from-checkpoint",
         value: Value::Required("FILE:OFFSET"),
-        on: ARCHIVE,
+        on: ARCHIVES,
         text: "Leave out every blob that the ledger `FILE` says is on the media already, up to and including `OFFSET`. The last colon separates. Several are separated by commas; may be repeated.",
         set: |a, v| {
             for part in args::list(v)? {
                 a.existing_from_checkpoint.push(args::ledger(&part)?);
             }
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "resume",
+        on: ARCHIVES,
+        text: "Go on with an interrupted `DEST-FILE`, by its ledger: give the same command again, with `--checkpoint` and this. What is there is compared with the plan; what is whole is not fetched again, and of the blob that the run stopped in only the rest. The end is the very archive that an uninterrupted run makes. If the sources have moved on meanwhile, the error says which, and nothing is changed. If `DEST-FILE` is not there or empty, the run starts from the beginning. Only for regular files.",
+        set: |a, _| {
+            a.resume = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "compression",
+        value: Value::Required("FORMAT"),
+        default: "none",
+        on: ARCHIVES,
+        text: "Compress the archive with `zstd` or `gzip`, by as many threads as there are processors; the key `compressionLevel` of the configuration (`min`, `normal`, `max`) says how much. A frame ends at the latest where a blob ends, so that the ledger's offsets are true. What does not shrink is passed at little cost.",
+        set: |a, v| {
+            a.compression = if v == "none" { None } else { Some(v.parse()?) };
             Ok(())
         },
         ..FLAG
@@ -171,7 +197,7 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "manifest-json",
-        on: ARCHIVE,
+        on: ARCHIVES,
         text: "Add a `manifest.json`, so that `docker load` and `ctr images import` read the archive.",
         set: |a, _| {
             a.manifest_json = true;
@@ -212,7 +238,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "recursive",
         short: Some('r'),
-        on: GATHERS,
+        on: RECURSIVE,
         text: "Copy referrers too, of every manifest: signatures, SBOMs, attestations.",
         set: |a, _| {
             a.recursive = true;
@@ -224,7 +250,7 @@ pub static FLAGS: &[Flag] = &[
         long: "referrer-types",
         value: Value::Required("LIST"),
         default: "all",
-        on: GATHERS,
+        on: RECURSIVE,
         text: "With `--recursive`, copy only referrers of these artifact types, such as `application/vnd.dev.cosign.artifact.sig.v1+json`. Separated by commas; may be repeated.",
         set: |a, v| {
             a.referrer_types.extend(args::list(v)?);
@@ -265,7 +291,7 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "force",
-        on: ARCHIVE,
+        on: ARCHIVES,
         text: "Write over a `DEST-FILE` that is a regular file and not empty.",
         set: |a, _| {
             a.force = true;
@@ -296,7 +322,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "quiet",
         short: Some('q'),
-        on: &["login", "logout", "mirror archive", "mirror gather", "util mbuffer"],
+        on: &["login", "logout", "mirror archive", "mirror gather", "mirror serialize", "util mbuffer"],
         text: "Show no progress. Warnings and errors are still told.",
         set: |a, _| {
             a.progress.quiet = true;
@@ -471,7 +497,9 @@ pub static COMMANDS: &[Command] = &[
                  ace-dt mirror archive --dry-run sources.list week.tar\n\n\
                  Archive for two platforms, signatures included:\n\n    \
                  ace-dt mirror archive -r -p linux/amd64,linux/arm64 sources.list week.tar\n\n\
-                 Go on after a run that was interrupted at offset 323072; the second file carries what is missing in the first:\n\n    \
+                 Go on with a file after a run that was interrupted:\n\n    \
+                 ace-dt mirror archive --checkpoint week.ledger --resume sources.list week.tar\n\n\
+                 Go on after a tape that ended at offset 323072; the second tape carries what is missing on the first:\n\n    \
                  ace-dt mirror archive --checkpoint 2.ledger --existing-from-checkpoint 1.ledger:323072 sources.list week-2.tar\n\n\
                  Unpack both, as one OCI image layout, up to that offset of the first:\n\n    \
                  (head -c 323072 week.tar; cat week-2.tar) | tar -xf - -C layout\n\n\
@@ -485,6 +513,43 @@ pub static COMMANDS: &[Command] = &[
             ),
         ],
         run: Some(commands::archive::run),
+    },
+    Command {
+        name: "mirror serialize",
+        summary: "write a TAR archive of one image or gathered artifact",
+        operands: &[
+            Operand {
+                name: "IMAGE",
+                count: Count::One,
+                text: "What is to be archived, such as the artifact that `ace-dt mirror gather` made.",
+            },
+            Operand {
+                name: "DEST-FILE",
+                count: Count::One,
+                text: "A file, FIFO, or tape device. `-` is standard output.",
+            },
+            Operand {
+                name: "EXISTING-IMAGE",
+                count: Count::Any,
+                text: "Leave out the blobs (not the manifests) of these images: they are at the destination already.",
+            },
+        ],
+        description: "Fetches all manifests below `IMAGE`, which so fixes the archive to the byte, and carries the blobs onto the device as `ace-dt mirror archive` does. The root of the archive is `IMAGE` itself; its name in `index.json` is the tag or digest of `IMAGE`.",
+        sections: &[
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Archive a gathered artifact, without what the last one held:\n\n    \
+                 ace-dt mirror serialize reg.example.com/mirror/week:2026-48 week-48.tar reg.example.com/mirror/week:2026-47",
+            ),
+            (
+                "DIAGNOSTICS",
+                "When a run ends early, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on, or that starts again if there is no ledger.",
+            ),
+        ],
+        run: Some(commands::serialize::run),
     },
     Command {
         name: "mirror gather",
@@ -594,6 +659,7 @@ const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$X
     kind: Configuration\n    \
     concurrentHTTP: 25\n    \
     chunkSize: 100Mi\n    \
+    compressionLevel: normal\n    \
     registryConfig:\n    \
     \x20 registries:\n    \
     \x20   reg.example.com:\n    \

@@ -29,6 +29,7 @@ pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::new(&args.progress)?;
     let job = Job {
         geometry,
+        from: 0,
         bounds: Bounds::open(),
         producers: 1,
         produce: &|segment| pump(&input, segment),

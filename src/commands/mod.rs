@@ -3,10 +3,15 @@
 
 pub mod archive;
 mod collect;
+mod files;
 pub mod gather;
 pub mod login;
 pub mod mbuffer;
 mod report;
+mod resume;
+pub mod serialize;
+mod there;
+mod transfer;
 
 use crate::{cli::args::Args, error::Result, output};
 

@@ -237,56 +237,71 @@ fn a_line_that_goes_silent_is_given_up() {
     ledger_is_true(&dir, "out.tar", "ledger");
 }
 
+/// An archive of three layers that is ended by a signal in the middle of the second; the server then
+/// gives all of it. Its command, run in a shell that sends standard output to `to`, and the server.
+fn interrupted(dir: &Dir, signal: &str, status: i32, name: &str, dest: &str, to: &str) -> (String, Scripted) {
+    let mut content = Content::default();
+    let layers = content.image("app", "v1", &[noise(1, 3000), noise(2, 6 << 20), noise(3, 5000)]);
+    let held = layers.clone();
+    let scripted = Scripted::start(content, move |request, mut answer| {
+        if request.path.ends_with(&held[1].to_string()) {
+            answer.announced = Some(answer.body.len());
+            answer.body.truncate(5 << 20);
+            answer.hold = Duration::from_secs(100);
+        }
+        answer
+    });
+    configure(dir, &scripted.endpoint(), 4);
+    dir.write("sources.list", IMAGE);
+    let words = ["mirror", "archive", "-q", "sources.list", dest, "--checkpoint", "ledger", "-b", "4Ki", "-m", "1Mi"];
+    let out = fs::File::create(dir.join(to)).unwrap();
+    let child = tool(dir, &words).stdout(out).spawn().unwrap();
+    wait_for("the archive to grow", || fs::metadata(dir.join("out.tar")).is_ok_and(|m| m.len() > 4 << 20));
+    Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+    let outcome = finish(child).fails(status, &[name, "holds 4 of 6 blobs whole, up to offset", "to go on"]);
+    assert_eq!(ledger_is_true(dir, "out.tar", "ledger"), 4);
+    drop(scripted);
+    let mut content = Content::default();
+    content.image("app", "v1", &[noise(1, 3000), noise(2, 6 << 20), noise(3, 5000)]);
+    let honest = Scripted::honest(content);
+    configure(dir, &honest.endpoint(), 4);
+    let line = outcome.err.trim_end().rsplit_once(": ").unwrap().1.trim_end_matches(')');
+    (line.replacen("ace-dt", env!("CARGO_BIN_EXE_ace-dt"), 1), honest)
+}
+
 #[test]
 fn signals_say_where_the_archive_stands_and_how_to_go_on() {
     for (signal, status, name) in [("INT", 130, "interrupted by SIGINT"), ("TERM", 143, "terminated by SIGTERM")] {
-        let mut content = Content::default();
-        let layers = content.image("app", "v1", &[noise(1, 3000), noise(2, 6 << 20), noise(3, 5000)]);
-        let held = layers.clone();
-        let scripted = Scripted::start(content, move |request, mut answer| {
-            if request.path.ends_with(&held[1].to_string()) {
-                answer.announced = Some(answer.body.len());
-                answer.body.truncate(5 << 20);
-                answer.hold = Duration::from_secs(100);
-            }
-            answer
-        });
         let dir = Dir::new();
-        configure(&dir, &scripted.endpoint(), 4);
-        dir.write("sources.list", IMAGE);
-        let words =
-            ["mirror", "archive", "sources.list", "out.tar", "--checkpoint", "ledger", "-b", "4Ki", "-m", "1Mi"];
-        let child = tool(&dir, &words).spawn().unwrap();
-        wait_for("the archive to grow", || fs::metadata(dir.join("out.tar")).is_ok_and(|m| m.len() > 4 << 20));
-        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
-        let outcome =
-            finish(child).fails(status, &[name, "\"out.tar\" holds 4 of 6 blobs whole, up to offset", "to go on"]);
-        assert_eq!(ledger_is_true(&dir, "out.tar", "ledger"), 4);
-        drop(scripted);
-
-        // The command that it names goes on, and both parts together hold everything.
-        let mut content = Content::default();
-        content.image("app", "v1", &[noise(1, 3000), noise(2, 6 << 20), noise(3, 5000)]);
-        let honest = Scripted::honest(content);
-        configure(&dir, &honest.endpoint(), 4);
-        let line = outcome.err.trim_end().rsplit_once(": ").unwrap().1.trim_end_matches(')');
-        let line = line.replacen("ace-dt", env!("CARGO_BIN_EXE_ace-dt"), 1);
-        let go_on = Command::new("sh")
-            .args(["-c", &line])
-            .current_dir(&*dir)
-            .env("ACE_DT_VERSION", "(devel)")
-            .output()
-            .unwrap();
-        assert!(go_on.status.success(), "{line}: {}", String::from_utf8_lossy(&go_on.stderr));
-        assert_eq!(ledger_is_true(&dir, "out.tar.2", "ledger.2"), 2);
-        // Up to the offset the first part is whole TAR; with the second it is one layout.
-        let offset = outcome.err.split("up to offset ").nth(1).unwrap().split(' ').next().unwrap();
-        let unpack = format!("mkdir layout && (head -c {offset} out.tar; cat out.tar.2) | tar -xf - -C layout");
-        crate::util::peer(&dir, "sh", &["-c", &unpack]);
-        assert_eq!(fs::read_dir(dir.join("layout/blobs/sha256")).unwrap().count(), 6);
-        let again = honest.requests().iter().filter(|r| r.ends_with(&layers[0].to_string())).count();
-        assert_eq!(again, 0, "what is whole was fetched again");
+        let (line, honest) = interrupted(&dir, signal, status, name, "out.tar", "nothing");
+        let environment = "ACE_DT_VERSION='(devel)' ";
+        crate::util::peer(&dir, "sh", &["-c", &format!("{environment}{line}")]);
+        let again: Vec<String> = honest.requests().into_iter().filter(|r| r.contains("/blobs/")).collect();
+        assert_eq!(again.len(), 2, "what is whole was fetched again: {again:?}");
+        // It is the archive and the ledger of a run that nobody interrupted.
+        let words = ["mirror", "archive", "-q", "sources.list", "whole.tar", "--checkpoint", "whole.ledger"];
+        ace_dt(&dir, &words).ok();
+        assert!(dir.read("out.tar") == dir.read("whole.tar") && dir.read("ledger") == dir.read("whole.ledger"));
     }
+}
+
+#[test]
+fn a_stream_that_was_interrupted_goes_on_in_a_second() {
+    let dir = Dir::new();
+    let (line, honest) = interrupted(&dir, "TERM", 143, "terminated by SIGTERM", "-", "out.tar");
+    crate::util::peer(&dir, "sh", &["-c", &format!("ACE_DT_VERSION='(devel)' {line} > out.tar.2")]);
+    assert_eq!(ledger_is_true(&dir, "out.tar.2", "ledger.2"), 2);
+    // Up to the offset the first part is whole TAR; with the second it is one layout.
+    let ledger = dir.text("ledger");
+    let offset = ledger.lines().last().unwrap().split("offset\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let unpack = format!("mkdir layout && (head -c {offset} out.tar; cat out.tar.2) | tar -xf - -C layout");
+    crate::util::peer(&dir, "sh", &["-c", &unpack]);
+    assert_eq!(fs::read_dir(dir.join("layout/blobs/sha256")).unwrap().count(), 6);
+    assert_eq!(
+        honest.requests().iter().filter(|r| r.contains("/blobs/")).count(),
+        2,
+        "what is whole was fetched again"
+    );
 }
 
 #[test]

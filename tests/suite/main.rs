@@ -12,6 +12,7 @@ mod proxies;
 mod push;
 mod receiver;
 mod registry;
+mod resume;
 mod scripted;
 mod second;
 mod soak;

@@ -1,0 +1,244 @@
+//! `--resume`: where an interrupted archive can be taken up.
+//!
+//! The bytes of an archive are a function of its plan, so an archive in a file can go on at any
+//! block, and a compressed one where a frame ends. What is there already is compared with the plan
+//! first: two plans are never mixed.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufReader, ErrorKind, Read, Seek},
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+use crate::{
+    archive::ledger::{self, Record},
+    compress::{Codec, Format},
+    error::{Context, Error, Result},
+    log,
+    oci::{Descriptor, Digest, Manifest, annotation, media},
+    plan::{Content, Plan},
+    units::grouped,
+};
+
+/// No index that this tool writes is longer.
+const INDEX_MAX: u64 = 64 << 20;
+
+/// Where to go on.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Offset in the plan's stream from which on it is made anew.
+    pub plan: u64,
+    /// Offset on the medium from which on it is written anew.
+    pub medium: u64,
+    /// What stands between that and what is made anew: the beginning of a block.
+    pub kept: Vec<u8>,
+    /// The ledger's records that stay.
+    pub records: Vec<Record>,
+}
+
+/// Looks at what an interrupted run has left in the file at `path`, and in its ledger. Blocks are of
+/// `block` bytes.
+///
+/// # Errors
+/// If that is no beginning of the archive that is planned: then it says what has changed.
+pub fn examine(plan: &Plan, path: &Path, ledger: &Path, codec: Option<Codec>, block: u64) -> Result<Found> {
+    let doing = || format!("resuming {path:?}");
+    let file = File::open(path).doing(doing)?;
+    let length = file.metadata().doing(doing)?.len();
+    let mut records = match ledger.exists() {
+        true => ledger::records(ledger)?,
+        false => Vec::new(),
+    };
+    for (n, record) in records.iter().enumerate() {
+        if plan.blob_end(n).is_none() || *plan.digest(n as u32) != record.digest {
+            let why = another(format_args!("the checkpoint says that blob {n} is {}", record.digest));
+            return Err(explained(why, plan, path, codec)).doing(doing);
+        }
+    }
+    let told = records.len();
+    records.retain(|record| record.offset <= length);
+    if records.len() < told {
+        log::warn(format_args!(
+            "{path:?} has {} bytes, and the checkpoint {ledger:?} speaks of more: what is missing is made again",
+            grouped(length)
+        ));
+    }
+    let looked = match codec {
+        None => plain(plan, &file, length, records, block),
+        Some(codec) => compressed(plan, &file, records, codec, block),
+    };
+    looked.map_err(|e| explained(e, plan, path, codec)).doing(doing)
+}
+
+fn plain(plan: &Plan, file: &File, length: u64, mut records: Vec<Record>, block: u64) -> Result<Found> {
+    if let Some((n, record)) = records.iter().enumerate().find(|(n, r)| plan.blob_end(*n) != Some(r.offset)) {
+        return Err(another(format_args!("the checkpoint says that blob {n} ends at {}", record.offset)));
+    }
+    if length > plan.total() {
+        let why = format!("it has {} bytes, and the archive will have {}", grouped(length), grouped(plan.total()));
+        return Err(another(why));
+    }
+    let known = records.last().map_or(0, |record| record.offset);
+    let at = length / block * block;
+    for entry in 0..plan.entries() {
+        let start = plan.start(entry);
+        if start >= length {
+            break;
+        }
+        let (header, mut from) = (plan.header(entry), start);
+        let mut compare = |bytes: &[u8]| {
+            let n = bytes.len().min(length.saturating_sub(from) as usize);
+            let mut there = vec![0; n];
+            file.read_exact_at(&mut there, from)?;
+            from += n as u64;
+            Ok::<bool, std::io::Error>(there == bytes[..n])
+        };
+        let mut same = compare(&header).doing(|| "reading it")?;
+        match plan.content(entry) {
+            Content::File(_, bytes) | Content::Held(_, bytes) => same &= compare(bytes).doing(|| "reading it")?,
+            // What the ledger does not speak of is hashed.
+            Content::Fetched(blob) if from + plan.size(*blob) <= length && from + plan.size(*blob) > known => {
+                same &= has_digest(file, from, plan.size(*blob), plan.digest(*blob)).doing(|| "reading it")?;
+            }
+            Content::Fetched(_) | Content::Directory(_) | Content::End => {}
+        }
+        if !same {
+            return Err(another(format_args!("what it holds at offset {} is not what is planned", grouped(start))));
+        }
+    }
+    records.retain(|record| record.offset <= at);
+    Ok(Found { plan: at, medium: at, kept: Vec::new(), records })
+}
+
+fn has_digest(file: &File, mut from: u64, mut left: u64, digest: &Digest) -> std::io::Result<bool> {
+    let (mut hasher, mut piece) = (digest.hasher(), vec![0; 1 << 20]);
+    while left > 0 {
+        let n = piece.len().min(left.try_into().unwrap_or(usize::MAX));
+        file.read_exact_at(&mut piece[..n], from)?;
+        hasher.update(&piece[..n]);
+        (from, left) = (from + n as u64, left - n as u64);
+    }
+    Ok(hasher.finish() == *digest)
+}
+
+fn compressed(plan: &Plan, file: &File, records: Vec<Record>, codec: Codec, block: u64) -> Result<Found> {
+    // The first frame holds all that stands in front of the first blob.
+    let mut begin = Vec::new();
+    for entry in 0..plan.entries() {
+        match plan.content(entry) {
+            Content::File(_, bytes) => {
+                begin.extend(plan.header(entry));
+                begin.extend(&**bytes);
+                begin.resize(begin.len().next_multiple_of(512), 0);
+            }
+            _ => break,
+        }
+    }
+    let mut there = Vec::new();
+    let mut from = decoder(file, codec).doing(|| "reading it")?.take(begin.len() as u64);
+    // A run may have ended in the first frame.
+    let decoded = from.read_to_end(&mut there);
+    if !begin.starts_with(&there) || !has_magic(file, codec.format) {
+        return Err(another("it begins otherwise"));
+    }
+    let Some(last) = records.last() else { return Ok(Found::default()) };
+    if let Err(e) = decoded {
+        return Err(another(format_args!("it does not decompress: {e}")));
+    }
+    let medium = last.offset / block * block;
+    let mut kept = vec![0; (last.offset - medium) as usize];
+    file.read_exact_at(&mut kept, medium).doing(|| "reading it")?;
+    let plan = plan.blob_end(records.len() - 1).unwrap_or(0);
+    Ok(Found { plan, medium, kept, records })
+}
+
+fn has_magic(file: &File, format: Format) -> bool {
+    let magic: &[u8] = match format {
+        Format::Zstd => &[0x28, 0xB5, 0x2F, 0xFD],
+        Format::Gzip => &[0x1F, 0x8B],
+    };
+    let mut there = [0; 4];
+    let n = file.read_at(&mut there, 0).unwrap_or(0).min(magic.len());
+    magic.starts_with(&there[..n])
+}
+
+/// From the beginning of the file.
+fn decoder(file: &File, codec: Codec) -> std::io::Result<Box<dyn Read>> {
+    let mut file = file.try_clone()?;
+    file.rewind()?;
+    let file = BufReader::new(file);
+    Ok(match codec.format {
+        Format::Zstd => Box::new(zstd::stream::read::Decoder::new(file)?),
+        Format::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
+    })
+}
+
+/// It is the beginning of another archive.
+fn another(why: impl std::fmt::Display) -> Error {
+    Error::new(format!("it is not the beginning of the archive that is planned: {why}"))
+        .hint("with the same sources, flags and version of this program it can go on; --force starts again")
+}
+
+/// Adds to an error which sources have moved on, if some have.
+fn explained(error: Error, plan: &Plan, path: &Path, codec: Option<Codec>) -> Error {
+    let sources = |bytes: &[u8]| -> Option<BTreeMap<String, Vec<Digest>>> {
+        let root = Manifest::parse(media::INDEX, bytes).ok()?;
+        let mut all: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
+        for descriptor in root.extra_manifests().ok()?.into_iter().chain(root.manifests) {
+            let name = descriptor.annotations.get(annotation::SOURCE)?.clone();
+            all.entry(name).or_default().push(descriptor.digest);
+        }
+        Some(all)
+    };
+    let planned = (0..plan.entries()).find_map(|entry| match plan.content(entry) {
+        Content::Held(0, bytes) => sources(bytes),
+        _ => None,
+    });
+    let begun = File::open(path).ok().and_then(|file| root_of(file, codec)).and_then(|bytes| sources(&bytes));
+    let (Some(planned), Some(begun)) = (planned, begun) else { return error };
+    let list = |digests: &[Digest]| digests.iter().map(Digest::to_string).collect::<Vec<_>>().join(" and ");
+    let mut moved = Vec::new();
+    for (name, digests) in &planned {
+        match begun.get(name) {
+            Some(before) if before == digests => {}
+            Some(before) => moved.push(format!("{name} was {}, and is now {}", list(before), list(digests))),
+            None => moved.push(format!("{name} was not in it")),
+        }
+    }
+    moved.extend(begun.keys().filter(|name| !planned.contains_key(*name)).map(|name| format!("{name} is missing now")));
+    match moved.is_empty() {
+        true => error,
+        false => error.doing(format!("the sources have moved on since it was begun: {}", moved.join("; "))),
+    }
+}
+
+/// The root's manifest in an archive, whole or not.
+fn root_of(mut file: File, codec: Option<Codec>) -> Option<Vec<u8>> {
+    let from: Box<dyn Read> = match codec {
+        None => Box::new(BufReader::new(&mut file)),
+        Some(codec) => decoder(&file, codec).ok()?,
+    };
+    let mut archive = tar::Archive::new(from);
+    let mut root: Option<Descriptor> = None;
+    for entry in archive.entries().ok()? {
+        let mut entry = match entry {
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            other => other.ok()?,
+        };
+        let name = String::from_utf8(entry.path_bytes().into_owned()).ok()?;
+        let wanted = root.as_ref().map_or("index.json".into(), |root| root.digest.path());
+        if name != wanted {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        entry.by_ref().take(INDEX_MAX).read_to_end(&mut bytes).ok()?;
+        if root.is_some() {
+            return Some(bytes);
+        }
+        root = Manifest::parse(media::INDEX, &bytes).ok()?.manifests.into_iter().next();
+        root.as_ref()?;
+    }
+    None
+}

@@ -1,0 +1,97 @@
+//! `mirror serialize`: one image, or all that was gathered into it, to an archive on a device.
+
+use std::{ffi::OsString, sync::Arc};
+
+use super::{
+    files,
+    there::There,
+    transfer::{self, Transfer},
+};
+use crate::{
+    cli::args::Args,
+    config,
+    error::{Context, Error, Result},
+    graph::{self, Graph},
+    oci::{Descriptor, annotation},
+    origins::Origins,
+    output,
+    pipeline::Geometry,
+    plan::{Plan, Wish},
+    progress::Progress,
+    stop,
+    store::{Locator, Store},
+};
+
+pub fn run(args: &Args) -> Result<()> {
+    let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
+    files::check(args, None)?;
+    let image = locator(&args.operands[0])?;
+    let mut there = There::by_ledgers(args)?;
+    let config = config::load(&args.config)?;
+    let threads = config.concurrent_http;
+    let codec = args.codec(&config);
+    let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
+    let shut = store.clone();
+    stop::on_request(move || shut.shutdown());
+    let dest = transfer::open(args, args.path(1))?;
+    let progress = Progress::new(&args.progress)?;
+    there.add_images(&args.operands[2..], args, &*store, threads)?;
+    let plan = plan(args, &*store, &image, &there, threads, &progress)?;
+    let transfer = Transfer {
+        command: "mirror serialize",
+        args,
+        store: &*store,
+        threads,
+        geometry,
+        codec,
+        progress: &progress,
+        dest: args.path(1),
+        checkpoint: args.checkpoint.as_deref(),
+    };
+    transfer.run(&plan, dest)
+}
+
+/// What an operand names.
+pub fn locator(operand: &OsString) -> Result<Locator> {
+    let written = operand.to_str().ok_or_else(|| Error::usage(format!("{operand:?} is not UTF-8")))?;
+    written.parse().map_err(|why: String| Error::usage(why).doing("IMAGE"))
+}
+
+/// Fetches the manifests of an image and plans its archive.
+pub fn plan(
+    args: &Args,
+    store: &dyn Store,
+    image: &Locator,
+    there: &There,
+    threads: usize,
+    progress: &Progress,
+) -> Result<Plan> {
+    let doing = || format!("resolving {image}");
+    let (mut root, bytes) = store.resolve(image).doing(doing)?;
+    let mut graph = Graph::default();
+    graph.insert(root.digest.clone(), bytes, &image.origin());
+    let fetched = std::sync::atomic::AtomicUsize::new(0);
+    let tell = || progress.resolving(1, 1, 1 + fetched.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let graph = graph::fetch(store, graph, vec![(image.origin(), root.clone())], args.recursive, threads, &tell);
+    progress.clear();
+    stop::check()?;
+    root.annotations.insert(annotation::REF_NAME.into(), name(image, &root));
+    let wish = Wish {
+        root,
+        recursive: args.recursive,
+        on_media: &there.on_media,
+        existing: &there.blobs,
+        manifest_json: args.manifest_json,
+        version: &output::version(),
+    };
+    Plan::new(&graph, &wish).doing(|| format!("planning the archive of {image}"))
+}
+
+/// The tag or digest of an image, or its name in a layout.
+fn name(image: &Locator, root: &Descriptor) -> String {
+    match image {
+        Locator::Registry(reference) => reference.target(),
+        Locator::Layout(_, Some(name)) => name.clone(),
+        Locator::Layout(_, None) => root.digest.to_string(),
+    }
+}

@@ -1,0 +1,268 @@
+//! `--resume`: whatever ended a run, the same command goes on, and the end is the archive of a run
+//! that nobody ended. `make soak` kills 200 times.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    registry::configure,
+    scripted::{Content, Scripted},
+    util::{Dir, Outcome, ace_dt, finish, noise, tool},
+};
+
+const COMPRESSIONS: [&[&str]; 3] = [&[], &["--compression", "zstd"], &["--compression", "gzip"]];
+
+/// Two images: layers of noise and of text, from one byte to 5 MB.
+fn content(tag: u64) -> Content {
+    let mut content = Content::default();
+    let text: Vec<u8> = (0..200_000u64).flat_map(|n| format!("line {} of {tag}\n", n * n).into_bytes()).collect();
+    let mut layers: Vec<Vec<u8>> = (0..40).map(|n| noise(100 * tag + n, 1 + 9_000 * n as usize)).collect();
+    layers.insert(20, text);
+    layers.push(noise(tag, 5 << 20));
+    content.image("app", "v1", &layers);
+    content.image("other", "v1", &[noise(7, 300_000)]);
+    content
+}
+
+fn prepare(dir: &Dir, endpoint: &str) {
+    configure(dir, endpoint, 4);
+    dir.write("s", "reg.example.com/app:v1\nreg.example.com/other:v1");
+}
+
+fn archive(dir: &Dir, out: &str, words: &[&str]) -> Outcome {
+    ace_dt(dir, &[&words_for(out)[..], words].concat())
+}
+
+fn words_for(out: &str) -> [&str; 7] {
+    let ledger: &'static str = Box::leak(format!("{out}.ledger").into_boxed_str());
+    let out: &'static str = Box::leak(out.to_string().into_boxed_str());
+    ["mirror", "archive", "-q", "s", out, "--checkpoint", ledger]
+}
+
+#[track_caller]
+fn same(dir: &Dir, a: &str, b: &str) {
+    for end in ["", ".ledger"] {
+        let (a, b) = (dir.read(&format!("{a}{end}")), dir.read(&format!("{b}{end}")));
+        let differ = a.iter().zip(&b).position(|(a, b)| a != b);
+        assert!(a == b, "{end}: {} and {} bytes, differ at {differ:?}", a.len(), b.len());
+    }
+}
+
+/// Kills runs at random moments until one comes to its end; how often, and that the end is right.
+fn killed(dir: &Dir, runs: usize, random: &mut u64, words: &[&str]) -> usize {
+    archive(dir, "whole", &[words, &["--force"]].concat()).ok();
+    let mut kills = 0;
+    while kills < runs {
+        let _ = fs::remove_file(dir.join("out"));
+        let _ = fs::remove_file(dir.join("out.ledger"));
+        loop {
+            let mut child = tool(dir, &[&words_for("out")[..], words, &["--resume"]].concat()).spawn().unwrap();
+            *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let until = Instant::now() + Duration::from_micros((*random >> 33) % 120_000);
+            let mut ended = false;
+            while Instant::now() < until && !ended {
+                ended = child.try_wait().unwrap().is_some();
+                thread::sleep(Duration::from_millis(1));
+            }
+            if ended {
+                finish(child).ok();
+                break;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
+        }
+        same(dir, "out", "whole");
+    }
+    kills
+}
+
+/// A registry that takes its time, so that runs are killed in the middle.
+fn slow() -> Scripted {
+    Scripted::start(content(1), |request, mut answer| {
+        if request.path.contains("/blobs/") {
+            answer.delay = Duration::from_millis(4);
+        }
+        answer
+    })
+}
+
+#[test]
+fn runs_that_are_killed_go_on() {
+    let registry = slow();
+    let dir = Dir::new();
+    prepare(&dir, &registry.endpoint());
+    let mut random = 5;
+    for compression in COMPRESSIONS {
+        killed(&dir, 4, &mut random, &[compression, &["-m", "1Mi", "-b", "4Ki"]].concat());
+    }
+}
+
+#[test]
+#[ignore = "long: make soak"]
+fn soak_of_kills() {
+    const KILLS: usize = 200;
+    let registry = slow();
+    let dir = Dir::new();
+    prepare(&dir, &registry.endpoint());
+    let (mut random, mut kills) = (std::process::id().into(), 0);
+    let buffers: [&[&str]; 5] =
+        [&["-m", "0"], &["-m", "1Mi", "-b", "4Ki"], &["-m", "64Mi"], &["-m", "8Mi", "-b", "7"], &["-b", "512"]];
+    for compression in COMPRESSIONS {
+        for buffer in buffers {
+            kills += killed(&dir, KILLS.div_ceil(15), &mut random, &[compression, buffer].concat());
+        }
+    }
+    println!(
+        "{kills} kills by SIGKILL at random moments, plain, zstd and gzip: every archive and ledger as if none had been"
+    );
+    assert!(kills >= KILLS);
+}
+
+#[test]
+fn only_the_rest_is_fetched() {
+    // The line of the last layer breaks for good after 3 MB; the second time all is well.
+    let broken = Arc::new(AtomicBool::new(true));
+    let of_hook = broken.clone();
+    let large = ace_dt::oci::Digest::of(&noise(1, 5 << 20)).to_string();
+    let last = large.clone();
+    let registry = Scripted::start(content(1), move |request, mut answer| {
+        if of_hook.load(Ordering::SeqCst) && request.path.ends_with(&last) {
+            answer.announced = Some(answer.body.len());
+            answer.body.truncate(if request.headers.contains_key("range") { 0 } else { 3 << 20 });
+            answer.close = true;
+        }
+        answer
+    });
+    let dir = Dir::new();
+    prepare(&dir, &registry.endpoint());
+    for compression in COMPRESSIONS {
+        broken.store(true, Ordering::SeqCst);
+        let words = [compression, &["-b", "4Ki", "--retries", "1"]].concat();
+        let outcome = archive(&dir, "out", &words);
+        outcome.fails(1, &["fetching blob", "to go on: ", "--resume"]);
+        broken.store(false, Ordering::SeqCst);
+        let before = registry.requests().len();
+        archive(&dir, "out", &[&words[..], &["--resume"]].concat()).ok();
+        let after = registry.requests().split_off(before);
+        let blobs: Vec<&String> = after.iter().filter(|r| r.contains("/blobs/")).collect();
+        assert!(blobs.iter().any(|r| r.ends_with(&large)), "{blobs:?}");
+        assert!(blobs.len() <= 4, "what is whole was fetched again: {blobs:?}");
+        archive(&dir, "whole", &[compression, &["--force"]].concat()).ok();
+        same(&dir, "out", "whole");
+        // Once more there is nothing to do.
+        let before = registry.requests().len();
+        archive(&dir, "out", &[&words[..], &["--resume"]].concat()).ok();
+        assert_eq!(registry.requests().split_off(before).iter().filter(|r| r.contains("/blobs/")).count(), 0);
+        same(&dir, "out", "whole");
+        ["out", "out.ledger", "whole", "whole.ledger"].iter().for_each(|f| fs::remove_file(dir.join(f)).unwrap());
+    }
+}
+
+#[test]
+fn sources_that_have_moved_on_are_told_and_nothing_is_mixed() {
+    for compression in COMPRESSIONS {
+        let dir = Dir::new();
+        let first = Scripted::honest(content(1));
+        prepare(&dir, &first.endpoint());
+        archive(&dir, "out", compression).ok();
+        drop(first);
+        let length = fs::metadata(dir.join("out")).unwrap().len();
+        for cut in [length, length / 2, 9_000] {
+            fs::File::options().write(true).open(dir.join("out")).unwrap().set_len(cut).unwrap();
+            let before = (dir.read("out"), dir.read("out.ledger"));
+            let moved = Scripted::honest(content(2));
+            configure(&dir, &moved.endpoint(), 4);
+            let words = [compression, &["--resume"]].concat();
+            let named = ["resuming \"out\"", "the sources have moved on", "app:v1 was sha256:", ", and is now sha256:"];
+            let outcome = archive(&dir, "out", &words).fails(1, &named);
+            assert!(!outcome.err.contains("other:v1 was"), "{}", outcome.err);
+            assert!(moved.requests().iter().all(|r| !r.contains("/blobs/")), "something was fetched");
+            assert!((dir.read("out"), dir.read("out.ledger")) == before, "something was changed");
+            drop(moved);
+            // The same sources, and other flags.
+            let same = Scripted::honest(content(1));
+            configure(&dir, &same.endpoint(), 4);
+            let outcome = archive(&dir, "out", &[&words[..], &["--reference", "other"]].concat());
+            outcome.fails(1, &["it is not the beginning of the archive that is planned", "--force starts again"]);
+            assert!((dir.read("out"), dir.read("out.ledger")) == before, "something was changed");
+            dir.write("s", "reg.example.com/app:v1");
+            archive(&dir, "out", &words).fails(1, &["other:v1 is missing now"]);
+            dir.write("s", "reg.example.com/app:v1\nreg.example.com/other:v1");
+        }
+    }
+}
+
+#[test]
+fn torn_ledgers_and_files_that_are_not_what_they_seem() {
+    let registry = Scripted::honest(content(1));
+    let dir = Dir::new();
+    prepare(&dir, &registry.endpoint());
+    archive(&dir, "whole", &[]).ok();
+    let (whole, ledger) = (dir.read("whole"), dir.read("whole.ledger"));
+    let resumed = |words: &[&str]| archive(&dir, "out", &[words, &["--resume"]].concat());
+    for (length, told) in [(0, 0), (0, 500), (700, 0), (whole.len() / 2, ledger.len() / 2 - 5), (whole.len(), 0)] {
+        dir.write("out", &whole[..length]);
+        dir.write("out.ledger", &ledger[..told]);
+        resumed(&[]).ok();
+        same(&dir, "out", "whole");
+    }
+    // The ledger speaks of more than there is.
+    dir.write("out", &whole[..200_000]);
+    dir.write("out.ledger", &ledger);
+    let outcome = resumed(&[]).ok();
+    assert!(outcome.err.contains("speaks of more"), "{}", outcome.err);
+    same(&dir, "out", "whole");
+    // Something else altogether, and a bit that has turned where the ledger is silent.
+    dir.write("out", noise(9, 100_000));
+    resumed(&[]).fails(1, &["resuming \"out\"", "is not what is planned"]);
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    dir.write("out", &damaged);
+    dir.write("out.ledger", "");
+    resumed(&[]).fails(1, &["resuming \"out\"", "is not what is planned"]);
+    dir.write("out.ledger", "{}\n{}\n");
+    resumed(&[]).fails(1, &["out.ledger", "line 1"]);
+    // Wrong usage.
+    ace_dt(&dir, &["mirror", "archive", "s", "out", "--resume"]).fails(2, &["--resume", "--checkpoint"]);
+    ace_dt(&dir, &["mirror", "archive", "s", "-", "--resume", "--checkpoint", "l"]).fails(2, &["standard output"]);
+}
+
+#[test]
+fn a_file_system_that_fills_up_and_is_enlarged() {
+    let registry = Scripted::honest(content(1));
+    let dir = Dir::new();
+    prepare(&dir, &registry.endpoint());
+    for (n, compression) in COMPRESSIONS.iter().enumerate() {
+        archive(&dir, "whole", &[*compression, &["--force"]].concat()).ok();
+        // What is compressed has no length that could be reserved, so that it runs into the end; the
+        // plain archive finds that out before its first byte, unless the file system cannot tell.
+        let tool = env!("CARGO_BIN_EXE_ace-dt");
+        let run = format!("{tool} mirror archive -q s small/out --checkpoint out.ledger {}", compression.join(" "));
+        let script = format!(
+            "mkdir -p small && mount -t tmpfs -o size=3m none small || exit 99\n\
+            {run} 2> first; [ $? = 1 ] || exit 98\n\
+            mount -o remount,size=64m small || exit 97\n\
+            {run} --resume 2> second || exit 96\n\
+            cmp small/out whole && cmp out.ledger whole.ledger || exit 95\n\
+            rm -f out.ledger; umount small"
+        );
+        let namespace = if fs::metadata("/proc/self").unwrap().uid() == 0 { "-m" } else { "-rm" };
+        let mut unshare = Command::new("unshare");
+        unshare.args([namespace, "sh", "-c", &script]).current_dir(&*dir).env("ACE_DT_VERSION", "(devel)");
+        let child = unshare.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let outcome = finish(child);
+        let first = dir.text("first");
+        assert_eq!(outcome.status, 0, "{n}: {}{} first: {first}", outcome.text(), outcome.err);
+        assert!(first.contains("No space left on device"), "{first}");
+    }
+}
