@@ -22,6 +22,7 @@ const API_VERSION: &str = "config.dt.act3-ace.io/v1alpha1";
 const KIND: &str = "Configuration";
 const CONCURRENT_HTTP: usize = 25;
 const CHUNK_SIZE: u64 = 100 << 20;
+const CACHE_PRUNE_MAX: u64 = 500 << 20;
 /// More threads than this serve nobody, and the limit keeps a typing error from exhausting memory.
 const CONCURRENT_HTTP_MAX: usize = 1000;
 
@@ -39,6 +40,10 @@ pub struct Config {
     /// Bytes of the largest chunk of a blob upload; 0: a blob is one request.
     pub chunk_size: u64,
     pub compression_level: Level,
+    /// The directory of the cache, if one is to be used.
+    pub cache: Option<PathBuf>,
+    /// What pruning brings the cache down to, in bytes.
+    pub cache_prune_max: u64,
     /// By registry name, as it stands in references.
     pub registries: BTreeMap<String, Registry>,
     /// By endpoint URL, without a slash at the end.
@@ -99,6 +104,8 @@ struct File {
     concurrent_http: Option<usize>,
     chunk_size: Option<String>,
     compression_level: Level,
+    cache_path: Option<PathBuf>,
+    cache_prune_max: Option<String>,
     registry_auth_file: Option<PathBuf>,
     registry_config: RegistryConfig,
 }
@@ -185,11 +192,13 @@ fn resolve(file: File) -> Result<Config> {
     let size = |name: &str, text: &str| {
         units::parse_size(text).map_err(|why| Error::usage(why).doing(format!("{name}={text}")))
     };
-    let chunk_size = match (env::var("ACE_DT_CHUNK_SIZE"), &file.chunk_size) {
-        (Ok(text), _) => size("ACE_DT_CHUNK_SIZE", &text)?,
-        (_, Some(text)) => size("chunkSize", text)?,
-        _ => CHUNK_SIZE,
+    let either = |variable: &str, key: &str, in_file: &Option<String>, usual: u64| match (env::var(variable), in_file) {
+        (Ok(text), _) if !text.is_empty() => size(variable, &text),
+        (_, Some(text)) => size(key, text),
+        _ => Ok(usual),
     };
+    let chunk_size = either("ACE_DT_CHUNK_SIZE", "chunkSize", &file.chunk_size, CHUNK_SIZE)?;
+    let cache_prune_max = either("ACE_DT_CACHE_PRUNE_MAX", "cachePruneMax", &file.cache_prune_max, CACHE_PRUNE_MAX)?;
     let required = |path| AuthFile { path, required: true };
     let docker = || {
         let path = env_path("DOCKER_CONFIG")?;
@@ -218,6 +227,8 @@ fn resolve(file: File) -> Result<Config> {
         auth_file,
         chunk_size,
         compression_level: file.compression_level,
+        cache: env_path("ACE_DT_CACHE_PATH").or(file.cache_path),
+        cache_prune_max,
         registries: file.registry_config.registries,
         endpoints: endpoints.map(|(url, endpoint)| (url.trim_end_matches('/').to_string(), endpoint)).collect(),
     })

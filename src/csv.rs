@@ -3,6 +3,15 @@
 //! The contract of lists, maps and sources files is that reader's. The `csv` crate cannot trim the
 //! space before an opening quote, which people write; so these few lines are our own.
 
+/// Writes one record, with a newline; fields that need it are quoted.
+pub fn line(fields: &[&str]) -> String {
+    let quoted = |field: &&str| match field.contains([',', '"', '\n', '\r']) || field.starts_with(' ') {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_string(),
+    };
+    fields.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n"
+}
+
 /// Splits one line into its fields. A field may be quoted, `""` in it stands for a quote.
 pub fn fields(line: &str) -> Result<Vec<String>, String> {
     let mut fields = Vec::new();

@@ -88,6 +88,33 @@ impl Graph {
         parse(descriptor, &node.bytes, self.origin(node.origin))
     }
 
+    /// Sorts manifests that were walked: those of one height refer only to lower ones.
+    pub fn by_height(&self, manifests: Vec<Descriptor>) -> Result<Vec<Vec<Descriptor>>> {
+        let (mut known, mut levels) = (HashMap::new(), Vec::new());
+        for descriptor in manifests {
+            let height = self.height(&descriptor, &mut known)?;
+            levels.resize(levels.len().max(height + 1), Vec::new());
+            levels[height].push(descriptor);
+        }
+        Ok(levels)
+    }
+
+    /// How many manifests lie below a manifest, at most, on the way down. The walk has seen to it
+    /// that it is not too many.
+    fn height(&self, descriptor: &Descriptor, known: &mut HashMap<Digest, usize>) -> Result<usize> {
+        if let Some(&height) = known.get(&descriptor.digest) {
+            return Ok(height);
+        }
+        let mut height = 0;
+        for below in self.parse(descriptor)?.successors().map_err(Error::new)? {
+            if media::is_manifest(&below.media_type) {
+                height = height.max(1 + self.height(&below, known)?);
+            }
+        }
+        known.insert(descriptor.digest.clone(), height);
+        Ok(height)
+    }
+
     /// Walks depth first from `root`: `visit` sees each descriptor with the origin of the manifest
     /// that names it, and says whether to go below it (asked of manifests only).
     pub fn walk(

@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod archive;
+pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod compress;

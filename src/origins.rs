@@ -3,9 +3,12 @@
 use std::{io::Read, sync::Arc};
 
 use crate::{
+    cache::Cache,
     config::Config,
     error::{Context, Error, Result},
+    graph::Graph,
     layout::Layouts,
+    log,
     oci::Descriptor,
     registry::{Patience, Registries},
     store::{Locator, Origin, Store},
@@ -17,11 +20,25 @@ pub struct Origins {
     layouts: Layouts,
     /// If there are any, only referrers of these artifact types are seen.
     referrer_types: Vec<String>,
+    /// Keeps what registries give.
+    cache: Option<Cache>,
 }
 
 impl Origins {
+    /// # Errors
+    /// If an auth file cannot be read, or the cache cannot be opened.
     pub fn new(config: Config, patience: Patience, referrer_types: Vec<String>) -> Result<Origins> {
-        Ok(Origins { registries: Registries::new(config, patience)?, layouts: Layouts::default(), referrer_types })
+        let cache = config.cache.as_deref().map(Cache::open).transpose()?;
+        let registries = Registries::new(config, patience)?;
+        Ok(Origins { registries, layouts: Layouts::default(), referrer_types, cache })
+    }
+
+    /// Keeps in the cache, if there is one, the manifests of images whose blobs are all in it. A run
+    /// does not fail for it.
+    pub fn keep(&self, graph: &Graph, roots: &[(Option<&str>, &Descriptor)], recursive: bool) {
+        if let Some(Err(e)) = self.cache.as_ref().map(|cache| cache.keep(graph, roots, recursive)) {
+            log::warn(e);
+        }
     }
 
     /// The registries, to push to.
@@ -45,7 +62,12 @@ impl Store for Origins {
 
     fn manifest(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Arc<[u8]>> {
         match origin {
-            Origin::Repository { registry, repository } => self.registries.manifest(registry, repository, descriptor),
+            Origin::Repository { registry, repository } => {
+                match self.cache.as_ref().and_then(|cache| cache.manifest(descriptor)) {
+                    Some(bytes) => Ok(bytes.into()),
+                    None => self.registries.manifest(registry, repository, descriptor),
+                }
+            }
             Origin::Layout(dir) => self.layouts.manifest(dir, descriptor),
             Origin::Memory => Err(in_memory()),
         }
@@ -68,7 +90,16 @@ impl Store for Origins {
 
     fn blob(&self, origin: &Origin, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>> {
         match origin {
-            Origin::Repository { registry, repository } => self.registries.blob(registry, repository, descriptor, from),
+            Origin::Repository { registry, repository } => {
+                if let Some(file) = self.cache.as_ref().and_then(|cache| cache.blob(descriptor, from)) {
+                    return Ok(Box::new(file));
+                }
+                let body = self.registries.blob(registry, repository, descriptor, from);
+                match &self.cache {
+                    Some(cache) if from == 0 => body.map(|body| cache.keeping(descriptor, body)),
+                    _ => body,
+                }
+            }
             Origin::Layout(dir) => self.layouts.blob(dir, descriptor, from),
             Origin::Memory => Err(in_memory()),
         }
@@ -77,6 +108,7 @@ impl Store for Origins {
 
     fn has_blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<()> {
         match origin {
+            Origin::Repository { .. } if self.cache.as_ref().is_some_and(|cache| cache.has(descriptor)) => Ok(()),
             Origin::Repository { registry, repository } => self.registries.has_blob(registry, repository, descriptor),
             Origin::Layout(dir) => self.layouts.has_blob(dir, descriptor),
             Origin::Memory => Ok(()),

@@ -2,7 +2,7 @@
 //! all that it refers to, and the root's tag last. What is there when something fails is whole.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io::{self, Read},
     sync::{
         Mutex, PoisonError,
@@ -13,7 +13,7 @@ use std::{
 use crate::{
     error::{Error, Result},
     graph::{Graph, OriginId},
-    oci::{Descriptor, Digest, media},
+    oci::{Descriptor, media},
     parallel,
     registry::{Pushed, Registries},
     stop,
@@ -186,28 +186,6 @@ fn plan(graph: &Graph, root: &Descriptor, recursive: bool) -> Result<Work> {
         }
         Ok(new)
     })?;
-    let mut heights = HashMap::new();
-    let mut levels: Vec<Vec<Descriptor>> = Vec::new();
-    for descriptor in manifests {
-        let height = height(graph, &descriptor, &mut heights)?;
-        levels.resize(levels.len().max(height + 1), Vec::new());
-        levels[height].push(descriptor);
-    }
-    Ok(Work { blobs, manifests: levels })
-}
-
-/// How many manifests lie below a manifest, at most, on the way down. The walk has seen to it that
-/// it is not too many.
-fn height(graph: &Graph, descriptor: &Descriptor, known: &mut HashMap<Digest, usize>) -> Result<usize> {
-    if let Some(&height) = known.get(&descriptor.digest) {
-        return Ok(height);
-    }
-    let mut height = 0;
-    for below in graph.parse(descriptor)?.successors().map_err(Error::new)? {
-        if media::is_manifest(&below.media_type) {
-            height = height.max(1 + self::height(graph, &below, known)?);
-        }
-    }
-    known.insert(descriptor.digest.clone(), height);
-    Ok(height)
+    let manifests = graph.by_height(manifests)?;
+    Ok(Work { blobs, manifests })
 }

@@ -8,8 +8,9 @@ use std::{
 
 use crate::{
     compress::{Codec, Format},
-    config::Config,
+    config::{self, Config},
     csv,
+    error::Error,
     log::Level,
     oci::{Annotations, Wanted},
     progress,
@@ -43,7 +44,10 @@ pub struct Args {
     pub keep_going: bool,
     pub report: Option<PathBuf>,
     pub dry_run: bool,
+    pub cache: Option<PathBuf>,
     pub username: Option<String>,
+    /// Name of the tracker file in the sync directory.
+    pub tracker_filename: String,
     pub operands: Vec<OsString>,
     /// The flags as they were given, for a command that goes on with an interrupted one.
     pub given: Vec<(&'static str, Option<String>)>,
@@ -74,7 +78,9 @@ impl Default for Args {
             keep_going: false,
             report: None,
             dry_run: false,
+            cache: None,
             username: None,
+            tracker_filename: "record-keeping.csv".into(),
             operands: Vec::new(),
             given: Vec::new(),
         }
@@ -90,6 +96,13 @@ impl Args {
     /// How an archive is to be compressed, if at all.
     pub fn codec(&self, config: &Config) -> Option<Codec> {
         self.compression.map(|format| Codec { format, level: config.compression_level })
+    }
+
+    /// The configuration in effect: the file's, with what the flags say of it.
+    pub fn load_config(&self) -> Result<Config, Error> {
+        let mut config = config::load(&self.config)?;
+        config.cache = self.cache.clone().or(config.cache);
+        Ok(config)
     }
 
     pub fn was_given(&self, flag: &str) -> bool {

@@ -64,12 +64,17 @@ const ARCHIVE: &[&str] = &["mirror archive"];
 const GATHERS: &[&str] = &["mirror archive", "mirror gather"];
 /// What writes an archive.
 const ARCHIVES: &[&str] = &["mirror archive", "mirror serialize"];
+/// What writes archives, one or many.
+const SERIALIZES: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror serialize"];
 /// What writes a device.
-const WRITES: &[&str] = &["mirror archive", "mirror serialize", "util mbuffer"];
+const WRITES: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror serialize", "util mbuffer", "util mux"];
+/// What writes a device through the ring.
+const BUFFERS: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror serialize", "util mbuffer"];
 /// What copies referrers.
-const RECURSIVE: &[&str] = &["mirror archive", "mirror gather", "mirror serialize"];
+const RECURSIVE: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize"];
 /// What shows progress.
-const PROGRESS: &[&str] = &["mirror archive", "mirror gather", "mirror serialize", "util mbuffer"];
+const PROGRESS: &[&str] =
+    &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize", "util mbuffer"];
 
 /// What most flags are.
 const FLAG: Flag = Flag {
@@ -102,7 +107,7 @@ pub static FLAGS: &[Flag] = &[
         value: Value::Required("SIZE"),
         default: "1Mi",
         on: WRITES,
-        text: "Write blocks of this size. Every write is exactly one block, except the last.",
+        text: "Write blocks of this size. Every write is exactly one block, except the last. For `ace-dt util mux` the most that a frame holds, and 32Ki if it is not given.",
         set: |a, v| {
             a.block_size = match units::parse_size(v)? {
                 0 => return Err("a block must hold something".into()),
@@ -117,7 +122,7 @@ pub static FLAGS: &[Flag] = &[
         short: Some('m'),
         value: Value::Required("SIZE"),
         default: "0",
-        on: WRITES,
+        on: BUFFERS,
         required_by: &["util mbuffer"],
         text: "Size of the buffer in memory between the network (or standard input) and the device. With 0 there is only a small one, and no high-water mark.",
         set: |a, v| {
@@ -130,7 +135,7 @@ pub static FLAGS: &[Flag] = &[
         long: "hwm",
         value: Value::Required("PERCENT"),
         default: "90",
-        on: WRITES,
+        on: BUFFERS,
         text: "High-water mark: start to write, at first and whenever the buffer ran dry, only when it is filled to this percentage. A drive so runs in long strokes instead of stopping again and again. A file needs no strokes: there a low mark, such as 10, is quickest.",
         set: |a, v| {
             let percent = v.trim_end_matches('%').parse().ok().filter(|p| (1..=100).contains(p));
@@ -177,7 +182,7 @@ pub static FLAGS: &[Flag] = &[
         long: "compression",
         value: Value::Required("FORMAT"),
         default: "none",
-        on: ARCHIVES,
+        on: SERIALIZES,
         text: "Compress the archive with `zstd` or `gzip`, by as many threads as there are processors; the key `compressionLevel` of the configuration (`min`, `normal`, `max`) says how much. A frame ends at the latest where a blob ends, so that the ledger's offsets are true. What does not shrink is passed at little cost.",
         set: |a, v| {
             a.compression = if v == "none" { None } else { Some(v.parse()?) };
@@ -197,7 +202,7 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "manifest-json",
-        on: ARCHIVES,
+        on: SERIALIZES,
         text: "Add a `manifest.json`, so that `docker load` and `ctr images import` read the archive.",
         set: |a, _| {
             a.manifest_json = true;
@@ -300,6 +305,33 @@ pub static FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        long: "cache",
+        value: Value::Required("DIR"),
+        env: "ACE_DT_CACHE_PATH",
+        on: &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize", "util prune"],
+        text: "Keep what registries give in this directory, an OCI image layout, and take from it what is there. Everything taken is hashed first. Several runs may use it at the same time. The key `cachePath` of the configuration does the same.",
+        set: |a, v| {
+            a.cache = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "tracker-filename",
+        value: Value::Required("NAME"),
+        default: "record-keeping.csv",
+        on: &["mirror batch-serialize"],
+        text: "Name of the tracker file in `SYNC-DIRECTORY`.",
+        set: |a, v| {
+            if v.is_empty() || v.contains('/') {
+                return Err(format!("{v:?} is no name of a file"));
+            }
+            a.tracker_filename = v.into();
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
         long: "username",
         short: Some('u'),
         value: Value::Required("NAME"),
@@ -322,7 +354,16 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "quiet",
         short: Some('q'),
-        on: &["login", "logout", "mirror archive", "mirror gather", "mirror serialize", "util mbuffer"],
+        on: &[
+            "login",
+            "logout",
+            "mirror archive",
+            "mirror batch-serialize",
+            "mirror gather",
+            "mirror serialize",
+            "util mbuffer",
+            "util prune",
+        ],
         text: "Show no progress. Warnings and errors are still told.",
         set: |a, _| {
             a.progress.quiet = true;
@@ -426,6 +467,9 @@ pub static FLAGS: &[Flag] = &[
 ];
 
 const NO_OPERANDS: &[Operand] = &[];
+const FILES_OPERAND: Operand =
+    Operand { name: "FILE", count: Count::One, text: "The file of stream 0; those of the others follow." };
+const MORE_FILES: Operand = Operand { name: "FILE", count: Count::Any, text: "The files of the other streams." };
 const REGISTRY: Operand = Operand {
     name: "REGISTRY",
     count: Count::One,
@@ -587,6 +631,32 @@ pub static COMMANDS: &[Command] = &[
         run: Some(commands::gather::run),
     },
     Command {
+        name: "mirror batch-serialize",
+        summary: "write an archive of each artifact of a list that was not sent yet",
+        operands: &[
+            Operand {
+                name: "BATCH-LIST",
+                count: Count::One,
+                text: "CSV with the header `name,artifact`: a name for the series, and a reference. `-` is standard input.",
+            },
+            Operand { name: "SYNC-DIRECTORY", count: Count::One, text: "Where archives and tracker file are kept." },
+        ],
+        description: "Serializes, one after the other, each artifact that the tracker file does not record with the digest that it has now, to `NNNNNN-name.tar` (`.tar.zst`, `.tar.gz`) in `SYNC-DIRECTORY`. The numbers go on from one run to the next. What was sent under the same name before counts as existing images: their blobs are left out.\n\n\
+            An archive has another name until it is whole and on the disk, and is recorded then; whatever ends a run, the tracker is right, and the next run goes on with what is missing.\n\n\
+            The tracker file is CSV with the header `sync_name,artifact,digest`.",
+        sections: &[
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Archive what is new of the artifacts in `batch.csv`:\n\n    \
+                 ace-dt mirror batch-serialize --compression zstd batch.csv outgoing",
+            ),
+        ],
+        run: Some(commands::batch::run),
+    },
+    Command {
         name: "login",
         summary: "check and keep the credentials for a registry",
         operands: &[REGISTRY],
@@ -636,6 +706,37 @@ pub static COMMANDS: &[Command] = &[
         run: Some(commands::mbuffer::run),
     },
     Command {
+        name: "util mux",
+        summary: "send several streams through one pipe",
+        operands: &[FILES_OPERAND, MORE_FILES],
+        description: "Reads all files at the same time, FIFOs too, and writes what it reads to standard output, each piece in a frame of its own: the number of the stream (32 bits, from 0, in the order of the operands), the length of the data in bytes (64 bits), both little endian, and the data.",
+        sections: &[
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Send two files through one connection:\n\n    \
+                 ace-dt util mux a.tar b.tar | ssh host ace-dt util demux a.tar b.tar",
+            ),
+        ],
+        run: Some(commands::mux::mux),
+    },
+    Command {
+        name: "util demux",
+        summary: "take apart what `util mux` has put together",
+        operands: &[FILES_OPERAND, MORE_FILES],
+        description: "Reads frames from standard input and appends their data to the files: that of stream 0 to the first, and so on. A file that is not there is created. Frames of a stream for which no file is named, and frames that are cut short, are errors; what came before them is in the files.",
+        sections: &[("EXIT STATUS", EXIT_STATUS)],
+        run: Some(commands::mux::demux),
+    },
+    Command {
+        name: "util prune",
+        summary: "bring the cache down to its limit",
+        operands: NO_OPERANDS,
+        description: "Removes from the cache what was not used for longest, with the manifests that refer to it, until it has no more bytes than the key `cachePruneMax` of the configuration (or `$ACE_DT_CACHE_PRUNE_MAX`) allows, 500Mi if neither is given, and what interrupted runs have left. While another run uses the cache, that is an error.",
+        sections: &[("FILES", FILES), ("EXIT STATUS", EXIT_STATUS)],
+        run: Some(commands::prune::run),
+    },
+    Command {
         name: "version",
         summary: "print the version",
         operands: NO_OPERANDS,
@@ -648,7 +749,7 @@ pub static COMMANDS: &[Command] = &[
 const EXIT_STATUS: &str =
     "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
 
-const ENVIRONMENT: &str = "`$ACE_DT_CONFIG` names the configuration file, `$ACE_DT_VERBOSITY` is as `--verbosity`, and `$ACE_DT_CONCURRENT_HTTP` and `$ACE_DT_CHUNK_SIZE` are as the keys `concurrentHTTP` and `chunkSize`.\n\n\
+const ENVIRONMENT: &str = "`$ACE_DT_CONFIG` names the configuration file, `$ACE_DT_VERBOSITY` is as `--verbosity`, and `$ACE_DT_CONCURRENT_HTTP`, `$ACE_DT_CHUNK_SIZE`, `$ACE_DT_CACHE_PATH` and `$ACE_DT_CACHE_PRUNE_MAX` are as the keys of the configuration of those names.\n\n\
     `$ACE_DT_REGISTRY_AUTH_FILE`, `$REGISTRY_AUTH_FILE` and `$DOCKER_CONFIG` (a file, or a directory with a `config.json`) name the file with credentials; the first that is set is used.\n\n\
     `$HTTPS_PROXY` and `$HTTP_PROXY` name the proxy for registries with HTTPS and HTTP, and `$ALL_PROXY` that for both: `http://[user:password@]host:port` (which must take CONNECT), `https://...`, or `socks5://...`. The proxy looks up the registry's name. `$NO_PROXY` lists what is reached directly, separated by commas: domains with all below them (`example.com`), only what is below (`.example.com`), addresses, networks (`10.0.0.0/8`), each with an optional port, or `*`. All may be written in lower case. Loopback addresses are always reached directly.\n\n\
     `$SSL_CERT_FILE` and `$SSL_CERT_DIR` replace the system's certificate authorities.\n\n\
@@ -659,6 +760,8 @@ const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$X
     kind: Configuration\n    \
     concurrentHTTP: 25\n    \
     chunkSize: 100Mi\n    \
+    cachePath: /var/cache/ace-dt\n    \
+    cachePruneMax: 500Mi\n    \
     compressionLevel: normal\n    \
     registryConfig:\n    \
     \x20 registries:\n    \

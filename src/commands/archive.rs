@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     cli::args::Args,
-    config,
     error::Result,
     oci::{Digest, annotation},
     origins::Origins,
@@ -29,7 +28,7 @@ pub fn run(args: &Args) -> Result<()> {
     files::check(args, Some(args.path(0)))?;
     let sources = collect::read(args.path(0))?;
     let mut there = There::by_ledgers(args)?;
-    let config = config::load(&args.config)?;
+    let config = args.load_config()?;
     let threads = config.concurrent_http;
     let codec = args.codec(&config);
     let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
@@ -42,7 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
     let collector = Collector { args, store: &*store, threads, progress: &progress };
     let mut found = collector.collect(sources, &|digest| there.has(digest))?;
     let transfer = Transfer {
-        command: "mirror archive",
+        command: Some("mirror archive"),
         args,
         store: &*store,
         threads,
@@ -53,6 +52,9 @@ pub fn run(args: &Args) -> Result<()> {
         checkpoint: args.checkpoint.as_deref(),
     };
     let outcome = archive(args, &mut found, &there, &transfer, dest);
+    if !args.dry_run {
+        store.keep(&found.graph, &found.roots(), args.recursive);
+    }
     match &args.report {
         Some(path) => outcome.and(report::write(path, &found.records)),
         None => outcome,

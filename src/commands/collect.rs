@@ -112,6 +112,17 @@ impl Collected {
         Ok((root, failed))
     }
 
+    /// What was found, for the cache: an image that was taken whole by its reference.
+    pub fn roots(&self) -> Vec<(Option<&str>, &Descriptor)> {
+        let mut roots = Vec::new();
+        for gathered in &self.gathered {
+            let picks = gathered.picks.as_deref().unwrap_or_default();
+            let whole = |pick: &Descriptor| gathered.digest.as_ref() == Some(&pick.digest);
+            roots.extend(picks.iter().map(|pick| (whole(pick).then_some(&*gathered.source.written), pick)));
+        }
+        roots
+    }
+
     /// Notes how far the sources came that were found.
     pub fn reached(&mut self, outcome: Outcome) {
         self.records.iter_mut().filter(|r| r.outcome == Outcome::Planned).for_each(|r| r.outcome = outcome);

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     cli::args::Args,
-    config,
     error::{Error, Result},
     oci::Reference,
     origins::Origins,
@@ -21,7 +20,7 @@ use crate::{
 pub fn run(args: &Args) -> Result<()> {
     let image = image(args)?;
     let sources = collect::read(args.path(0))?;
-    let config = config::load(&args.config)?;
+    let config = args.load_config()?;
     let threads = config.concurrent_http;
     let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
     let shut = store.clone();
@@ -48,6 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
         output::print(&format!("{registry}/{repository}:{tag}@{}\n", root.digest))?;
         failed.map_or(Ok(()), Err)
     });
+    store.keep(&found.graph, &found.roots(), args.recursive);
     match &args.report {
         Some(path) => outcome.and(report::write(path, &found.records)),
         None => outcome,

@@ -4,7 +4,6 @@ use std::io;
 
 use crate::{
     cli::args::Args,
-    config,
     error::{Error, Result},
     log,
     oci::Reference,
@@ -21,7 +20,7 @@ pub fn login(args: &Args) -> Result<()> {
     if user.is_empty() || user.contains(':') {
         return Err(Error::usage("a user name is not empty, and holds no colon").doing("--username"));
     }
-    let config = config::load(&args.config)?;
+    let config = args.load_config()?;
     let password = password()?;
     let kept = config.auth_file.clone();
     let login = Login::Password { user: user.clone(), password: password.clone() };
@@ -42,7 +41,7 @@ pub fn login(args: &Args) -> Result<()> {
 
 pub fn logout(args: &Args) -> Result<()> {
     let registry = registry(args)?;
-    let config = config::load(&args.config)?;
+    let config = args.load_config()?;
     let places = credentials::erase(config.auth_file.as_ref(), &registry)?;
     if places.is_empty() {
         return Err(Error::new("there are no credentials for it").doing(format!("logging out of {registry}")));

@@ -2,11 +2,14 @@
 //! the parts of the tool put together.
 
 pub mod archive;
+pub mod batch;
 mod collect;
 mod files;
 pub mod gather;
 pub mod login;
 pub mod mbuffer;
+pub mod mux;
+pub mod prune;
 mod report;
 mod resume;
 pub mod serialize;

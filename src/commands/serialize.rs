@@ -1,6 +1,12 @@
 //! `mirror serialize`: one image, or all that was gathered into it, to an archive on a device.
 
-use std::{ffi::OsString, sync::Arc};
+use std::{
+    ffi::OsString,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use super::{
     files,
@@ -9,7 +15,6 @@ use super::{
 };
 use crate::{
     cli::args::Args,
-    config,
     error::{Context, Error, Result},
     graph::{self, Graph},
     oci::{Descriptor, annotation},
@@ -27,7 +32,7 @@ pub fn run(args: &Args) -> Result<()> {
     files::check(args, None)?;
     let image = locator(&args.operands[0])?;
     let mut there = There::by_ledgers(args)?;
-    let config = config::load(&args.config)?;
+    let config = args.load_config()?;
     let threads = config.concurrent_http;
     let codec = args.codec(&config);
     let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
@@ -36,9 +41,11 @@ pub fn run(args: &Args) -> Result<()> {
     let dest = transfer::open(args, args.path(1))?;
     let progress = Progress::new(&args.progress)?;
     there.add_images(&args.operands[2..], args, &*store, threads)?;
-    let plan = plan(args, &*store, &image, &there, threads, &progress)?;
+    let (graph, root) = fetch(args, &*store, &image, threads, &progress)?;
+    let plan =
+        plan(args, &graph, &root, &name(&image, &root), &there).doing(|| format!("planning the archive of {image}"))?;
     let transfer = Transfer {
-        command: "mirror serialize",
+        command: Some("mirror serialize"),
         args,
         store: &*store,
         threads,
@@ -48,7 +55,9 @@ pub fn run(args: &Args) -> Result<()> {
         dest: args.path(1),
         checkpoint: args.checkpoint.as_deref(),
     };
-    transfer.run(&plan, dest)
+    let outcome = transfer.run(&plan, dest);
+    store.keep(&graph, &[(Some(&image.to_string()), &root)], args.recursive);
+    outcome
 }
 
 /// What an operand names.
@@ -57,25 +66,30 @@ pub fn locator(operand: &OsString) -> Result<Locator> {
     written.parse().map_err(|why: String| Error::usage(why).doing("IMAGE"))
 }
 
-/// Fetches the manifests of an image and plans its archive.
-pub fn plan(
+/// Fetches the manifests of an image.
+pub fn fetch(
     args: &Args,
     store: &dyn Store,
     image: &Locator,
-    there: &There,
     threads: usize,
     progress: &Progress,
-) -> Result<Plan> {
-    let doing = || format!("resolving {image}");
-    let (mut root, bytes) = store.resolve(image).doing(doing)?;
+) -> Result<(Graph, Descriptor)> {
+    let (root, bytes) = store.resolve(image).doing(|| format!("resolving {image}"))?;
     let mut graph = Graph::default();
     graph.insert(root.digest.clone(), bytes, &image.origin());
-    let fetched = std::sync::atomic::AtomicUsize::new(0);
-    let tell = || progress.resolving(1, 1, 1 + fetched.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-    let graph = graph::fetch(store, graph, vec![(image.origin(), root.clone())], args.recursive, threads, &tell);
+    let fetched = AtomicUsize::new(1);
+    let tell = || progress.resolving(1, 1, fetched.fetch_add(1, Ordering::Relaxed));
+    let roots = vec![(image.origin(), root.clone())];
+    let graph = graph::fetch(store, graph, roots, args.recursive, threads, &tell);
     progress.clear();
     stop::check()?;
-    root.annotations.insert(annotation::REF_NAME.into(), name(image, &root));
+    Ok((graph, root))
+}
+
+/// Plans the archive of an image, which gets this name in its `index.json`.
+pub fn plan(args: &Args, graph: &Graph, root: &Descriptor, name: &str, there: &There) -> Result<Plan> {
+    let mut root = root.clone();
+    root.annotations.insert(annotation::REF_NAME.into(), name.into());
     let wish = Wish {
         root,
         recursive: args.recursive,
@@ -84,7 +98,7 @@ pub fn plan(
         manifest_json: args.manifest_json,
         version: &output::version(),
     };
-    Plan::new(&graph, &wish).doing(|| format!("planning the archive of {image}"))
+    Plan::new(graph, &wish)
 }
 
 /// The tag or digest of an image, or its name in a layout.

@@ -25,8 +25,8 @@ use crate::{
 
 /// How an archive is written, and whereto.
 pub struct Transfer<'a> {
-    /// The command, for the one that goes on.
-    pub command: &'a str,
+    /// The command, if an interrupted archive is to go on: errors then say how.
+    pub command: Option<&'a str>,
     pub args: &'a Args,
     pub store: &'a dyn Store,
     /// Requests at a time.
@@ -162,10 +162,11 @@ impl Transfer<'_> {
 
     /// Adds to an error where the archive stands, and the command that goes on with it.
     fn stands(&self, error: Error, plan: &Plan, device: &Device, whole: usize, offset: u64) -> Error {
+        let Some(name) = self.command else { return error };
         let what = format!("{} holds {whole} of {} blobs whole, up to offset {offset}", device.name(), plan.blobs());
         let error = error.after(what);
         let is_file = device.kind() == Kind::File && self.dest != Path::new("-");
-        let again = |changes: &[(&str, String)]| command(self.command, self.args, changes, self.dest);
+        let again = |changes: &[(&str, String)]| command(name, self.args, changes, self.dest);
         let force: Vec<(&str, String)> = is_file.then(|| ("force", String::new())).into_iter().collect();
         match self.checkpoint {
             _ if whole == 0 => error.hint(format_args!("to start again: {}", again(&force))),

@@ -1,7 +1,9 @@
 //! The tool as its users see it: the real program, real registries, real peers.
 
 mod access;
+mod batch;
 mod big;
+mod cache;
 mod content;
 mod documents;
 mod failures;

@@ -128,7 +128,8 @@ struct Shared {
     cut: Box<Cut>,
     /// Method and path of every request.
     requests: Mutex<Vec<String>>,
-    connections: Mutex<Vec<TcpStream>>,
+    /// By number; those that are closed are gone.
+    connections: Mutex<HashMap<usize, TcpStream>>,
     ending: AtomicBool,
 }
 
@@ -161,17 +162,18 @@ impl Scripted {
         let of_acceptor = shared.clone();
         let acceptor = thread::spawn(move || {
             let mut serving = Vec::new();
-            for stream in listener.incoming() {
+            for (number, stream) in listener.incoming().enumerate() {
                 if of_acceptor.ending.load(Ordering::SeqCst) {
                     break;
                 }
                 let stream = stream.unwrap();
                 stream.set_nodelay(true).unwrap();
-                of_acceptor.connections.lock().unwrap().push(stream.try_clone().unwrap());
+                of_acceptor.connections.lock().unwrap().insert(number, stream.try_clone().unwrap());
                 let shared = of_acceptor.clone();
                 serving.push(thread::spawn(move || {
                     // The other side may go at any time.
                     let _ = serve(&shared, stream);
+                    shared.connections.lock().unwrap().remove(&number);
                 }));
             }
             serving.into_iter().for_each(|t| t.join().unwrap());
@@ -192,7 +194,7 @@ impl Drop for Scripted {
     fn drop(&mut self) {
         self.shared.ending.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(("127.0.0.1", self.port));
-        for connection in self.shared.connections.lock().unwrap().iter() {
+        for connection in self.shared.connections.lock().unwrap().values() {
             let _ = connection.shutdown(std::net::Shutdown::Both);
         }
         self.acceptor.take().unwrap().join().unwrap();
