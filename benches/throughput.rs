@@ -94,8 +94,15 @@ fn built(name: &str) -> String {
 fn main() {
     let only: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
-    let benches: [(&str, fn()); 4] =
-        [("start", start_up), ("latency", latency), ("mbuffer", mbuffer), ("archive", archive)];
+    let benches: [(&str, fn()); 7] = [
+        ("start", start_up),
+        ("latency", latency),
+        ("mbuffer", mbuffer),
+        ("archive", archive),
+        ("parts", parts),
+        ("compression", compression),
+        ("plan", plan),
+    ];
     for (name, bench) in benches {
         if wanted(name) {
             bench();
@@ -234,4 +241,197 @@ fn archive() {
             }),
         ],
     );
+}
+
+fn shell(dir: &Path, script: &str) {
+    must(Command::new("sh").args(["-euc", script]).current_dir(dir).env("HOME", dir));
+}
+
+/// 2 GiB of incompressible layers from a registry to a file, and what its parts cost alone.
+fn parts() {
+    const LAYERS: usize = 16;
+    const LAYER: usize = 128 * MIB;
+    let dir = Dir::new();
+    let storage = Storage::new(&dir.join("storage"));
+    let mut urls = String::new();
+    let mut digests = Vec::new();
+    for n in 0..LAYERS as u64 {
+        digests.push(storage.blob("app", &noise(n + 1, LAYER)));
+    }
+    storage.image_of("app", "v1", &digests, LAYER);
+    let registry = Registry::start(&dir.join("storage"));
+    registry.configure(&dir, "http", 25);
+    for digest in &digests {
+        urls.push_str(&format!("http://127.0.0.1:{}/v2/app/blobs/{digest}\n", registry.port));
+    }
+    dir.write("urls", urls);
+    dir.write("sources.list", "reg.example.com/app:v1");
+    let image = format!("docker://127.0.0.1:{}/app:v1", registry.port);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let each = |what: &str| format!("xargs -P {cores} -I URL sh -c '{what}' < urls > /dev/null");
+    let archive = |out: &str| {
+        let words = ["mirror", "archive", "-q", "--force", "-m", "256Mi", "--hwm", "10", "sources.list", out];
+        must(&mut tool(&dir, &words));
+    };
+    let fresh = |name: &str| drop(fs::remove_file(dir.join(name)));
+    compare(
+        "registry to file, 2 GiB in 16 layers, and its parts",
+        LAYERS * LAYER,
+        &[
+            runner("ace-dt to a file", || {
+                fresh("out.tar");
+                archive("out.tar");
+            }),
+            runner("fetch and hash (curl|openssl)", || shell(&dir, &each("curl -sS URL | openssl sha256"))),
+            runner("ace-dt to /dev/null", || archive("/dev/null")),
+            runner("fetch alone (curl)", || shell(&dir, &each("curl -sS -o /dev/null URL"))),
+            runner("hash alone (openssl)", || {
+                shell(&dir, &format!("split -n {cores} --filter='openssl sha256 > /dev/null' out.tar"));
+            }),
+            runner("write alone (dd direct)", || {
+                fresh("dd.out");
+                shell(&dir, "dd if=/dev/zero of=dd.out bs=1M count=2048 oflag=direct 2> /dev/null");
+            }),
+            runner("skopeo copy, then GNU tar", || {
+                let _ = fs::remove_dir_all(dir.join("layout"));
+                fresh("skopeo.tar");
+                shell(
+                    &dir,
+                    &format!(
+                        "skopeo --insecure-policy --tmpdir . copy -q --src-tls-verify=false {image} oci:layout:v1 && tar -cf skopeo.tar -C layout ."
+                    ),
+                );
+            }),
+        ],
+    );
+}
+
+/// Compressed archives of incompressible layers, and of text.
+fn compression() {
+    const LAYERS: usize = 8;
+    const LAYER: usize = 128 * MIB;
+    let dir = Dir::new();
+    let storage = Storage::new(&dir.join("storage"));
+    let mut noises = Vec::new();
+    for n in 0..LAYERS as u64 {
+        noises.push(storage.blob("noise", &noise(n + 1, LAYER)));
+    }
+    storage.image_of("noise", "v1", &noises, LAYER);
+    let texts: Vec<_> = (0..LAYERS as u64).map(|n| storage.blob("text", &text(n + 1, LAYER))).collect();
+    storage.image_of("text", "v1", &texts, LAYER);
+    let registry = Registry::start(&dir.join("storage"));
+    registry.configure(&dir, "http", 25);
+    for name in ["noise", "text"] {
+        dir.write(&format!("{name}.list"), format!("reg.example.com/{name}:v1"));
+        let plain = format!("{name}.tar");
+        must(&mut tool(&dir, &["mirror", "archive", "-q", "--force", &format!("{name}.list"), &plain]));
+    }
+    let archive = |name: &str, format: &str| {
+        let (list, out) = (format!("{name}.list"), format!("{name}.out"));
+        let _ = fs::remove_file(dir.join(&out));
+        let words = ["mirror", "archive", "-q", "--compression", format, "-m", "64Mi", "--hwm", "10", &list, &out];
+        must(&mut tool(&dir, &words));
+    };
+    let size = |name: &str| fs::metadata(dir.join(name)).unwrap().len();
+    compare(
+        "incompressible layers, 1 GiB, from the registry, compressed",
+        LAYERS * LAYER,
+        &[
+            runner("ace-dt --compression zstd", || archive("noise", "zstd")),
+            runner("zstd -11, one thread, a file", || shell(&dir, "zstd -q -f -11 -T1 noise.tar -o noise.zst")),
+            runner("ace-dt --compression gzip", || archive("noise", "gzip")),
+        ],
+    );
+    archive("noise", "zstd");
+    let larger = size("noise.out") as f64 / size("noise.zst") as f64 * 100.0 - 100.0;
+    println!("  the file of ace-dt is {larger:+.3} % larger");
+    compare(
+        "text layers, 1 GiB, from the registry, compressed",
+        LAYERS * LAYER,
+        &[
+            runner("ace-dt --compression zstd", || archive("text", "zstd")),
+            runner("zstd -3 -T0, a file", || shell(&dir, "zstd -q -f -3 -T0 text.tar -o text.zst")),
+            runner("ace-dt --compression gzip", || archive("text", "gzip")),
+        ],
+    );
+    archive("text", "zstd");
+    println!("  {} bytes by ace-dt, {} by zstd -3", size("text.out"), size("text.zst"));
+}
+
+/// Lines such as a layer of text has: words of many lengths, some often, some seldom.
+fn text(seed: u64, len: usize) -> Vec<u8> {
+    let words: Vec<String> = noise(1, 4000)
+        .chunks(4)
+        .map(|c| format!("{:x}", u32::from_le_bytes(c.try_into().unwrap()) >> (c[0] % 24)))
+        .collect();
+    let mut bytes = Vec::with_capacity(len + 64);
+    for pair in noise(seed, len / 2).chunks(2) {
+        let drawn = usize::from(pair[0]) * usize::from(pair[1]) % words.len();
+        bytes.extend(words[drawn].as_bytes());
+        bytes.push(if pair[0] % 9 == 0 { b'\n' } else { b' ' });
+        if bytes.len() >= len {
+            break;
+        }
+    }
+    bytes.resize(len, b' ');
+    bytes
+}
+
+/// Plans of many blobs: time for each must not grow with their number, and memory must be bounded.
+fn plan() {
+    const IMAGES: usize = 1000;
+    println!("dry runs of {IMAGES} images:");
+    let mut first = None;
+    for blobs in [10_000, 100_000, 1_000_000] {
+        let mut content = Content::default();
+        let mut list = String::new();
+        for image in 0..IMAGES {
+            let layers: Vec<_> = (0..blobs / IMAGES - 1)
+                .map(|n| {
+                    let digest = ace_dt::oci::Digest::of(format!("{image} {n}").as_bytes());
+                    registry::descriptor(registry::LAYER, &digest, 1000)
+                })
+                .collect();
+            let config = ace_dt::oci::Digest::of(format!("config {image}").as_bytes());
+            let manifest = serde_json::json!({
+                "schemaVersion": 2, "mediaType": registry::MANIFEST,
+                "config": registry::descriptor(registry::CONFIG, &config, 100), "layers": layers,
+            });
+            let repository = format!("app{image}");
+            content.manifest(&repository, registry::MANIFEST, manifest.to_string().as_bytes(), Some("v1"));
+            list.push_str(&format!("reg.example.com/{repository}:v1\n"));
+        }
+        let scripted = Scripted::honest(content);
+        let dir = Dir::new();
+        configure(&dir, &scripted.endpoint(), 25);
+        dir.write("sources.list", list);
+        let mut times = Vec::new();
+        let mut memory = 0;
+        for _ in 0..ROUNDS {
+            let begun = Instant::now();
+            let mut child = tool(&dir, &["mirror", "archive", "-q", "--dry-run", "sources.list", "out.tar"])
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            // The peak of the resident set, as long as the process is there to tell.
+            while child.try_wait().unwrap().is_none() {
+                let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+                let peak =
+                    status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+                memory = memory.max(peak.unwrap_or(0));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(child.wait().unwrap().success());
+            times.push(begun.elapsed());
+        }
+        times.sort();
+        let each = times[ROUNDS / 2].as_secs_f64() * 1e6 / blobs as f64;
+        let first = *first.get_or_insert(each);
+        println!(
+            "  {blobs:>9} blobs {:9.0} ms, {each:6.2} us a blob ({:.2} of the first), peak {} KiB",
+            times[ROUNDS / 2].as_secs_f64() * 1e3,
+            each / first,
+            memory
+        );
+    }
 }

@@ -6,8 +6,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
 };
+
+use hashbrown::HashTable;
 
 use crate::{
     archive::{self, index, tar},
@@ -18,7 +21,7 @@ use crate::{
 };
 
 /// What an entry of the archive holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Content {
     Directory(Box<str>),
     /// A file that is not a blob.
@@ -35,7 +38,16 @@ pub enum Content {
 struct Entry {
     /// Offset of its header.
     start: u64,
-    content: Content,
+    what: What,
+}
+
+/// What an entry holds, in few bytes: nearly all are blobs to be fetched.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// Blob number so.
+    Fetched(u32),
+    /// Number so of the contents that are made here.
+    Made(u32),
 }
 
 /// A blob of the archive, in few bytes.
@@ -70,6 +82,8 @@ pub struct Wish<'a> {
 #[derive(Debug)]
 pub struct Plan {
     entries: Vec<Entry>,
+    /// Contents that are no blobs to be fetched.
+    made: Vec<Content>,
     blobs: Vec<Blob>,
     media_types: Vec<Box<str>>,
     origins: Vec<Origin>,
@@ -130,18 +144,18 @@ impl Plan {
 
     /// Bytes to fetch: the blobs that are not at hand.
     pub fn to_fetch(&self) -> u64 {
-        self.entries
-            .iter()
-            .map(|e| if let Content::Fetched(b) = e.content { self.blobs[b as usize].size } else { 0 })
-            .sum()
+        self.entries.iter().map(|e| if let What::Fetched(b) = e.what { self.blobs[b as usize].size } else { 0 }).sum()
     }
 
     pub fn entries(&self) -> usize {
         self.entries.len()
     }
 
-    pub fn content(&self, entry: usize) -> &Content {
-        &self.entries[entry].content
+    pub fn content(&self, entry: usize) -> Content {
+        match self.entries[entry].what {
+            What::Fetched(blob) => Content::Fetched(blob),
+            What::Made(number) => self.made[number as usize].clone(),
+        }
     }
 
     /// Offset of an entry's header.
@@ -162,11 +176,11 @@ impl Plan {
 
     /// An entry's TAR header, empty for the end marker.
     pub fn header(&self, entry: usize) -> Vec<u8> {
-        match &self.entries[entry].content {
-            Content::Directory(name) => tar::directory(name),
-            Content::File(name, bytes) => tar::file(name, bytes.len() as u64),
+        match self.content(entry) {
+            Content::Directory(name) => tar::directory(&name),
+            Content::File(name, bytes) => tar::file(&name, bytes.len() as u64),
             Content::Held(blob, _) | Content::Fetched(blob) => {
-                let blob = &self.blobs[*blob as usize];
+                let blob = &self.blobs[blob as usize];
                 tar::file(&blob.digest.path(), blob.size)
             }
             Content::End => Vec::new(),
@@ -215,13 +229,17 @@ impl Plan {
 #[derive(Default)]
 struct Draft {
     entries: Vec<Entry>,
+    made: Vec<Content>,
     blobs: Vec<Blob>,
     media_types: Vec<Box<str>>,
     media_type_of: HashMap<Box<str>, u32>,
-    written: HashSet<Digest>,
+    /// The numbers of all blobs, found by their digests: a tenth of a set of digests.
+    written: HashTable<u32>,
+    hasher: RandomState,
+    /// What was left out.
+    left_out: HashSet<Digest>,
     algorithms: Vec<&'static str>,
     at: u64,
-    skipped: u64,
 }
 
 impl Draft {
@@ -231,7 +249,14 @@ impl Draft {
         let end = end
             .filter(|&e| e < i64::MAX as u64)
             .ok_or_else(|| Error::new("the sizes in the manifests add up to more than any medium holds"))?;
-        self.entries.push(Entry { start: self.at, content });
+        let what = match content {
+            Content::Fetched(blob) => What::Fetched(blob),
+            content => {
+                self.made.push(content);
+                What::Made(self.made.len() as u32 - 1)
+            }
+        };
+        self.entries.push(Entry { start: self.at, what });
         self.at = end;
         Ok(end)
     }
@@ -250,11 +275,13 @@ impl Draft {
 
     /// Appends a blob, unless it was met before or is `there`. `held` are its bytes, if at hand.
     fn blob(&mut self, descriptor: &Descriptor, origin: OriginId, held: Option<Arc<[u8]>>, there: bool) -> Result<()> {
-        if !self.written.insert(descriptor.digest.clone()) {
+        let hashed = self.hasher.hash_one(&descriptor.digest);
+        let is_it = |&number: &u32| self.blobs[number as usize].digest == descriptor.digest;
+        if self.left_out.contains(&descriptor.digest) || self.written.find(hashed, is_it).is_some() {
             return Ok(());
         }
         if there {
-            self.skipped += 1;
+            self.left_out.insert(descriptor.digest.clone());
             return Ok(());
         }
         let algorithm = descriptor.digest.algorithm();
@@ -285,6 +312,8 @@ impl Draft {
             origin,
             full: (!descriptor.is_bare()).then(|| Box::new(descriptor.clone())),
         });
+        let (blobs, hasher) = (&self.blobs, &self.hasher);
+        self.written.insert_unique(hashed, number, |&number| hasher.hash_one(&blobs[number as usize].digest));
         Ok(())
     }
 
@@ -302,12 +331,13 @@ impl Draft {
         self.push(Content::End, 0, archive::END.len() as u64)?;
         Ok(Plan {
             entries: self.entries,
+            made: self.made,
             blobs: self.blobs,
             media_types: self.media_types,
             origins,
             total: self.at,
             manifests,
-            skipped: self.skipped,
+            skipped: self.left_out.len() as u64,
         })
     }
 }

@@ -44,8 +44,8 @@ pub fn fill(plan: &Plan, store: &dyn Store, begin: &Begin, mut segment: Segment)
     segment.put(rest(&plan.header(entry), &mut skip))?;
     match plan.content(entry) {
         Content::Directory(_) | Content::End => {}
-        Content::File(_, bytes) | Content::Held(_, bytes) => segment.put(rest(bytes, &mut skip))?,
-        Content::Fetched(blob) => fetch(plan, store, *blob, begin, skip, &mut segment)?,
+        Content::File(_, bytes) | Content::Held(_, bytes) => segment.put(rest(&bytes, &mut skip))?,
+        Content::Fetched(blob) => fetch(plan, store, blob, begin, skip, &mut segment)?,
     }
     // What is left is padding, or the end marker.
     let left = segment.remaining() as usize;

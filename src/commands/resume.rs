@@ -97,10 +97,10 @@ fn plain(plan: &Plan, file: &File, length: u64, mut records: Vec<Record>, block:
         };
         let mut same = compare(&header).doing(|| "reading it")?;
         match plan.content(entry) {
-            Content::File(_, bytes) | Content::Held(_, bytes) => same &= compare(bytes).doing(|| "reading it")?,
+            Content::File(_, bytes) | Content::Held(_, bytes) => same &= compare(&bytes).doing(|| "reading it")?,
             // What the ledger does not speak of is hashed.
-            Content::Fetched(blob) if from + plan.size(*blob) <= length && from + plan.size(*blob) > known => {
-                same &= has_digest(file, from, plan.size(*blob), plan.digest(*blob)).doing(|| "reading it")?;
+            Content::Fetched(blob) if from + plan.size(blob) <= length && from + plan.size(blob) > known => {
+                same &= has_digest(file, from, plan.size(blob), plan.digest(blob)).doing(|| "reading it")?;
             }
             Content::Fetched(_) | Content::Directory(_) | Content::End => {}
         }
@@ -130,7 +130,7 @@ fn compressed(plan: &Plan, file: &File, records: Vec<Record>, codec: Codec, bloc
         match plan.content(entry) {
             Content::File(_, bytes) => {
                 begin.extend(plan.header(entry));
-                begin.extend(&**bytes);
+                begin.extend(&*bytes);
                 begin.resize(begin.len().next_multiple_of(512), 0);
             }
             _ => break,
@@ -193,7 +193,7 @@ fn explained(error: Error, plan: &Plan, path: &Path, codec: Option<Codec>) -> Er
         Some(all)
     };
     let planned = (0..plan.entries()).find_map(|entry| match plan.content(entry) {
-        Content::Held(0, bytes) => sources(bytes),
+        Content::Held(0, bytes) => sources(&bytes),
         _ => None,
     });
     let begun = File::open(path).ok().and_then(|file| root_of(file, codec)).and_then(|bytes| sources(&bytes));

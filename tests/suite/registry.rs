@@ -90,6 +90,16 @@ impl Storage {
     pub fn image(&self, repository: &str, tag: &str, layers: &[Vec<u8>]) -> Digest {
         let layers: Vec<Value> =
             layers.iter().map(|layer| descriptor(LAYER, &self.blob(repository, layer), layer.len())).collect();
+        self.image_with(repository, tag, &layers)
+    }
+
+    /// An image of layers that are stored already, all of one size.
+    pub fn image_of(&self, repository: &str, tag: &str, layers: &[Digest], size: usize) -> Digest {
+        let layers: Vec<Value> = layers.iter().map(|digest| descriptor(LAYER, digest, size)).collect();
+        self.image_with(repository, tag, &layers)
+    }
+
+    fn image_with(&self, repository: &str, tag: &str, layers: &[Value]) -> Digest {
         let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
         let config = descriptor(CONFIG, &self.blob(repository, config), config.len());
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
