@@ -161,20 +161,18 @@ pub fn load(named: &[PathBuf]) -> Result<Config> {
         _ => named.to_vec(),
     };
     let candidates = if named.is_empty() { usual_places() } else { named.clone() };
-    let file = match candidates.iter().find(|path| path.exists()) {
-        Some(path) => {
-            let doing = || format!("reading the configuration file {path:?}");
-            let text = std::fs::read_to_string(path).doing(doing).map_err(Error::into_usage)?;
-            parse(&text, &mut |key| log::warn(format_args!("{}: unknown key {key}", path.display())))
-                .map_err(|why| Error::usage(why).doing(doing()))?
+    let Some(path) = candidates.iter().find(|path| path.exists()) else {
+        if named.is_empty() {
+            return resolve(File::default());
         }
-        None if named.is_empty() => File::default(),
-        None => {
-            let names: Vec<String> = named.iter().map(|p| format!("{p:?}")).collect();
-            return Err(Error::usage(format!("none of the configuration files is there: {}", names.join(", "))));
-        }
+        let names: Vec<String> = named.iter().map(|p| format!("{p:?}")).collect();
+        return Err(Error::usage(format!("none of the configuration files is there: {}", names.join(", "))));
     };
-    resolve(file)
+    let doing = || format!("reading the configuration file {path:?}");
+    log::debug(format_args!("configuration from {}", path.display()));
+    let text = std::fs::read_to_string(path).doing(doing).map_err(Error::into_usage)?;
+    let file = parse(&text, &mut |key| log::warn(format_args!("{}: unknown key {key}", path.display())));
+    file.map_err(Error::usage).and_then(resolve).doing(doing)
 }
 
 /// Applies the environment and checks what is left to check.
@@ -186,7 +184,8 @@ fn resolve(file: File) -> Result<Config> {
         Err(_) => file.concurrent_http.unwrap_or(CONCURRENT_HTTP),
     };
     if !(1..=CONCURRENT_HTTP_MAX).contains(&concurrent_http) {
-        let why = format!("concurrentHTTP is {concurrent_http}, but must be from 1 to {CONCURRENT_HTTP_MAX}");
+        let name = if env::var("ACE_DT_CONCURRENT_HTTP").is_ok() { "ACE_DT_CONCURRENT_HTTP" } else { "concurrentHTTP" };
+        let why = format!("{name} is {concurrent_http}, but must be from 1 to {CONCURRENT_HTTP_MAX}");
         return Err(Error::usage(why));
     }
     let size = |name: &str, text: &str| {
@@ -202,11 +201,12 @@ fn resolve(file: File) -> Result<Config> {
     let required = |path| AuthFile { path, required: true };
     let docker = || {
         let path = env_path("DOCKER_CONFIG")?;
-        // A directory that holds no credentials is no mistake.
-        Some(if path.is_dir() { AuthFile { path: path.join("config.json"), required: false } } else { required(path) })
+        // A directory that holds no credentials, or is not there yet, is no mistake.
+        let is_file = path.is_file() || path.extension().is_some_and(|e| e == "json");
+        Some(if is_file { required(path) } else { AuthFile { path: path.join("config.json"), required: false } })
     };
     let auth_file = env_path("ACE_DT_REGISTRY_AUTH_FILE").or_else(|| env_path("REGISTRY_AUTH_FILE")).map(required);
-    let auth_file = auth_file.or_else(docker).or(file.registry_auth_file.map(required));
+    let auth_file = auth_file.or_else(docker).or(file.registry_auth_file.map(|path| required(at_home(path))));
     for (name, registry) in &file.registry_config.registries {
         for url in &registry.endpoints {
             let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
@@ -227,7 +227,7 @@ fn resolve(file: File) -> Result<Config> {
         auth_file,
         chunk_size,
         compression_level: file.compression_level,
-        cache: env_path("ACE_DT_CACHE_PATH").or(file.cache_path),
+        cache: env_path("ACE_DT_CACHE_PATH").or(file.cache_path.map(at_home)),
         cache_prune_max,
         registries: file.registry_config.registries,
         endpoints: endpoints.map(|(url, endpoint)| (url.trim_end_matches('/').to_string(), endpoint)).collect(),
@@ -265,6 +265,14 @@ fn tell_unknown(tree: &serde_yaml::Value, path: &str, pattern: &str, unknown: &m
             false if path.is_empty() && FOREIGN.contains(&key) => {}
             false => unknown(&named),
         }
+    }
+}
+
+/// A path of the configuration; `~/` is the home directory.
+fn at_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), env_path("HOME")) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
     }
 }
 

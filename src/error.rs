@@ -28,12 +28,20 @@ pub struct Error {
     hint: Option<String>,
     /// Trying again can help, but not before so long.
     again: Option<Duration>,
+    /// Nobody was there who could have answered.
+    unanswered: bool,
 }
 
 impl Error {
     /// The operation failed, for the reason given.
     pub fn new(why: impl fmt::Display) -> Self {
-        Error { status: Status::Failed, message: one_line(&why.to_string()), hint: None, again: None }
+        Error {
+            status: Status::Failed,
+            message: one_line(&why.to_string()),
+            hint: None,
+            again: None,
+            unanswered: false,
+        }
     }
 
     /// The user asked for something that the tool does not take.
@@ -61,6 +69,16 @@ impl Error {
     /// How long to wait before trying again, if that can help.
     pub fn again(&self) -> Option<Duration> {
         self.again
+    }
+
+    /// Nobody was there who could have answered: somebody elsewhere may.
+    pub fn unanswered(mut self) -> Self {
+        self.unanswered = true;
+        self
+    }
+
+    pub fn is_unanswered(&self) -> bool {
+        self.unanswered
     }
 
     /// Says what was being done when this happened.

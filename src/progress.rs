@@ -280,10 +280,8 @@ impl Event {
                 format!("pushing: {blobs} of {of} blobs, {manifests} manifests, {bytes} of {total} ({percent} %)")
             }
             Event::Pushed { blobs, spared, manifests, bytes } => {
-                let bytes = human_size(*bytes);
-                format!(
-                    "pushed {blobs} blobs ({spared} of them there already or mounted) and {manifests} manifests, {bytes}"
-                )
+                let (bytes, sent) = (human_size(*bytes), blobs - spared);
+                format!("{blobs} blobs and {manifests} manifests are there, {bytes}; {sent} blobs were sent")
             }
             Event::Done { accepted, rate, elapsed, strokes } => {
                 let time = if *elapsed < 60.0 { format!("{elapsed:.1} s") } else { human_time(*elapsed as u64) };

@@ -25,12 +25,13 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
     let mut parser = lexopt::Parser::from_args(words);
     let mut command = table::root();
     let mut args = Args::default();
+    let mut given: Vec<(&Flag, Option<OsString>)> = Vec::new();
     for flag in table::FLAGS.iter().filter(|flag| !flag.env.is_empty()) {
         if let Some(value) = std::env::var_os(flag.env).filter(|v| !v.is_empty()).filter(|_| flag.env_sets_it) {
             set(flag, &mut args, &value).map_err(|why| Error::usage(why).doing(flag.env))?;
         }
     }
-    while let Some(arg) = parser.next().map_err(|e| wrong(command, e))? {
+    while let Some(arg) = parser.next().map_err(|e| wrong(command, told(e)))? {
         let flag = match arg {
             Arg::Value(word) => {
                 match word.to_str().filter(|_| command.run.is_none()).map(|name| table::below(command, name)) {
@@ -57,9 +58,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
                 }
             },
         };
-        set(flag, &mut args, value.as_deref().unwrap_or(OsStr::new("")))
-            .map_err(|why| wrong(command, format!("--{}: {why}", flag.long)))?;
-        args.given.push((flag.long, value.map(|v| v.to_string_lossy().into_owned())));
+        given.push((flag, value));
     }
     if command.run.is_none() {
         let which = if command.name.is_empty() {
@@ -69,9 +68,14 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
         };
         return Err(wrong(command, which));
     }
-    if let Some(flag) = args.given.iter().find_map(|(name, _)| command.flags().all(|f| f.long != *name).then_some(name))
-    {
-        return Err(wrong(command, format!("{} has no flag --{flag}", command.full_name())));
+    for (flag, value) in given {
+        // A value that was given where it does not belong may be a secret: it is not told.
+        if command.flags().all(|f| f.long != flag.long) {
+            return Err(wrong(command, format!("{} has no flag --{}", command.full_name(), flag.long)));
+        }
+        set(flag, &mut args, value.as_deref().unwrap_or(OsStr::new("")))
+            .map_err(|why| wrong(command, format!("--{}: {why}", flag.long)))?;
+        args.given.push((flag.long, value.map(|v| v.to_string_lossy().into_owned())));
     }
     let (least, most) = command.operand_counts();
     if args.operands.len() < least {
@@ -79,12 +83,26 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
         return Err(wrong(command, format!("{} is missing", missing.name)));
     }
     if let Some(extra) = args.operands.get(most) {
-        return Err(wrong(command, format!("{extra:?} is one operand too many")));
+        return Err(wrong(
+            command,
+            match command.takes_secrets() {
+                true => "there is one operand too many; a password is read with --password-stdin".to_string(),
+                false => format!("{extra:?} is one operand too many"),
+            },
+        ));
     }
     if let Some(flag) = command.flags().find(|f| f.required_by.contains(&command.name) && !args.was_given(f.long)) {
         return Err(wrong(command, format!("--{} is required", flag.long)));
     }
     Ok(Parsed::Run(command, Box::new(args)))
+}
+
+/// What is wrong with a word, without a value that may be a secret.
+fn told(error: lexopt::Error) -> String {
+    match error {
+        lexopt::Error::UnexpectedValue { option, .. } => format!("{option} takes no value"),
+        other => other.to_string(),
+    }
 }
 
 fn set(flag: &Flag, args: &mut Args, value: &OsStr) -> Result<(), String> {

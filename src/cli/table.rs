@@ -348,7 +348,7 @@ pub static FLAGS: &[Flag] = &[
         long: "password-stdin",
         on: &["login"],
         required_by: &["login"],
-        text: "Read the password, or an access token, from standard input. There is no other way to give it: the arguments of a process can be seen by others.",
+        text: "Read the password, or an access token, from standard input; on a terminal it is asked for, and not shown. There is no other way to give it: the arguments of a process can be seen by others.",
         ..FLAG
     },
     Flag {
@@ -610,7 +610,8 @@ pub static COMMANDS: &[Command] = &[
                 text: "Where to: `registry/repository[:tag]`; without a tag it is `latest`.",
             },
         ],
-        description: "Resolves every source as `ace-dt mirror archive` does, and pushes what they hold to the one repository of `IMAGE`: first the blobs, then the manifests, each after all that it refers to, and last the gather index, under the tag. A run that fails leaves nothing that is not whole; the tag is not touched.\n\n\
+        description: "A line of `SOURCES-FILE` is a reference, followed by labels `key=value` in Kubernetes syntax, separated by commas. Empty lines and lines that begin with `#` are ignored.\n\n\
+            Resolves every source as `ace-dt mirror archive` does, and pushes what they hold to the one repository of `IMAGE`: first the blobs, then the manifests, each after all that it refers to, and last the gather index, under the tag. A run that fails leaves nothing that is not whole, and the tag is not touched; the same command again sends only what is missing.\n\n\
             A blob that the repository has is not sent, and one that lies in another repository of the same registry is mounted from there if the registry allows it. Large blobs are uploaded in chunks of `chunkSize`. An upload that breaks is taken up where the registry says that it broke. Every blob is checked against its digest on the way.\n\n\
             Where the registry has no referrers API, the index at the subject's referrers tag is kept up to date.\n\n\
             Prints the reference of the gather index with its digest.",
@@ -678,7 +679,7 @@ pub static COMMANDS: &[Command] = &[
         name: "logout",
         summary: "remove the credentials for a registry",
         operands: &[REGISTRY],
-        description: "Takes the credentials for the registry out of every auth file and of the helper that one names. If there are none, that is an error.",
+        description: "Takes the credentials for the registry out of every auth file and of the helper that one names. Entries for repositories of it (`registry/repository`) stay. If there are none, that is an error.",
         sections: &[("ENVIRONMENT", ENVIRONMENT), ("FILES", FILES), ("EXIT STATUS", EXIT_STATUS)],
         run: Some(commands::login::logout),
     },
@@ -751,7 +752,7 @@ const EXIT_STATUS: &str =
 
 const ENVIRONMENT: &str = "`$ACE_DT_CONFIG` names the configuration file, `$ACE_DT_VERBOSITY` is as `--verbosity`, and `$ACE_DT_CONCURRENT_HTTP`, `$ACE_DT_CHUNK_SIZE`, `$ACE_DT_CACHE_PATH` and `$ACE_DT_CACHE_PRUNE_MAX` are as the keys of the configuration of those names.\n\n\
     `$ACE_DT_REGISTRY_AUTH_FILE`, `$REGISTRY_AUTH_FILE` and `$DOCKER_CONFIG` (a file, or a directory with a `config.json`) name the file with credentials; the first that is set is used.\n\n\
-    `$HTTPS_PROXY` and `$HTTP_PROXY` name the proxy for registries with HTTPS and HTTP, and `$ALL_PROXY` that for both: `http://[user:password@]host:port` (which must take CONNECT), `https://...`, or `socks5://...`. The proxy looks up the registry's name. `$NO_PROXY` lists what is reached directly, separated by commas: domains with all below them (`example.com`), only what is below (`.example.com`), addresses, networks (`10.0.0.0/8`), each with an optional port, or `*`. All may be written in lower case. Loopback addresses are always reached directly.\n\n\
+    `$HTTPS_PROXY` and `$HTTP_PROXY` name the proxy for registries with HTTPS and HTTP, and `$ALL_PROXY` that for both: `http://[user:password@]host:port` (which must take CONNECT), `https://...`, or `socks5://...`. The proxy looks up the registry's name. `$NO_PROXY` lists what is reached directly, separated by commas: domains with all below them (`example.com`), only what is below (`.example.com`), addresses, networks (`10.0.0.0/8`), each with an optional port, or `*`. All may be written in lower case; upper case goes first. Loopback addresses are always reached directly.\n\n\
     `$SSL_CERT_FILE` and `$SSL_CERT_DIR` replace the system's certificate authorities.\n\n\
     `$ACE_DT_VERSION` is written into archives in place of this program's version, to make an archive of another version again byte for byte.";
 
@@ -773,8 +774,8 @@ const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$X
     \x20 endpointConfig:\n    \
     \x20   http://127.0.0.1:5000:\n    \
     \x20     supportsReferrers: auto\n\n\
-    `concurrentHTTP` is the number of requests in flight. A blob of more than `chunkSize` bytes is uploaded in several requests; with 0 every blob is one. The endpoints of a registry are tried in order, and the first that answers is used; a registry without configuration is reached by HTTPS, and one on a loopback address also by HTTP. `rewritePull` changes the repository's name for its endpoints, when pulling. `supportsReferrers` is `api`, `tag` or `auto`. An endpoint's `tls` may have `insecureSkipVerify: true`.\n\n\
-    Credentials are read from the auth file that the key `registryAuthFile` names, or else from `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`: the first that has some for the registry counts. In it, what `credHelpers` names for the registry is asked first; then the entry in `auths` of the longest path that leads to the repository counts; then what `credsStore` names is asked. A helper `NAME` is a program `docker-credential-NAME` in `$PATH`.\n\n\
+    A path that begins with `~/` lies in the home directory. `concurrentHTTP` is the number of requests in flight. A blob of more than `chunkSize` bytes is uploaded in several requests; with 0 every blob is one. The endpoints of a registry are tried in order, and the first that answers is used; each is a URL under which the API's `/v2/` lies. A registry without configuration is reached by HTTPS, and one on a loopback address by HTTP if nobody there speaks TLS and no certificates are set up for it. `rewritePull` changes the repository's name for its endpoints, when pulling. `supportsReferrers` is `api`, `tag` or `auto`. An endpoint's `tls` may have `insecureSkipVerify: true`.\n\n\
+    Credentials are read from the auth file that the environment or else the key `registryAuthFile` names, or else from `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`: the first that has some for the registry counts. In it, what `credHelpers` names for the registry is asked first; then the entry in `auths` of the longest path that leads to the repository counts; then what `credsStore` names is asked. A helper `NAME` is a program `docker-credential-NAME` in `$PATH`.\n\n\
     Certificate authorities (`ca.pem`, `*.crt`) and a client certificate (`cert.pem` with `key.pem`, or `*.cert` with `*.key`) for a registry are read from the first of `/etc/containerd/certs.d`, `/etc/docker/certs.d` and `~/.docker/certs.d` that has a directory of the registry's name, port included.";
 
 /// The program itself.
@@ -812,6 +813,11 @@ impl Command {
 
     pub fn flags(&self) -> impl Iterator<Item = &'static Flag> {
         FLAGS.iter().filter(|f| f.on.is_empty() || f.on.contains(&self.name))
+    }
+
+    /// Whether what was given to it may be a secret in the wrong place.
+    pub fn takes_secrets(&self) -> bool {
+        self.flags().any(|flag| flag.long == "password-stdin")
     }
 
     /// Least and most operands.

@@ -27,6 +27,7 @@ pub fn run(args: &Args) -> Result<()> {
     let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
     files::check(args, Some(args.path(0)))?;
     let sources = collect::read(args.path(0))?;
+    args.report.as_deref().map_or(Ok(()), report::prepare)?;
     let mut there = There::by_ledgers(args)?;
     let config = args.load_config()?;
     let threads = config.concurrent_http;

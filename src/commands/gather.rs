@@ -20,6 +20,7 @@ use crate::{
 pub fn run(args: &Args) -> Result<()> {
     let image = image(args)?;
     let sources = collect::read(args.path(0))?;
+    args.report.as_deref().map_or(Ok(()), report::prepare)?;
     let config = args.load_config()?;
     let threads = config.concurrent_http;
     let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
@@ -42,7 +43,8 @@ pub fn run(args: &Args) -> Result<()> {
         let pushed = publish(&*store, &found.graph, &root, args.recursive, &target, threads, &told);
         progress.clear();
         found.reached(if pushed.is_ok() { Outcome::Gathered } else { Outcome::Incomplete });
-        progress.pushed(pushed?);
+        let again = "the same command again sends only what is missing";
+        progress.pushed(pushed.map_err(|e| e.hint(again))?);
         let Target { registry, repository, tag, .. } = target;
         output::print(&format!("{registry}/{repository}:{tag}@{}\n", root.digest))?;
         failed.map_or(Ok(()), Err)

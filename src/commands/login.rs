@@ -1,10 +1,12 @@
 //! `login` and `logout`: credentials for a registry, checked, then kept where they will be found.
 
-use std::io;
+use std::io::{self, IsTerminal};
+
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 use crate::{
     cli::args::Args,
-    error::{Error, Result},
+    error::{Context, Error, Result},
     log,
     oci::Reference,
     registry::{
@@ -52,9 +54,14 @@ pub fn logout(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The password on standard input: its first line.
+/// The password on standard input: its one line.
 fn password() -> Result<String> {
-    let bytes = stop::read_to_end(io::stdin().lock(), "reading the password from standard input")?;
+    let doing = "reading the password from standard input";
+    let stdin = io::stdin();
+    let bytes = match stdin.is_terminal() {
+        true => from_terminal(&stdin).doing(|| doing)?,
+        false => stop::read_to_end(stdin.lock(), doing)?,
+    };
     let wrong = |why: &str| Error::usage(why).doing("the password on standard input");
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8"))?;
     let password = text.strip_suffix('\n').unwrap_or(&text);
@@ -66,10 +73,39 @@ fn password() -> Result<String> {
     }
 }
 
+/// Asks on the terminal, which does not show what is typed (termios(3), ECHO).
+fn from_terminal(stdin: &io::Stdin) -> Result<Vec<u8>> {
+    let shown = tcgetattr(stdin).doing(|| "asking the terminal")?;
+    let mut hidden = shown.clone();
+    hidden.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(stdin, SetArg::TCSAFLUSH, &hidden).doing(|| "asking the terminal")?;
+    eprint!("Password: ");
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    let outcome = loop {
+        match io::Read::read(&mut stdin.lock(), &mut byte) {
+            Ok(0) => break Ok(()),
+            Ok(_) if byte == [b'\n'] => break Ok(()),
+            Ok(_) => line.push(byte[0]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                if let Err(e) = stop::check() {
+                    break Err(e);
+                }
+            }
+            Err(e) => break Err(e).doing(|| "asking the terminal"),
+        }
+    };
+    eprintln!();
+    tcsetattr(stdin, SetArg::TCSAFLUSH, &shown).doing(|| "asking the terminal")?;
+    outcome.map(|()| line)
+}
+
 /// The operand: a host, with a port if need be.
 fn registry(args: &Args) -> Result<String> {
     let wrong = |why: String| Error::usage(why).doing("REGISTRY");
     let written = args.operands[0].to_str().ok_or_else(|| wrong("it is not UTF-8".into()))?;
+    if written.contains('@') {
+        return Err(wrong("it holds no user name; give that with --username".into()));
+    }
     if let Some((_, rest)) = written.split_once("://") {
         return Err(wrong(format!("{written:?} is a URL; write the registry's name, {}", rest.trim_end_matches('/'))));
     }

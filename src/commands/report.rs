@@ -39,6 +39,12 @@ pub struct Record {
     pub error: Option<String>,
 }
 
+/// Finds out whether a report can be written there, before it costs anything.
+pub fn prepare(path: &Path) -> Result<()> {
+    let opened = std::fs::File::options().append(true).create(true).open(path);
+    opened.map(drop).doing(|| format!("opening the report {path:?}"))
+}
+
 /// Writes the report: an array, a source an object, in the order of the archive.
 pub fn write(path: &Path, records: &[Record]) -> Result<()> {
     let mut text = json::pretty(records);

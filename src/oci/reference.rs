@@ -40,6 +40,10 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Reference, String> {
         let bad = |why: &str| format!("{text:?} is not a reference: {why}");
+        let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or("");
+        if authority.contains('@') && text.contains('/') {
+            return Err("a reference holds no user name and password; see ace-dt login --help".into());
+        }
         if let Some((scheme, name)) = text.split_once("://") {
             return Err(bad(&format!("write it without {scheme}://, as {name}")));
         }

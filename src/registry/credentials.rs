@@ -10,6 +10,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use nix::fcntl::{Flock, FlockArg};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -18,6 +20,8 @@ use super::{auth::place, helper::Helper};
 use crate::{
     config::{self, env_path},
     error::{Context, Error, Result},
+    log,
+    oci::descriptor::or_default,
 };
 
 /// What proves who we are. It has no `Display`, and `Debug` hides the secret.
@@ -38,6 +42,13 @@ impl fmt::Debug for Login {
             Login::Identity(_) => f.write_str("Identity"),
         }
     }
+}
+
+/// A login, and where it is kept, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub login: Login,
+    pub place: String,
 }
 
 /// All that is known of logins.
@@ -64,9 +75,9 @@ struct AuthFile {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Written {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     auths: BTreeMap<String, Entry>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     cred_helpers: BTreeMap<String, String>,
     #[serde(default)]
     creds_store: String,
@@ -90,6 +101,7 @@ impl Credentials {
         let mut credentials = Credentials::default();
         for path in places(named) {
             if named.is_some_and(|named| named.required) || path.is_file() {
+                log::debug(format_args!("credentials from {}", path.display()));
                 credentials.files.push(AuthFile::read(&path)?);
             }
         }
@@ -107,11 +119,15 @@ impl Credentials {
     ///
     /// # Errors
     /// If a helper fails.
-    pub fn find(&self, registry: &str, repository: &str) -> Result<Option<Login>> {
+    pub fn find(&self, registry: &str, repository: &str) -> Result<Option<Known>> {
         let registry = key(registry);
         for file in &self.files {
             let own = file.helpers.get(&registry).map(|name| self.ask(file, name, &registry));
-            let found = own.transpose()?.flatten().or_else(|| file.longest(&registry, repository).cloned());
+            let in_file = || {
+                let login = file.longest(&registry, repository)?.clone();
+                Some(Known { login, place: file.path.display().to_string() })
+            };
+            let found = own.transpose()?.flatten().or_else(in_file);
             let found = match (&file.store, found) {
                 (Some(name), None) => self.ask(file, name, &registry)?,
                 (_, found) => found,
@@ -124,15 +140,17 @@ impl Credentials {
     }
 
     /// Threads that come while a helper is being asked wait for its answer.
-    fn ask(&self, file: &AuthFile, name: &str, registry: &str) -> Result<Option<Login>> {
+    fn ask(&self, file: &AuthFile, name: &str, registry: &str) -> Result<Option<Known>> {
+        let helper = Helper::new(name);
+        let known = |login| Known { login, place: helper.to_string() };
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = (name.to_string(), registry.to_string());
-        if let Some(known) = said.get(&asked) {
-            return Ok(known.clone());
+        if let Some(answer) = said.get(&asked) {
+            return Ok(answer.clone().map(known));
         }
-        let answer = Helper::new(name).get(&server(registry)).doing(|| file.doing())?;
+        let answer = helper.get(&server(registry)).doing(|| file.doing())?;
         said.insert(asked, answer.clone());
-        Ok(answer)
+        Ok(answer.map(known))
     }
 }
 
@@ -166,7 +184,8 @@ impl AuthFile {
         if text.trim_ascii().is_empty() {
             return Ok(AuthFile { path: path.into(), ..AuthFile::default() });
         }
-        let written: Written = serde_json::from_slice(text).map_err(|e| Error::new(place(&e)))?;
+        let no_auth_file = |e| Error::new(format!("it is no auth file, but {}", place(&e)));
+        let written: Written = serde_json::from_slice(text).map_err(no_auth_file)?;
         let mut logins = BTreeMap::new();
         for (name, entry) in written.auths {
             let login = entry.login().map_err(|why| Error::new(why).doing(format!("the entry for {name}")))?;
@@ -205,6 +224,14 @@ impl AuthFile {
         let doing = || format!("writing the auth file {:?}", self.path);
         // A link stays a link.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        if fs::metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(Error::new("it is no regular file").doing(doing()));
+        }
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(dir).doing(doing)?;
+        // Two logins at once must not lose one.
+        let alone = Flock::lock(fs::File::open(dir).doing(doing)?, FlockArg::LockExclusive);
+        let _alone = alone.map_err(|(_, e)| Error::new(e.desc()).doing(doing()))?;
         let text = match fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             other => other.doing(doing)?,
@@ -217,9 +244,6 @@ impl AuthFile {
         change(auths.as_object_mut().ok_or_else(|| Error::new("its \"auths\" is no object").doing(doing()))?);
         let mut text = serde_json::to_vec_pretty(&file).expect("a map of JSON values is JSON");
         text.push(b'\n');
-        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            fs::create_dir_all(dir).doing(doing)?;
-        }
         let mut name = path.clone().into_os_string();
         name.push(format!(".{}.tmp", std::process::id()));
         let new = PathBuf::from(name);
@@ -247,11 +271,16 @@ pub fn store(named: Option<&config::AuthFile>, registry: &str, user: &str, passw
         files.push(AuthFile::read(path)?);
     }
     let knows = |file: &&AuthFile| file.logins.contains_key(&registry) || file.helpers.contains_key(&registry);
-    let new = places(named).pop().map(|path| AuthFile { path, ..AuthFile::default() });
+    let mut new = places(named);
+    let new = new.pop().map(|path| AuthFile { path, ..AuthFile::default() });
     let file = files.iter().find(knows).or(files.first()).or(new.as_ref());
     let file = file.ok_or_else(|| Error::new("there is no place for an auth file: $HOME is not set"))?;
     if let Some(helper) = file.helper(&registry) {
         helper.store(&server(&registry), user, password)?;
+        if file.logins.contains_key(&registry) {
+            // It would be found first.
+            file.rewrite(|auths| auths.retain(|name, _| key(name) != registry))?;
+        }
         return Ok(helper.to_string());
     }
     let auth = STANDARD.encode(format!("{user}:{password}"));
@@ -332,7 +361,7 @@ mod tests {
             auth("c:")
         );
         let credentials = parse(text.as_bytes()).unwrap();
-        let find = |registry: &str, repository: &str| credentials.find(registry, repository).unwrap();
+        let find = |registry: &str, repository: &str| Some(credentials.find(registry, repository).unwrap()?.login);
         let login = |user: &str, password: &str| Some(Login::Password { user: user.into(), password: password.into() });
         assert_eq!(find("reg.io", "x"), login("a", "1:2"));
         assert_eq!(find("reg.io", "team/x"), login("b", "2"));

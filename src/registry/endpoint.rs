@@ -27,6 +27,8 @@ use crate::{
 pub struct Host {
     pub name: String,
     pub endpoints: Vec<Endpoint>,
+    /// They are not configured, but usual.
+    pub guessed: bool,
     rewrites: Vec<(Regex, String)>,
     /// The endpoint that answered first.
     chosen: OnceLock<usize>,
@@ -50,9 +52,20 @@ impl Host {
     /// If the certificates for it cannot be read.
     pub fn new(name: &str, config: &Config, idle: Duration, proxies: &Arc<Proxies>) -> Result<Host> {
         let registry = config.registries.get(name).cloned().unwrap_or_default();
-        let urls = if registry.endpoints.is_empty() { usual(name) } else { registry.endpoints };
+        let guessed = registry.endpoints.is_empty();
+        let urls = match registry.endpoints {
+            none if none.is_empty() => {
+                let mut urls = usual(name);
+                // Who set up certificates means HTTPS.
+                urls.truncate(if tls::Material::load(name)?.is_configured() { 1 } else { urls.len() });
+                urls
+            }
+            endpoints => endpoints,
+        };
         let endpoint = |url: String| {
             let base = url.trim_end_matches('/').to_string();
+            // Others write the API's version behind the endpoint.
+            let base = base.strip_suffix("/v2").unwrap_or(&base).to_string();
             let config::Endpoint { tls, supports_referrers } = config.endpoints.get(&base).cloned().unwrap_or_default();
             let mut material = tls::Material::load(name)?;
             material.insecure = tls.insecure_skip_verify;
@@ -65,6 +78,7 @@ impl Host {
         };
         Ok(Host {
             name: name.into(),
+            guessed,
             endpoints: urls.into_iter().map(endpoint).collect::<Result<_>>()?,
             rewrites: registry.rewrite_pull,
             chosen: OnceLock::new(),
@@ -152,7 +166,7 @@ fn usual(name: &str) -> Vec<String> {
         Some(at) if !name[at..].contains(']') => &name[..at],
         _ => name,
     };
-    let is_loopback = host == "localhost"
+    let is_loopback = host.eq_ignore_ascii_case("localhost")
         || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     let mut urls = vec![format!("https://{name}")];
     if is_loopback {

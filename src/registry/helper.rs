@@ -17,11 +17,13 @@ use serde_json::json;
 use super::{auth::place, credentials::Login};
 use crate::{
     error::{Context, Error, Result},
-    stop,
+    log, stop,
 };
 
 /// Longer than a person takes to unlock a key.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// After so long it is told what is waited for.
+const QUIET: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
 const ANSWER_MAX: u64 = 1 << 20;
 /// What a helper says of a registry that it does not know.
@@ -109,7 +111,7 @@ impl Helper {
             let read = from.take(ANSWER_MAX).read_to_end(&mut text);
             let _ = tell.send(read.map(|_| text));
         });
-        let until = Instant::now() + PATIENCE;
+        let (until, mut told_of_waiting) = (Instant::now() + PATIENCE, false);
         let mut text = None;
         let outcome = loop {
             match told.recv_timeout(LOOK) {
@@ -124,6 +126,10 @@ impl Helper {
             }
             if stop::requested().is_some() {
                 break stop::check().map(|()| false);
+            }
+            if !told_of_waiting && Instant::now() + PATIENCE > until + QUIET {
+                log::warn(format_args!("waiting for {self}"));
+                told_of_waiting = true;
             }
             if Instant::now() > until {
                 break Err(Error::new(format!("it did not answer within {} s", PATIENCE.as_secs())));

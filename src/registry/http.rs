@@ -27,7 +27,7 @@ const REFUSAL_MAX: u64 = 64 << 10;
 /// What is read of a body that nobody wants, so that its connection can be used again.
 const DRAIN_MAX: u64 = 64 << 10;
 /// Request heads are small; a Bearer token may have some KiB.
-const OUTPUT_BUFFER: usize = 32 << 10;
+const OUTPUT_BUFFER: usize = 64 << 10;
 const REDIRECTS_MAX: usize = 10;
 
 const USER_AGENT: &str = concat!("ace-dt/", env!("CARGO_PKG_VERSION"));
@@ -168,9 +168,19 @@ impl Agent {
                 Ok(Response { inner, exchange, url: request.url.clone() })
             }
             Err(e) => {
-                let why = explain(&e);
+                let proxy = self.proxies.of(&request.url);
+                let proxy =
+                    proxy.map(|p| format!(" (through the proxy {}:{})", p.host(), p.port())).unwrap_or_default();
+                let why = explain(&e) + &proxy;
                 log::debug(format_args!("{}: {why} after {} ms", exchange.name, exchange.begun.elapsed().as_millis()));
-                let error = Error::new(why).doing(&exchange.name);
+                let mut error = Error::new(why).doing(&exchange.name);
+                if speaks_no_tls(&e) {
+                    let plain = request.url.replacen("https", "http", 1);
+                    let plain = location::origin(&plain);
+                    error = error.unanswered().hint(format_args!("for plain HTTP, configure the endpoint {plain}"));
+                } else if proxy.is_empty() && no_connection(&e) {
+                    error = error.unanswered();
+                }
                 Err(if passes(&e) { error.transient(Duration::ZERO) } else { error })
             }
         }
@@ -329,7 +339,9 @@ fn passes(error: &ureq::Error) -> bool {
     match error {
         // What a handshake ends with does not change by itself.
         ureq::Error::Io(e) => {
-            let lasts = cause::<rustls::Error>(e).is_some() || cause::<tls::Malformed>(e).is_some();
+            let lasts = cause::<rustls::Error>(e).is_some()
+                || cause::<tls::Malformed>(e).is_some()
+                || e.kind() == io::ErrorKind::PermissionDenied;
             !lasts && lookup(e).is_none_or(|why| why.contains("Temporary") || why.contains("Try again"))
         }
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => true,
@@ -337,12 +349,33 @@ fn passes(error: &ureq::Error) -> bool {
     }
 }
 
+/// Whether what answered knows nothing of TLS.
+fn speaks_no_tls(error: &ureq::Error) -> bool {
+    let ureq::Error::Io(e) = error else { return false };
+    matches!(cause::<rustls::Error>(e), Some(rustls::Error::InvalidMessage(_)))
+}
+
+/// Whether nobody listens, or whoever does hangs up.
+fn no_connection(error: &ureq::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error, ureq::Error::Io(e) if matches!(e.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof))
+}
+
 fn explain(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(e) => body_reason(e),
         ureq::Error::Timeout(_) => "no answer within the time that --http-timeout allows".into(),
         ureq::Error::HostNotFound => "there is no such host".into(),
-        ureq::Error::ConnectProxyFailed(why) => format!("the proxy does not connect: {why}"),
+        ureq::Error::ConnectProxyFailed(why) => {
+            let status = why.strip_prefix("proxy server responded ").and_then(|s| s.split('/').next());
+            let hint = match status {
+                Some("401" | "407") => "; it wants http://user:password@...",
+                Some("403") => "; it must allow CONNECT to that port",
+                _ => "",
+            };
+            let said = status.map_or(why.clone(), |status| format!("it answered {status}"));
+            format!("the proxy does not connect: {said}{hint}")
+        }
         other => other.to_string(),
     }
 }

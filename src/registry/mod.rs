@@ -44,7 +44,7 @@ use crate::{
     error::{Error, Result},
     oci::Digest,
 };
-use credentials::Credentials;
+use credentials::{Credentials, Known};
 use endpoint::{Endpoint, Host};
 use http::{Payload, Request};
 use proxy::Proxies;
@@ -216,7 +216,8 @@ impl Registries {
         self.first_endpoint(&place.host, |endpoint| self.send_to(endpoint, place, call, Payload::None))
     }
 
-    /// Does something with the first endpoint that answers; all that follows stays with it.
+    /// Does something with the first endpoint that answers; all that follows stays with it. Where
+    /// the second is a guess, it gets nothing unless nobody answers at the first.
     fn first_endpoint<T>(&self, host: &Host, mut ask: impl FnMut(&Endpoint) -> Result<T>) -> Result<T> {
         if let Some(endpoint) = host.chosen() {
             return ask(endpoint);
@@ -228,6 +229,7 @@ impl Registries {
                     host.choose(n);
                     return Ok(response);
                 }
+                Err(e) if host.guessed && !e.is_unanswered() => return Err(e),
                 Err(e) => refused.push(e),
             }
         }
@@ -235,7 +237,7 @@ impl Registries {
             return Err(refused.remove(0));
         }
         let all: Vec<String> = refused.iter().map(Error::to_string).collect();
-        let error = Error::new(format!("no endpoint of {} answers: {}", host.name, all.join("; ")));
+        let error = Error::new(format!("no endpoint of {} will do: {}", host.name, all.join("; ")));
         Err(match refused.iter().filter_map(Error::again).max() {
             Some(pause) => error.transient(pause),
             None => error,
@@ -278,8 +280,8 @@ impl Registries {
         };
         let response = go(Some(&header), payload)?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            let known = self.credentials.find(&place.host.name, place.repository)?.is_some();
-            return Err(response.refusal().hint(no_access(&place.host.name, known)));
+            let known = self.credentials.find(&place.host.name, place.repository)?;
+            return Err(response.refusal().hint(no_access(&place.host.name, known.as_ref())));
         }
         Ok(response)
     }
@@ -302,10 +304,11 @@ impl Registries {
             return Err(response.refusal());
         };
         response.drain();
-        let login = self.credentials.find(&host.name, repository)?;
+        let known = self.credentials.find(&host.name, repository)?;
+        let login = known.as_ref().map(|known| &known.login);
         let agent = |url: &str| if endpoint.is_at(url) { &endpoint.agent } else { &self.outside };
-        let header = slot.renew(used, &challenge, login.as_ref(), scope, endpoint.is_secure(), agent);
-        header.map_err(|e| if login.is_none() { e.hint(no_access(&host.name, false)) } else { e })
+        let header = slot.renew(used, &challenge, login, scope, endpoint.is_secure(), agent);
+        header.map_err(|e| if login.is_none() { e.hint(no_access(&host.name, None)) } else { e })
     }
 
     /// Ends every request, now and later, with an error.
@@ -318,10 +321,10 @@ impl Registries {
 }
 
 /// Why a registry does not let us in, and what can be done.
-fn no_access(registry: &str, known: bool) -> String {
+fn no_access(registry: &str, known: Option<&Known>) -> String {
     match known {
-        true => "the credentials that are kept for it do not give access".into(),
-        false => format!("there are no credentials for {registry}; see ace-dt login --help"),
+        Some(known) => format!("the credentials kept by {} do not give access; see ace-dt login --help", known.place),
+        None => format!("there are no credentials for {registry}; see ace-dt login --help"),
     }
 }
 

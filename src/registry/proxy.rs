@@ -82,7 +82,14 @@ fn parse(name: &str, value: &str) -> Result<Proxy> {
         Some(rest) => format!("socks5h://{rest}"),
         None => value,
     };
-    Proxy::new(&value).map_err(|_| {
+    let authority = value.split_once("://").map_or("", |(_, rest)| rest.trim_end_matches('/'));
+    let address = authority.rsplit('@').next().unwrap_or("");
+    let port = match address.rsplit_once(':') {
+        Some((_, port)) if !port.contains(']') => port.parse::<u16>().is_ok(),
+        _ => true,
+    };
+    let usual = port && !address.is_empty() && !authority.contains('/');
+    Proxy::new(&value).ok().filter(|_| usual).ok_or_else(|| {
         Error::usage("it is no proxy's URL, such as http://proxy.example.com:3128 or socks5://proxy.example.com:1080")
             .doing(format!("${name}"))
     })

@@ -7,6 +7,7 @@ use std::{
     fmt, fs,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use rustls::{
@@ -29,8 +30,8 @@ use crate::{
 /// What one registry needs beyond the system's authorities.
 #[derive(Debug, Default)]
 pub struct Material {
-    /// The registry's name, for errors.
-    registry: String,
+    /// Where authorities are put, for errors.
+    place: String,
     pub insecure: bool,
     authorities: Vec<CertificateDer<'static>>,
     client: Option<Client>,
@@ -60,12 +61,20 @@ impl Material {
             Some(PathBuf::from("/etc/docker/certs.d")),
             env_path("HOME").map(|home| home.join(".docker/certs.d")),
         ];
-        let mut material = match places.into_iter().flatten().map(|dir| dir.join(registry)).find(|dir| dir.is_dir()) {
-            Some(dir) => Material::read(&dir).doing(|| format!("reading the certificates in {dir:?}"))?,
-            None => Material::default(),
+        let mut places = places.into_iter().flatten().map(|dir| dir.join(registry));
+        let Some(dir) = places.clone().find(|dir| dir.is_dir()) else {
+            let all = places.by_ref().map(|dir| dir.join("ca.pem").display().to_string()).collect::<Vec<_>>();
+            return Ok(Material { place: all.join(" or "), ..Material::default() });
         };
-        material.registry = registry.into();
+        log::debug(format_args!("{registry}: certificates from {}", dir.display()));
+        let mut material = Material::read(&dir).doing(|| format!("reading the certificates in {dir:?}"))?;
+        material.place = dir.join("ca.pem").display().to_string();
         Ok(material)
+    }
+
+    /// Whether there is anything for the registry.
+    pub fn is_configured(&self) -> bool {
+        !self.authorities.is_empty() || self.client.is_some()
     }
 
     /// `ca.pem`, `cert.pem` and `key.pem`, or Docker's `*.crt`, `*.cert` and `*.key`.
@@ -121,7 +130,7 @@ impl Material {
             roots
                 .add(authority.clone())
                 .map_err(Error::new)
-                .doing(|| format!("reading the certificate authorities for {}", self.registry))?;
+                .doing(|| format!("reading the certificate authority in {}", self.place))?;
         }
         let chains = match roots.is_empty() || self.insecure {
             true => None,
@@ -132,7 +141,7 @@ impl Material {
             ),
         };
         Ok(Verifier {
-            registry: self.registry.clone(),
+            place: self.place.clone(),
             insecure: self.insecure,
             chains,
             pinned: self.authorities.clone(),
@@ -149,8 +158,14 @@ fn client(path: &Path, key: &Path) -> Result<Client> {
         Error::new(why).doing(format!("{key:?}"))
     })?;
     let provider = crypto::ring::default_provider();
-    rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider)
-        .map_err(|e| Error::new(e).doing(format!("{path:?} with its key")))?;
+    rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider).map_err(|e| {
+        let why = match &e {
+            rustls::Error::InconsistentKeys(_) => "the key is not that of the certificate".into(),
+            rustls::Error::InvalidCertificate(why) => in_words(why),
+            other => other.to_string(),
+        };
+        Error::new(why).doing(format!("{path:?} with its key"))
+    })?;
     Ok(Client { chain, key })
 }
 
@@ -179,7 +194,7 @@ fn system() -> &'static [CertificateDer<'static>] {
 /// Decides on a server's certificate.
 #[derive(Debug)]
 struct Verifier {
-    registry: String,
+    place: String,
     insecure: bool,
     /// Follows chains to an authority; `None` if there is no authority.
     chains: Option<Arc<WebPkiServerVerifier>>,
@@ -208,7 +223,7 @@ impl ServerCertVerifier for Verifier {
         let Err(why) = outcome else { return outcome };
         let rustls::Error::InvalidCertificate(why) = why else { return Err(why) };
         // Its dates were looked at before these two are said.
-        let only_unsigned = matches!(why, CertificateError::UnknownIssuer | CertificateError::Other(_));
+        let only_unsigned = is_unsigned(&why);
         let certificate = EndEntityCert::try_from(presented).ok();
         if let Some(certificate) = certificate.as_ref().filter(|_| only_unsigned && self.pinned.contains(presented)) {
             match certificate.verify_is_valid_for_subject_name(name) {
@@ -249,40 +264,66 @@ impl Verifier {
         name: &ServerName<'_>,
         why: &CertificateError,
     ) -> rustls::Error {
-        let issuer = certificate.and_then(|c| common_name(c.issuer()));
-        let signer = issuer.map_or("an authority without a name".into(), |name| format!("{name:?}"));
-        let names: Vec<&str> = certificate.map(|c| c.valid_dns_names().collect()).unwrap_or_default();
-        let ends = |at: &UnixTime| {
-            httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(at.as_secs()))
+        let own = certificate.is_some_and(|c| c.issuer() == c.subject());
+        let issuer = certificate.and_then(|c| common_name(c.issuer())).map(|name| format!("{name:?}"));
+        let signer = match issuer {
+            _ if own => "itself".into(),
+            Some(name) => name,
+            None => "an authority without a name".into(),
         };
+        let ends = |at: &UnixTime| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at.as_secs()));
+        let clock = || Some("if that is not so, look at this machine's clock".to_string());
         let (reason, hint) = match why {
-            CertificateError::UnknownIssuer | CertificateError::Other(_) => (
+            why if is_unsigned(why) => (
                 format!("it is signed by {signer}, which is not trusted"),
-                Some(format!(
-                    "put the authority's certificate into /etc/containerd/certs.d/{}/ca.pem, or among the system's",
-                    self.registry
-                )),
+                Some(format!("put the certificate of who signed it into {}, or among the system's", self.place)),
             ),
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 let presented = match why {
-                    CertificateError::NotValidForNameContext { presented, .. } => presented.join(", "),
-                    _ => names.join(", "),
+                    CertificateError::NotValidForNameContext { presented, .. } => presented.clone(),
+                    _ => certificate.map(|c| c.valid_dns_names().map(String::from).collect()).unwrap_or_default(),
                 };
+                // `DnsName("a")` and `IpAddress(1.2.3.4)`, as rustls writes them.
+                let bare = |name: &String| {
+                    let inner = name.split_once('(').map_or(name.as_str(), |(_, inner)| inner.trim_end_matches(')'));
+                    inner.trim_matches('"').to_string()
+                };
+                let presented = presented.iter().map(bare).collect::<Vec<_>>().join(", ");
                 let presented = if presented.is_empty() { "no name at all".into() } else { presented };
                 (format!("it is not for that name, but for {presented}"), None)
             }
             CertificateError::ExpiredContext { not_after, .. } => {
-                (format!("it was valid until {}", ends(not_after)), Some("look at this machine's clock".into()))
+                (format!("it was valid until {}", ends(not_after)), clock())
             }
             CertificateError::NotValidYetContext { not_before, .. } => {
-                (format!("it is valid from {} on", ends(not_before)), Some("look at this machine's clock".into()))
+                (format!("it is valid from {} on", ends(not_before)), clock())
             }
-            CertificateError::Expired => ("it has run out".into(), Some("look at this machine's clock".into())),
-            other => (other.to_string(), None),
+            CertificateError::Expired => ("it has run out".into(), clock()),
+            other => (in_words(other), None),
         };
         let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
         let text = format!("the certificate of {} is refused: {reason}{hint}", name.to_str());
         rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused(text)))))
+    }
+}
+
+/// Whether all that is wrong with a certificate is that nobody we trust signed it.
+fn is_unsigned(why: &CertificateError) -> bool {
+    match why {
+        CertificateError::UnknownIssuer => true,
+        CertificateError::Other(OtherError(other)) => {
+            matches!(other.downcast_ref::<webpki::Error>(), Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    }
+}
+
+/// What is wrong with a certificate itself.
+fn in_words(why: &CertificateError) -> String {
+    let CertificateError::Other(OtherError(other)) = why else { return why.to_string() };
+    match other.downcast_ref::<webpki::Error>() {
+        Some(webpki::Error::UnsupportedCertVersion) => "it is of X.509 version 1, and must be of version 3".into(),
+        _ => other.to_string(),
     }
 }
 

@@ -51,11 +51,7 @@ fn a_real_registry_with_basic_access() {
     assert!(outcome.err.contains("debug: GET http://127.0.0.1:"), "{}", outcome.err);
     let outcome = run("wr0ng");
     assert_eq!(outcome.status, 1);
-    assert!(
-        outcome.err.contains("401") && outcome.err.contains("the credentials that are kept for it"),
-        "{}",
-        outcome.err
-    );
+    assert!(outcome.err.contains("401") && outcome.err.contains("the credentials kept by"), "{}", outcome.err);
     let outcome = ace_dt(&dir, &["mirror", "archive", "-q", "--force", "s", "out.tar"]);
     outcome.fails(1, &["wants a user name and a password"]);
 }
@@ -213,6 +209,7 @@ fn login_needs_a_registry_a_name_and_a_password() {
         (&["login", "alpine", "-u", "a", "--password-stdin"], "x", "is no registry"),
         (&["login", "reg.io", "-u", "a", "--password-stdin"], "\n", "it is empty"),
         (&["login", "reg.io", "-u", "a:b", "--password-stdin"], "x", "no colon"),
+        (&["login", "reg.io", "-u", "a", "-p", "x", "--password-stdin"], "x", "has no flag --platforms"),
     ] {
         crate::util::ace_dt_with(&dir, words, input.as_bytes()).fails(2, &[named]);
     }
@@ -357,7 +354,11 @@ fn tokens_for_pushing_and_mounting() {
     let outcome = told(&dir, &["login", "reg.example.com", "-u", "alice", "--password-stdin"], "wr0ng", &[]);
     assert!(error(&outcome).contains("wrong credentials"), "{}", outcome.err);
     let outcome = told(&dir, &["mirror", "gather", "s", "reg.example.com/copy:v1"], "", &[]).ok();
-    assert!(outcome.err.contains("121 of them there already or mounted"), "{}", outcome.err);
+    assert!(
+        outcome.err.contains("121 blobs and 2 manifests are there, 30.0 MiB; 0 blobs were sent"),
+        "{}",
+        outcome.err
+    );
     let granted = tokens.granted();
     assert!(granted.contains(&"GET repository:copy:pull,push".into()), "{granted:?}");
     assert!(granted.contains(&"GET repository:copy:pull,push repository:app:pull".into()), "{granted:?}");
@@ -365,4 +366,75 @@ fn tokens_for_pushing_and_mounting() {
     fs::remove_file(dir.join(".docker/config.json")).unwrap();
     let outcome = told(&dir, &ARCHIVE, "", &[]);
     assert!(error(&outcome).contains("no credentials for reg.example.com"), "{}", outcome.err);
+}
+
+#[test]
+fn what_newcomers_did_to_auth_files() {
+    let dir = Dir::new();
+    let scripted = Scripted::start(Content::default(), |_, _| Answer { status: 200, ..Answer::default() });
+    configure(&dir, &scripted.endpoint(), 4);
+    let login =
+        |registry: &str| ["login".to_string(), registry.into(), "-qu".into(), "a".into(), "--password-stdin".into()];
+    let run = |registry: &str, file: &Path| {
+        let words = login(registry);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut child = tool(&dir, &words).env("REGISTRY_AUTH_FILE", file).stdin(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"x").unwrap();
+        child
+    };
+    // Only a regular file is replaced.
+    peer(&dir, "mkfifo", &["fifo"]);
+    let fifo = fs::File::options().read(true).write(true).open(dir.join("fifo")).unwrap();
+    finish(run("reg.example.com", Path::new("/dev/null"))).fails(1, &["/dev/null", "it is no regular file"]);
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    finish(run("reg.example.com", &dir.join("fifo"))).fails(1, &["fifo", "it is no regular file"]);
+    drop(fifo);
+    // Many at once lose nothing.
+    let registries: Vec<String> = (0..12).map(|n| format!("r{n}.example.com")).collect();
+    let all: Vec<String> =
+        registries.iter().map(|r| format!("    {r}: {{endpoints: [\"{}\"]}}\n", scripted.endpoint())).collect();
+    dir.write("ace-dt-config.yaml", format!("registryConfig:\n  registries:\n{}", all.concat()));
+    let file = dir.join("new/auth.json");
+    let runs: Vec<_> = registries.iter().map(|r| run(r, &file)).collect();
+    runs.into_iter().for_each(|child| drop(finish(child).ok()));
+    let kept = dir.text("new/auth.json");
+    registries.iter().for_each(|r| assert!(kept.contains(r.as_str()), "{r} is lost: {kept}"));
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_not_told() {
+    let dir = Dir::new();
+    dir.write("s", "alice:s3cret@reg.example.com/app:v1");
+    for words in [
+        &["login", "reg.io", "-u", "alice", "-p", "s3cret"][..],
+        &["login", "reg.io", "s3cret", "-u", "alice", "--password-stdin"],
+        &["login", "reg.io", "-u", "alice", "--password-stdin=s3cret"],
+        &["login", "https://alice:s3cret@reg.io", "-u", "alice", "--password-stdin"],
+        &["login", "alice:s3cret@reg.io", "-u", "alice", "--password-stdin"],
+        &["mirror", "archive", "s", "out.tar"],
+    ] {
+        let outcome = crate::util::ace_dt_with(&dir, words, b"x").fails(2, &[]);
+        assert!(!outcome.err.contains("s3cret"), "{words:?}: {}", outcome.err);
+    }
+}
+
+#[test]
+fn no_password_goes_in_the_clear_where_a_certificate_was_refused() {
+    // On loopback, plain HTTP is tried where nobody speaks TLS; not where somebody else answers.
+    let dir = Dir::new();
+    let (_, certificate, key) = crate::tls::authority(&dir, "IP:127.0.0.1");
+    Storage::new(&dir.join("storage")).image("app", "v1", &[noise(1, 3000)]);
+    let (certificate, key) = (dir.join(certificate), dir.join(key));
+    let tls = Some((certificate.as_path(), key.as_path()));
+    let registry = Registry::start_as(&dir.join("storage"), &Setup { tls, ..Setup::default() });
+    dir.write("s", format!("127.0.0.1:{}/app:v1", registry.port));
+    let outcome = ace_dt(&dir, &ARCHIVE).fails(1, &["https://127.0.0.1:", "the certificate of 127.0.0.1 is refused"]);
+    assert!(!outcome.err.contains("http://"), "{}", outcome.err);
+    drop(registry);
+    // Where certificates are set up, HTTP is never meant.
+    let plain = Scripted::honest(small());
+    dir.write(&format!(".docker/certs.d/127.0.0.1:{}/ca.pem", plain.port), dir.read("ca.pem"));
+    dir.write("s", format!("127.0.0.1:{}/app:v1", plain.port));
+    ace_dt(&dir, &[&ARCHIVE[..], &["--retries", "0"]].concat()).fails(1, &["https://127.0.0.1:"]);
+    assert!(plain.requests().is_empty());
 }

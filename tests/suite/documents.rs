@@ -70,6 +70,8 @@ fn the_examples_of_the_readme_work() {
     assert_eq!(shown.trim(), block("text", 1));
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     run(block("sh", 2).replace("5000", &free.to_string()));
+    run(block("sh", 3).replace("5000", &free.to_string()));
+    peer(&dir, "zstd", &["-tq", "week.tar.zst"]);
     let ledger = fs::read_to_string(dir.join("hello.ledger")).unwrap();
     assert_eq!(ledger.lines().count(), 4);
     let listed = String::from_utf8(peer(&dir, "tar", &["-tf", "from-registry.tar"])).unwrap();

@@ -94,6 +94,7 @@ impl Storage {
     }
 
     /// An image of layers that are stored already, all of one size.
+    #[allow(dead_code, reason = "the benches use it")]
     pub fn image_of(&self, repository: &str, tag: &str, layers: &[Digest], size: usize) -> Digest {
         let layers: Vec<Value> = layers.iter().map(|digest| descriptor(LAYER, digest, size)).collect();
         self.image_with(repository, tag, &layers)
