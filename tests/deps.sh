@@ -24,6 +24,7 @@ for what in "$@"; do
         big)
             need docker-registry docker-registry
             need strace strace
+            need python3 python3
             ;;
         second)
             need go golang-go

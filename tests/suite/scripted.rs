@@ -23,6 +23,8 @@ pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// Send the body so often more: content that is made on the way.
+    pub more: usize,
     /// The length to announce, if not the body's.
     pub announced: Option<usize>,
     /// Wait so long before the answer.
@@ -170,6 +172,8 @@ impl Scripted {
                 stream.set_nodelay(true).unwrap();
                 of_acceptor.connections.lock().unwrap().insert(number, stream.try_clone().unwrap());
                 let shared = of_acceptor.clone();
+                // The stack of a thread that has ended is freed with its handle.
+                serving.retain(|thread: &thread::JoinHandle<()>| !thread.is_finished());
                 serving.push(thread::spawn(move || {
                     // The other side may go at any time.
                     let _ = serve(&shared, stream);
@@ -235,14 +239,14 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         let mut head = format!(
             "HTTP/1.1 {} x\r\nContent-Length: {}\r\n",
             answer.status,
-            answer.announced.unwrap_or(answer.body.len())
+            answer.announced.unwrap_or(answer.body.len() * (1 + answer.more))
         );
         for (name, value) in &answer.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes())?;
-        if method != "HEAD" {
+        for _ in 0..if method == "HEAD" { 0 } else { 1 + answer.more } {
             stream.write_all(&answer.body)?;
         }
         pause(shared, answer.hold);
