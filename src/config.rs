@@ -178,10 +178,10 @@ pub fn load(named: &[PathBuf]) -> Result<Config> {
 /// Applies the environment and checks what is left to check.
 fn resolve(file: File) -> Result<Config> {
     let concurrent_http = match env::var("ACE_DT_CONCURRENT_HTTP") {
-        Ok(text) => {
+        Ok(text) if !text.is_empty() => {
             text.parse().map_err(|_| Error::usage(format!("ACE_DT_CONCURRENT_HTTP={text}: it is not a number")))?
         }
-        Err(_) => file.concurrent_http.unwrap_or(CONCURRENT_HTTP),
+        _ => file.concurrent_http.unwrap_or(CONCURRENT_HTTP),
     };
     if !(1..=CONCURRENT_HTTP_MAX).contains(&concurrent_http) {
         let name = if env::var("ACE_DT_CONCURRENT_HTTP").is_ok() { "ACE_DT_CONCURRENT_HTTP" } else { "concurrentHTTP" };

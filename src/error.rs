@@ -66,6 +66,12 @@ impl Error {
         self
     }
 
+    /// Trying again cannot help, or was tried enough.
+    pub fn settled(mut self) -> Self {
+        self.again = None;
+        self
+    }
+
     /// How long to wait before trying again, if that can help.
     pub fn again(&self) -> Option<Duration> {
         self.again

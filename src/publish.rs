@@ -112,8 +112,7 @@ pub fn publish(
             counters.unless_failed(|| {
                 let descriptor = &level[n];
                 let bytes = graph.bytes(descriptor)?;
-                let tag = (descriptor.digest == root.digest).then_some(target.tag);
-                target.registries.push_manifest(target.registry, target.repository, descriptor, &bytes, tag)?;
+                target.registries.push_manifest(target.registry, target.repository, descriptor, &bytes)?;
                 counters.manifests.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             });
@@ -121,6 +120,8 @@ pub fn publish(
         });
         counters.outcome()?;
     }
+    let bytes = graph.bytes(root)?;
+    target.registries.tag(target.registry, target.repository, root, &bytes, target.tag)?;
     Ok(counters.tally())
 }
 

@@ -8,7 +8,8 @@
 
 use std::{
     io::{ErrorKind, Read},
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::process::CommandExt},
+    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicI32, Ordering},
@@ -64,6 +65,14 @@ fn listen(fd: &SignalFd, main: Pthread) {
             nudge(main);
         }
     }
+}
+
+/// Lets a program that is to be started be ended by signals: those that are blocked here would be
+/// blocked there.
+pub fn unblocked(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec it only calls pthread_sigmask, which is async-signal-safe
+    // (signal-safety(7)) and allocates nothing.
+    unsafe { command.pre_exec(|| Ok(SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]).thread_unblock()?)) }
 }
 
 /// The exit status of the signal that has arrived, if one has.

@@ -23,6 +23,7 @@ const TOKEN_LIFE: Duration = Duration::from_secs(60);
 const TOKEN_ANSWER_MAX: u64 = 1 << 20;
 
 /// What a server wants with its 401.
+#[derive(Clone)]
 pub enum Challenge {
     Basic,
     Bearer { realm: String, service: Option<String>, scope: Option<String> },
@@ -31,10 +32,20 @@ pub enum Challenge {
 impl Challenge {
     /// The challenge of a response that can be answered, Bearer before Basic.
     pub fn of(response: &http::Response) -> Option<Challenge> {
-        let all: Vec<Challenge> = response.headers("www-authenticate").filter_map(Challenge::parse).collect();
+        let all: Vec<Challenge> = response.headers("www-authenticate").flat_map(Challenge::all).collect();
         let is_bearer = |c: &Challenge| matches!(c, Challenge::Bearer { .. });
         let first = all.iter().position(is_bearer).unwrap_or(0);
         all.into_iter().nth(first)
+    }
+
+    /// A header may hold several, separated by commas.
+    fn all(header: &str) -> Vec<Challenge> {
+        let begins = |at: &usize| *at == 0 || header[..*at].trim_end().ends_with(',');
+        let lower = header.to_ascii_lowercase();
+        let mut starts: Vec<usize> =
+            ["basic", "bearer"].iter().flat_map(|s| lower.match_indices(s)).map(|m| m.0).collect();
+        starts.retain(begins);
+        starts.into_iter().filter_map(|at| Challenge::parse(&header[at..])).collect()
     }
 
     fn parse(header: &str) -> Option<Challenge> {
@@ -94,7 +105,16 @@ fn parameters(mut rest: &str) -> Vec<(&str, String)> {
 /// The `Authorization` header for one scope, fetched once for all threads.
 #[derive(Default)]
 pub struct Slot {
-    grant: Mutex<Option<Grant>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    grant: Option<Grant>,
+    /// What the server wanted last.
+    challenge: Option<Challenge>,
+    /// When and why it could not be answered.
+    failed: Option<(Instant, Error)>,
 }
 
 struct Grant {
@@ -111,8 +131,13 @@ impl Grant {
 impl Slot {
     /// The header, if there is one that still holds.
     pub fn header(&self) -> Option<String> {
-        let grant = self.grant.lock().unwrap_or_else(PoisonError::into_inner);
-        grant.as_ref().filter(|g| g.is_live()).map(|g| g.header.clone())
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.grant.as_ref().filter(|g| g.is_live()).map(|g| g.header.clone())
+    }
+
+    /// The challenge that a request without a header will meet, if there was one before.
+    pub fn challenge(&self) -> Option<Challenge> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).challenge.clone()
     }
 
     /// Answers a challenge that came although `used` was sent. The first thread that comes here
@@ -127,33 +152,55 @@ impl Slot {
         secure: bool,
         agent: impl Fn(&str) -> &'a http::Agent,
     ) -> Result<String> {
-        let mut grant = self.grant.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(newer) = grant.as_ref().filter(|g| g.is_live() && Some(g.header.as_str()) != used) {
+        let asked = Instant::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newer) = state.grant.as_ref().filter(|g| g.is_live() && Some(g.header.as_str()) != used) {
             return Ok(newer.header.clone());
         }
-        let new = match challenge {
-            Challenge::Basic => Grant { header: basic(login)?, expires: None },
-            Challenge::Bearer { realm, service, scope: wanted } => {
-                let doing = || format!("getting a token from {}", shown(realm));
-                if secure && login.is_some() && !realm.starts_with("https://") {
-                    return Err(Error::new("it would get the password in the clear").doing(doing()));
-                }
-                let ask = Ask {
-                    agent: agent(realm),
-                    realm,
-                    service: service.as_deref().unwrap_or(""),
-                    scope: &scope_for(scope, wanted.as_deref()),
-                };
-                match login {
-                    Some(Login::Identity(token)) => ask.exchange(token),
-                    Some(login) => basic(Some(login)).and_then(|header| ask.get(Some(header))),
-                    None => ask.get(None),
-                }
-                .doing(doing)?
+        // What failed while we waited would fail again.
+        if let Some((_, e)) = state.failed.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(e.clone());
+        }
+        state.challenge = Some(challenge.clone());
+        match answered(challenge, login, scope, secure, agent) {
+            Ok(grant) => Ok(state.grant.insert(grant).header.clone()),
+            Err(e) => {
+                state.failed = Some((Instant::now(), e.clone()));
+                Err(e)
             }
-        };
-        Ok(grant.insert(new).header.clone())
+        }
     }
+}
+
+/// Fetches what answers a challenge.
+fn answered<'a>(
+    challenge: &Challenge,
+    login: Option<&Login>,
+    scope: &str,
+    secure: bool,
+    agent: impl Fn(&str) -> &'a http::Agent,
+) -> Result<Grant> {
+    Ok(match challenge {
+        Challenge::Basic => Grant { header: basic(login)?, expires: None },
+        Challenge::Bearer { realm, service, scope: wanted } => {
+            let doing = || format!("getting a token from {}", shown(realm));
+            if secure && login.is_some() && !realm.starts_with("https://") {
+                return Err(Error::new("it would get the password in the clear").doing(doing()));
+            }
+            let ask = Ask {
+                agent: agent(realm),
+                realm,
+                service: service.as_deref().unwrap_or(""),
+                scope: &scope_for(scope, wanted.as_deref()),
+            };
+            match login {
+                Some(Login::Identity(token)) => ask.exchange(token),
+                Some(login) => basic(Some(login)).and_then(|header| ask.get(Some(header))),
+                None => ask.get(None),
+            }
+            .doing(doing)?
+        }
+    })
 }
 
 /// The scope to ask for: what the registry wants, but no less than what the requests to come need,
@@ -182,11 +229,10 @@ fn basic(login: Option<&Login>) -> Result<String> {
 
 #[derive(Deserialize)]
 struct TokenAnswer {
-    #[serde(default)]
-    token: String,
-    #[serde(default)]
-    access_token: String,
-    expires_in: Option<u64>,
+    token: Option<String>,
+    access_token: Option<String>,
+    /// Seconds; servers write it in several ways.
+    expires_in: Option<serde_json::Value>,
 }
 
 /// What a token server is asked for.
@@ -209,10 +255,11 @@ impl Ask<'_> {
             url = with_parameter(&url, "service", self.service);
         }
         let mut request = Request::get(&url);
+        let known = header.is_some();
         if let Some(header) = header {
             request = request.with(header::AUTHORIZATION, header);
         }
-        grant(|| self.agent.send(request))
+        grant(known, || self.agent.send(request))
     }
 
     /// By OAuth2's POST: a refresh token for an access token (RFC 6749, section 6).
@@ -224,23 +271,26 @@ impl Ask<'_> {
         );
         let request = Request::new(Method::POST, self.realm.into())
             .with(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        grant(|| self.agent.send_with(&request, Payload::Bytes(form.as_bytes())))
+        grant(true, || self.agent.send_with(&request, Payload::Bytes(form.as_bytes())))
     }
 }
 
-fn grant(ask: impl FnOnce() -> Result<http::Response>) -> Result<Grant> {
+/// `known` says whether we said who we are.
+fn grant(known: bool, ask: impl FnOnce() -> Result<http::Response>) -> Result<Grant> {
     let asked = Instant::now();
     let response = ask()?.unless_busy()?;
     let refused = response.status() == StatusCode::UNAUTHORIZED;
-    let bytes = response.expect_ok().map_err(|e| if refused { e.hint("wrong credentials") } else { e })?;
+    let bytes = response.expect_ok().map_err(|e| if refused && known { e.hint("wrong credentials") } else { e })?;
     let bytes = bytes.bytes(TOKEN_ANSWER_MAX)?;
     let answer: TokenAnswer =
         serde_json::from_slice(&bytes).map_err(|e| Error::new(format!("the answer is not a token: {}", place(&e))))?;
-    let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
-    if token.is_empty() {
-        return Err(Error::new("the answer holds no token"));
-    }
-    let life = answer.expires_in.filter(|&s| s > 0).map_or(TOKEN_LIFE, Duration::from_secs);
+    let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty());
+    let token = token.ok_or_else(|| Error::new("the answer holds no token"))?;
+    let seconds = answer.expires_in.and_then(|value| match value {
+        serde_json::Value::String(text) => text.parse().ok(),
+        number => number.as_f64(),
+    });
+    let life = seconds.filter(|s| *s > 0.0).and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or(TOKEN_LIFE);
     Ok(Grant { header: format!("Bearer {token}"), expires: asked.checked_add(life.mul_f32(0.9)) })
 }
 
@@ -262,6 +312,8 @@ mod tests {
         assert!(matches!(Challenge::parse("basic realm=x"), Some(Challenge::Basic)));
         assert!(Challenge::parse("Negotiate").is_none());
         assert!(Challenge::parse("Bearer realm").is_none());
+        let two = r#"Basic realm="a, bearer b", Bearer realm="https://t/",service=s"#;
+        assert!(matches!(&Challenge::all(two)[..], [Challenge::Basic, Challenge::Bearer { .. }]));
         assert_eq!(parameters(r#"a="x\"y" , b=c"#), [("a", "x\"y".to_string()), ("b", "c".to_string())]);
     }
 

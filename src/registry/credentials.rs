@@ -2,8 +2,9 @@
 //! helpers that they name.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::RandomState},
     fmt, fs,
+    hash::{BuildHasher, Hasher},
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -57,7 +58,7 @@ pub struct Credentials {
     /// In the order in which they are asked.
     files: Vec<AuthFile>,
     /// What helpers have said, by helper and registry: each is asked once.
-    said: Mutex<HashMap<(String, String), Option<Login>>>,
+    said: Mutex<HashMap<(String, String), Result<Option<Login>>>>,
 }
 
 /// One auth file.
@@ -146,11 +147,11 @@ impl Credentials {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = (name.to_string(), registry.to_string());
         if let Some(answer) = said.get(&asked) {
-            return Ok(answer.clone().map(known));
+            return Ok(answer.clone()?.map(known));
         }
-        let answer = helper.get(&server(registry)).doing(|| file.doing())?;
+        let answer = helper.get(&server(registry)).doing(|| file.doing());
         said.insert(asked, answer.clone());
-        Ok(answer.map(known))
+        Ok(answer?.map(known))
     }
 }
 
@@ -245,16 +246,15 @@ impl AuthFile {
         let mut text = serde_json::to_vec_pretty(&file).expect("a map of JSON values is JSON");
         text.push(b'\n');
         let mut name = path.clone().into_os_string();
-        name.push(format!(".{}.tmp", std::process::id()));
+        name.push(format!(".{:x}.tmp", RandomState::new().build_hasher().finish()));
         let new = PathBuf::from(name);
-        let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).and_then(
-            |mut file| {
+        let written =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).and_then(|mut file| {
                 file.set_permissions(fs::Permissions::from_mode(0o600))?;
                 file.write_all(&text)?;
                 file.sync_all()?;
                 fs::rename(&new, &path)
-            },
-        );
+            });
         written.doing(doing).inspect_err(|_| {
             let _ = fs::remove_file(&new);
         })

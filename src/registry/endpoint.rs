@@ -1,11 +1,8 @@
 //! Where a registry is reached: its endpoints, its rewrites, and the URLs of its API.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -32,7 +29,8 @@ pub struct Host {
     rewrites: Vec<(Regex, String)>,
     /// The endpoint that answered first.
     chosen: OnceLock<usize>,
-    no_referrers_api: AtomicBool,
+    /// Repositories that were found to have no referrers API: one host may have several registries.
+    without_api: Mutex<HashSet<String>>,
     /// Held while a referrers tag is brought up to date.
     pub tagging: Mutex<()>,
 }
@@ -82,7 +80,7 @@ impl Host {
             endpoints: urls.into_iter().map(endpoint).collect::<Result<_>>()?,
             rewrites: registry.rewrite_pull,
             chosen: OnceLock::new(),
-            no_referrers_api: AtomicBool::new(false),
+            without_api: Mutex::default(),
             tagging: Mutex::new(()),
         })
     }
@@ -104,18 +102,19 @@ impl Host {
         }
     }
 
-    /// How referrers are listed here.
-    pub fn referrers(&self) -> Referrers {
+    /// How referrers are listed in a repository.
+    pub fn referrers(&self, repository: &str) -> Referrers {
         let configured = self.chosen().unwrap_or(&self.endpoints[0]).referrers;
+        let without = self.without_api.lock().unwrap_or_else(PoisonError::into_inner);
         match configured {
-            Referrers::Auto if self.no_referrers_api.load(Ordering::Relaxed) => Referrers::Tag,
+            Referrers::Auto if without.contains(repository) => Referrers::Tag,
             other => other,
         }
     }
 
-    /// All that comes lists referrers by tag.
-    pub fn lacks_referrers_api(&self) {
-        self.no_referrers_api.store(true, Ordering::Relaxed);
+    /// All that comes lists the referrers of this repository by tag.
+    pub fn lacks_referrers_api(&self, repository: &str) {
+        self.without_api.lock().unwrap_or_else(PoisonError::into_inner).insert(repository.into());
     }
 }
 
@@ -136,8 +135,9 @@ impl Endpoint {
         let target = location::resolve(url, reference).ok_or_else(|| {
             Error::new(format!("the registry names no usable URL, but {:?}", location::shown(reference)))
         })?;
-        let authority = |url: &str| origin(url).split_once("://").map(|(_, rest)| rest.to_string());
-        match authority(&target) == authority(&self.base) {
+        let plain = |url: &str| origin(url).replacen("https://", "http://", 1);
+        let same = location::same_origin(&target, &self.base) || plain(&target) == plain(&self.base);
+        match same {
             true => Ok(format!("{}{}", origin(&self.base), &target[origin(&target).len()..])),
             false => Ok(target),
         }
@@ -149,7 +149,7 @@ impl Endpoint {
 
     /// Whether `url` lies on the same server.
     pub fn is_at(&self, url: &str) -> bool {
-        origin(&self.base) == origin(url)
+        location::same_origin(&self.base, url)
     }
 
     /// What answers this endpoint's challenges for a scope.

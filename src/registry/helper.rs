@@ -73,17 +73,20 @@ impl Helper {
 
     pub fn store(&self, server: &str, user: &str, password: &str) -> Result<()> {
         let text = json!({"ServerURL": server, "Username": user, "Secret": password}).to_string();
-        self.tell("store", &text).doing(|| format!("storing the login at {server} by {self}"))
+        self.tell("store", &text, password).doing(|| format!("storing the login at {server} by {self}"))
     }
 
     pub fn erase(&self, server: &str) -> Result<()> {
-        self.tell("erase", server).doing(|| format!("erasing the login at {server} by {self}"))
+        self.tell("erase", server, "\0").doing(|| format!("erasing the login at {server} by {self}"))
     }
 
-    fn tell(&self, verb: &str, text: &str) -> Result<()> {
+    /// `secret` is not repeated in an error.
+    fn tell(&self, verb: &str, text: &str, secret: &str) -> Result<()> {
         match self.run(verb, text.as_bytes())? {
             (true, _) => Ok(()),
-            (false, text) => Err(Error::new(said(&text))),
+            (false, text) => {
+                Err(Error::new(if said(&text).contains(secret) { "it failed".into() } else { said(&text) }))
+            }
         }
     }
 
@@ -92,7 +95,9 @@ impl Helper {
         if self.program.contains('/') {
             return Err(Error::new("the name of a helper holds no slash"));
         }
-        let spawned = Command::new(&self.program).arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut command = Command::new(&self.program);
+        command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let spawned = stop::unblocked(&mut command).spawn();
         let mut child = match spawned {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 return Err(Error::new(format!("there is no program {self} in $PATH")));
@@ -102,7 +107,7 @@ impl Helper {
         let (mut to, from) = (child.stdin.take().expect("it is a pipe"), child.stdout.take().expect("it is a pipe"));
         let input = input.to_vec();
         let (tell, told) = mpsc::channel();
-        // The thread ends with the pipes, at the latest when the program is killed.
+        // The thread ends with the pipes.
         thread::spawn(move || {
             // One that does not read what it is told may still answer.
             let _ = to.write_all(&input);
@@ -146,6 +151,10 @@ impl Helper {
 
 /// The reason that a helper prints when it fails.
 fn said(text: &[u8]) -> String {
+    // What is no sentence may be a secret.
+    if text.trim_ascii().starts_with(b"{") {
+        return "it failed".into();
+    }
     let text: String = String::from_utf8_lossy(text).trim().chars().take(200).collect();
     if text.is_empty() { "it failed and gave no reason".into() } else { text }
 }

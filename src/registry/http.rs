@@ -29,6 +29,12 @@ const DRAIN_MAX: u64 = 64 << 10;
 /// Request heads are small; a Bearer token may have some KiB.
 const OUTPUT_BUFFER: usize = 64 << 10;
 const REDIRECTS_MAX: usize = 10;
+/// Nobody is nearer than this and takes longer.
+const CONNECT_MAX: Duration = Duration::from_secs(15);
+/// A server that has much to do may take so many times as long.
+const SLOW: u32 = 10;
+/// How long a body is worth waiting for that nobody wants.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 const USER_AGENT: &str = concat!("ace-dt/", env!("CARGO_PKG_VERSION"));
 
@@ -37,6 +43,8 @@ pub struct Request {
     pub method: Method,
     pub url: String,
     pub headers: Vec<(header::HeaderName, String)>,
+    /// The server has much to do before it answers, such as to hash a blob.
+    pub slow: bool,
 }
 
 /// What goes with a request.
@@ -49,7 +57,7 @@ pub enum Payload<'a> {
 
 impl Request {
     pub fn new(method: Method, url: String) -> Request {
-        Request { method, url, headers: Vec::new() }
+        Request { method, url, headers: Vec::new(), slow: false }
     }
 
     pub fn get(url: &str) -> Request {
@@ -69,6 +77,8 @@ pub struct Agent {
     connections: usize,
     proxies: Arc<Proxies>,
     pools: Mutex<Pools>,
+    /// For other servers than that which the TLS configuration is of.
+    elsewhere: Option<Box<Agent>>,
 }
 
 #[derive(Default)]
@@ -80,7 +90,14 @@ struct Pools {
 impl Agent {
     /// `idle` is the longest silence on a line, `connections` how many are kept for later requests.
     pub fn new(idle: Duration, connections: usize, tls: Material, proxies: Arc<Proxies>) -> Agent {
-        Agent { tls: Arc::new(tls), idle, connections, proxies, pools: Mutex::default() }
+        // Others get our authorities, but neither our certificate nor blind trust.
+        let elsewhere = tls.elsewhere().map(|tls| Box::new(Agent::new(idle, connections, tls, proxies.clone())));
+        Agent { tls: Arc::new(tls), idle, connections, proxies, pools: Mutex::default(), elsewhere }
+    }
+
+    /// The agent for other servers.
+    pub fn elsewhere(&self) -> &Agent {
+        self.elsewhere.as_deref().unwrap_or(self)
     }
 
     fn agent(&self, url: &str) -> Result<ureq::Agent> {
@@ -102,8 +119,9 @@ impl Agent {
             .max_redirects(0)
             .timeout_per_read(Some(self.idle))
             .timeout_per_write(Some(self.idle))
-            .timeout_connect(Some(self.idle))
-            .timeout_resolve(Some(self.idle))
+            // Neither can be ended by a signal.
+            .timeout_connect(Some(self.idle.min(CONNECT_MAX)))
+            .timeout_resolve(Some(self.idle.min(CONNECT_MAX)))
             .timeout_recv_response(Some(self.idle))
             .max_idle_connections(self.connections)
             .max_idle_connections_per_host(self.connections)
@@ -114,8 +132,9 @@ impl Agent {
     /// Sends a request without a body. A GET or HEAD follows redirects; to another server it goes
     /// on without the `Authorization` header.
     pub fn send(&self, mut request: Request) -> Result<Response> {
+        let mut agent = self;
         for _ in 0..REDIRECTS_MAX {
-            let response = self.send_with(&request, Payload::None)?;
+            let response = agent.send_with(&request, Payload::None)?;
             let follows = matches!(request.method, Method::GET | Method::HEAD);
             let target = match response.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 if follows => response.header("location"),
@@ -125,7 +144,8 @@ impl Agent {
                 return Err(response.refusal().doing("a redirect without a usable Location"));
             };
             response.drain();
-            if location::origin(&target) != location::origin(&request.url) {
+            if !location::same_origin(&target, &request.url) {
+                agent = self.elsewhere();
                 request.headers.retain(|(name, _)| name != header::AUTHORIZATION);
             }
             request.url = target;
@@ -155,17 +175,24 @@ impl Agent {
             builder = builder.header(header::CONTENT_LENGTH, exchange.sent);
         }
         let agent = self.agent(&request.url).map_err(|e| e.doing(&exchange.name))?;
+        let patience = self.idle.saturating_mul(if request.slow { SLOW } else { 1 });
         let outcome = match payload {
             Payload::None => builder.body(()).map_err(ureq::Error::Http).and_then(|r| agent.run(r)),
-            Payload::Bytes(bytes) => builder.body(bytes).map_err(ureq::Error::Http).and_then(|r| agent.run(r)),
+            Payload::Bytes(bytes) => builder.body(bytes).map_err(ureq::Error::Http).and_then(|r| {
+                let config = agent.configure_request(r).timeout_recv_response(Some(patience));
+                agent.run(config.build())
+            }),
             Payload::Stream(reader, _) => {
-                builder.body(SendBody::from_reader(reader)).map_err(ureq::Error::Http).and_then(|r| agent.run(r))
+                builder.body(SendBody::from_reader(reader)).map_err(ureq::Error::Http).and_then(|r| {
+                    let config = agent.configure_request(r).timeout_recv_response(Some(patience));
+                    agent.run(config.build())
+                })
             }
         };
         match outcome {
             Ok(inner) => {
                 exchange.status = Some(inner.status());
-                Ok(Response { inner, exchange, url: request.url.clone() })
+                Ok(Response { inner, exchange, url: request.url.clone(), idle: self.idle })
             }
             Err(e) => {
                 let proxy = self.proxies.of(&request.url);
@@ -191,6 +218,7 @@ impl Agent {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.closed = true;
         pools.by_proxy.drain().for_each(|(_, agent)| agent.shutdown());
+        self.elsewhere.iter().for_each(|agent| agent.shutdown());
     }
 }
 
@@ -218,6 +246,7 @@ pub struct Response {
     inner: http::Response<ureq::Body>,
     exchange: Exchange,
     url: String,
+    idle: Duration,
 }
 
 impl Response {
@@ -238,19 +267,22 @@ impl Response {
         self.inner.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
+    /// A body for which there is no limit but that it moves.
     pub fn body(self) -> Body {
-        Box::new(self.line())
+        Box::new(self.line(None))
     }
 
-    fn line(self) -> Line {
-        Line { reader: self.inner.into_body().into_reader(), exchange: self.exchange }
+    /// A body that must be there within some time: one that drips would keep us for ever.
+    fn line(self, within: Option<Duration>) -> Line {
+        let until = within.map(|within| Instant::now() + within);
+        Line { reader: self.inner.into_body().into_reader(), exchange: self.exchange, until }
     }
 
     /// The whole body, if it has at most `max` bytes.
     pub fn bytes(self, max: u64) -> Result<Vec<u8>> {
-        let name = self.exchange.name.clone();
+        let (name, within) = (self.exchange.name.clone(), self.idle.saturating_mul(SLOW));
         let mut bytes = Vec::new();
-        let read = self.line().take(max + 1).read_to_end(&mut bytes);
+        let read = self.line(Some(within)).take(max + 1).read_to_end(&mut bytes);
         read.map_err(|e| Error::new(e).doing(&name).transient(Duration::ZERO))?;
         if bytes.len() as u64 > max {
             return Err(Error::new(format!("the body is longer than {max} bytes")).doing(name));
@@ -274,16 +306,16 @@ impl Response {
 
     /// The answer as an error, with the words that the registry found for it.
     pub fn refusal(self) -> Error {
-        let (name, status) = (self.exchange.name.clone(), self.status());
+        let (name, status, within) = (self.exchange.name.clone(), self.status(), self.idle);
         let mut bytes = Vec::new();
-        let _ = self.line().take(REFUSAL_MAX).read_to_end(&mut bytes);
+        let _ = self.line(Some(within)).take(REFUSAL_MAX).read_to_end(&mut bytes);
         let said = said(&bytes).map(|said| format!(" ({said})")).unwrap_or_default();
         Error::new(format!("{name}: {status}{said}"))
     }
 
     /// Reads what is left, so that the connection can be used again.
     pub fn drain(self) {
-        let _ = io::copy(&mut self.line().take(DRAIN_MAX), &mut io::sink());
+        let _ = io::copy(&mut self.line(Some(DRAIN_TIME)).take(DRAIN_MAX), &mut io::sink());
     }
 }
 
@@ -291,10 +323,14 @@ impl Response {
 struct Line {
     reader: ureq::BodyReader<'static>,
     exchange: Exchange,
+    until: Option<Instant>,
 }
 
 impl Read for Line {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.until.is_some_and(|until| Instant::now() > until) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the body comes too slowly"));
+        }
         match self.reader.read(buffer) {
             Ok(n) => {
                 self.exchange.received += n as u64;
@@ -315,13 +351,35 @@ fn said(body: &[u8]) -> Option<String> {
     Some(said.chars().take(200).collect())
 }
 
-/// The path of the next page in a `Link` header (RFC 8288).
-pub fn next_page(link: &str) -> Option<String> {
-    link.split(',').find_map(|part| {
-        let (url, parameters) = part.trim().strip_prefix('<')?.split_once('>')?;
-        let is_next = parameters.split(';').any(|p| matches!(p.trim(), r#"rel="next""# | "rel=next"));
-        is_next.then(|| url.to_string())
-    })
+/// Where the next page lies by a `Link` header (RFC 8288, section 3): there may be several links in
+/// it, and commas and semicolons in each.
+pub fn next_page(header: &str) -> Option<String> {
+    let mut rest = header;
+    while let Some((_, after)) = rest.split_once('<') {
+        let (url, parameters) = after.split_once('>')?;
+        let (mut is_next, mut left) = (false, parameters);
+        // Parameters, up to the comma in front of the next link.
+        while let Some(parameter) = left.trim_start().strip_prefix(';') {
+            let end = parameter.find([';', ',', '=']).unwrap_or(parameter.len());
+            let (name, value) = parameter.split_at(end);
+            let Some(value) = value.strip_prefix('=').map(str::trim_start) else {
+                left = value;
+                continue;
+            };
+            let (value, after) = match value.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+                None => value.split_at(value.find([';', ',']).unwrap_or(value.len())),
+            };
+            let relations = || value.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"));
+            is_next |= name.trim().eq_ignore_ascii_case("rel") && relations();
+            left = after;
+        }
+        if is_next {
+            return Some(url.to_string());
+        }
+        rest = left;
+    }
+    None
 }
 
 /// `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
@@ -410,7 +468,16 @@ mod tests {
     fn next_pages() {
         assert_eq!(next_page(r#"</v2/x?n=1&last=a>; rel="next""#).as_deref(), Some("/v2/x?n=1&last=a"));
         assert_eq!(next_page(r#"<a>; rel="prev", <b>; rel=next"#).as_deref(), Some("b"));
-        assert_eq!(next_page("<a>"), None);
+        for none in ["<a>", "", "a; rel=next", "<a>; rel=\"nextest\"", "<a>; title=\"rel=next\"", "<a", "<a>;;;,"] {
+            assert_eq!(next_page(none), None, "{none}");
+        }
+        for (header, wanted) in [
+            ("<a?x=1,2;3>; rel=\"next\"", "a?x=1,2;3"),
+            ("<a>; Rel = \"last NEXT\"", "a"),
+            ("<b>; title=\"x, <y>; z\"; rel=prev, <a> ; rel=next ; x", "a"),
+        ] {
+            assert_eq!(next_page(header).as_deref(), Some(wanted), "{header}");
+        }
     }
 
     #[test]

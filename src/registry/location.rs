@@ -4,11 +4,25 @@
 /// such as the signature of a storage service.
 const HARMLESS: [&str; 9] = ["artifactType", "digest", "from", "last", "mount", "n", "next", "scope", "service"];
 
-/// Scheme, host and port of a URL.
+/// Longer URLs are cut when they are shown.
+const SHOWN_MAX: usize = 1000;
+
+/// Scheme, host and port of a URL, as written.
 pub fn origin(url: &str) -> &str {
     let host = url.find("://").map_or(0, |at| at + 3);
     let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
     &url[..end]
+}
+
+/// Whether two URLs lie on the same server: scheme, host in any case, and port, which may be left out
+/// if it is the scheme's own (RFC 6454, section 4).
+pub fn same_origin(a: &str, b: &str) -> bool {
+    let plain = |url: &str| {
+        let origin = origin(url).to_ascii_lowercase();
+        let own = if origin.starts_with("https") { ":443" } else { ":80" };
+        origin.strip_suffix(own).map(String::from).unwrap_or(origin)
+    };
+    plain(a) == plain(b)
 }
 
 /// What `reference` means where `base` was asked for (RFC 3986, section 5.2); `None` if it is no
@@ -16,7 +30,7 @@ pub fn origin(url: &str) -> &str {
 pub fn resolve(base: &str, reference: &str) -> Option<String> {
     let reference = reference.split('#').next()?;
     if let Some((scheme, _)) = reference.split_once("://").filter(|(scheme, _)| !scheme.contains(['/', '?'])) {
-        return matches!(scheme, "http" | "https").then(|| reference.into());
+        return matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https").then(|| reference.into());
     }
     if let Some(rest) = reference.strip_prefix("//") {
         return Some(format!("{}://{rest}", base.split_once("://")?.0));
@@ -39,12 +53,17 @@ pub fn shown(url: &str) -> String {
         (Some((scheme, _)), Some(at)) => format!("{scheme}://...{}", &path[at..]),
         _ => path.to_string(),
     };
-    for (n, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
+    for (n, pair) in query.split(['&', ';']).filter(|pair| !pair.is_empty()).enumerate() {
         text.push(if n == 0 { '?' } else { '&' });
         match pair.split_once('=') {
-            Some((key, _)) if !HARMLESS.contains(&key) => text.push_str(&format!("{key}=...")),
-            _ => text.push_str(pair),
+            Some((key, _)) if HARMLESS.contains(&key) => text.push_str(pair),
+            Some((key, _)) => text.push_str(&format!("{key}=...")),
+            None => text.push_str("..."),
         }
+    }
+    if let Some((end, _)) = text.char_indices().nth(SHOWN_MAX) {
+        text.truncate(end);
+        text.push_str("...");
     }
     text
 }
@@ -78,6 +97,13 @@ mod tests {
     }
 
     #[test]
+    fn the_same_server() {
+        assert!(same_origin("http://A.io/x", "http://a.io:80/y") && same_origin("https://a:443", "https://A"));
+        assert!(!same_origin("http://a:443", "https://a") && !same_origin("http://a:8080", "http://a"));
+        assert!(!same_origin("http://a", "http://b"));
+    }
+
+    #[test]
     fn references() {
         let base = "https://a:1/v2/x/blobs/d?y=1";
         for (reference, meant) in [
@@ -97,8 +123,8 @@ mod tests {
     #[test]
     fn secrets_in_urls() {
         assert_eq!(
-            shown("https://a/b?digest=sha256:1&X-Sig=secret&flag"),
-            "https://a/b?digest=sha256:1&X-Sig=...&flag"
+            shown("https://a/b?digest=sha256:1&X-Sig=secret;t=secret&secret"),
+            "https://a/b?digest=sha256:1&X-Sig=...&t=...&..."
         );
         assert_eq!(shown("https://u:secret@a/b@c"), "https://...@a/b@c");
         assert_eq!(shown("https://a/b"), "https://a/b");

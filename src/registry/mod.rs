@@ -94,6 +94,8 @@ struct Call {
     method: Method,
     at: At,
     headers: Vec<(HeaderName, String)>,
+    /// The registry has much to do before it answers.
+    slow: bool,
 }
 
 enum At {
@@ -105,11 +107,11 @@ enum At {
 
 impl Call {
     fn new(method: Method, path: String) -> Call {
-        Call { method, at: At::Path(path), headers: Vec::new() }
+        Call { method, at: At::Path(path), headers: Vec::new(), slow: false }
     }
 
     fn to(method: Method, url: String) -> Call {
-        Call { method, at: At::Url(url), headers: Vec::new() }
+        Call { method, at: At::Url(url), headers: Vec::new(), slow: false }
     }
 
     fn with(mut self, name: HeaderName, value: impl Into<String>) -> Call {
@@ -254,7 +256,8 @@ impl Registries {
         let scope = place.scope();
         let slot = endpoint.auth(&scope);
         let go = |header: Option<&str>, payload: Payload| {
-            let mut request = Request { method: call.method.clone(), url: url.clone(), headers: call.headers.clone() };
+            let (method, headers) = (call.method.clone(), call.headers.clone());
+            let mut request = Request { method, url: url.clone(), headers, slow: call.slow };
             if let Some(header) = header.filter(|_| endpoint.is_at(&url)) {
                 request = request.with(AUTHORIZATION, header);
             }
@@ -269,7 +272,13 @@ impl Registries {
             Payload::Bytes(bytes) => Some(Payload::Bytes(bytes)),
             Payload::Stream(..) => None,
         };
-        let used = slot.header();
+        let used = match (slot.header(), slot.challenge()) {
+            // It has run out: a body that cannot be sent twice is not sent for nothing.
+            (None, Some(challenge)) if endpoint.is_at(&url) => {
+                Some(self.renewed(&place.host, endpoint, place.repository, &scope, &slot, None, &challenge)?)
+            }
+            (header, _) => header,
+        };
         let response = go(used.as_deref(), payload)?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
@@ -304,10 +313,25 @@ impl Registries {
             return Err(response.refusal());
         };
         response.drain();
+        self.renewed(host, endpoint, repository, scope, slot, used, &challenge)
+    }
+
+    /// The header that answers a challenge to a request that was sent with the header `used`.
+    #[allow(clippy::too_many_arguments)]
+    fn renewed(
+        &self,
+        host: &Host,
+        endpoint: &Endpoint,
+        repository: &str,
+        scope: &str,
+        slot: &auth::Slot,
+        used: Option<&str>,
+        challenge: &auth::Challenge,
+    ) -> Result<String> {
         let known = self.credentials.find(&host.name, repository)?;
         let login = known.as_ref().map(|known| &known.login);
-        let agent = |url: &str| if endpoint.is_at(url) { &endpoint.agent } else { &self.outside };
-        let header = slot.renew(used, &challenge, login, scope, endpoint.is_secure(), agent);
+        let agent = |url: &str| if endpoint.is_at(url) { &endpoint.agent } else { endpoint.agent.elsewhere() };
+        let header = slot.renew(used, challenge, login, scope, endpoint.is_secure(), agent);
         header.map_err(|e| if login.is_none() { e.hint(no_access(&host.name, None)) } else { e })
     }
 

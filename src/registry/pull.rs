@@ -76,6 +76,9 @@ impl Registries {
         descriptor: &Descriptor,
         from: u64,
     ) -> Result<Box<dyn Read + '_>> {
+        if from > 0 && from >= descriptor.size {
+            return Ok(Box::new(std::io::empty()));
+        }
         let place = self.place(registry, repository, Access::Pull)?;
         let mut body = Resuming::new(self, (registry, repository), descriptor, from);
         match self.trying(|| body.open(&place))? {
@@ -109,16 +112,23 @@ impl Registries {
             return self.blob(registry, repository, descriptor, 0).map(drop);
         }
         let place = self.place(registry, repository, Access::Pull)?;
-        self.trying(|| self.head_blob(&place, &descriptor.digest)?)
+        self.trying(|| self.head_blob(&place, descriptor)?)
     }
 
     /// The inner error says that there is no such blob.
-    pub(super) fn head_blob(&self, place: &Place, digest: &Digest) -> Result<Result<()>> {
-        let response = self.send(place, &Call::new(Method::HEAD, format!("blobs/{digest}")))?;
-        Ok(match response.status() {
-            StatusCode::NOT_FOUND => Err(response.refusal().doing("there is no such blob")),
-            _ => Ok(response.expect_ok().map(drop)?),
-        })
+    pub(super) fn head_blob(&self, place: &Place, descriptor: &Descriptor) -> Result<Result<()>> {
+        let response = self.send(place, &Call::new(Method::HEAD, format!("blobs/{}", descriptor.digest)))?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(Err(response.refusal().doing("there is no such blob")));
+        }
+        let response = response.expect_ok()?;
+        let length = response.header("content-length").and_then(|length| length.parse::<u64>().ok());
+        match length.filter(|length| *length != descriptor.size) {
+            Some(length) => {
+                Err(Error::new(format!("it has {length} bytes there, its descriptor says {}", descriptor.size)))
+            }
+            None => Ok(Ok(())),
+        }
     }
 
     /// What refers to a manifest, in the order in which the registry lists it: by the referrers
@@ -134,11 +144,11 @@ impl Registries {
         let doing = || format!("listing the referrers of {} in {registry}/{repository}", descriptor.digest);
         let place = self.place(registry, repository, Access::Pull)?;
         let by_tag = || self.trying(|| self.referrers_by_tag(&place, &descriptor.digest));
-        let found = match place.host.referrers() {
+        let found = match place.host.referrers(repository) {
             Referrers::Tag => by_tag(),
             way => match self.trying(|| self.referrers_by_api(&place, &descriptor.digest, types)) {
                 Ok(None) if way == Referrers::Auto => {
-                    place.host.lacks_referrers_api();
+                    place.host.lacks_referrers_api(repository);
                     by_tag()
                 }
                 Ok(None) => Err(Error::new("the endpoint has no referrers API, but is configured to have one")),
@@ -159,18 +169,22 @@ impl Registries {
             path = location::with_parameter(&path, "artifactType", only);
         }
         let mut call = Call::new(Method::GET, path).with(ACCEPT, media::INDEX);
-        let mut all = Vec::new();
+        let (mut all, mut size) = (Vec::new(), 0);
         for _ in 0..PAGES_MAX {
             let response = self.send(place, &call)?;
             if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) && all.is_empty() {
                 return Ok(None);
             }
             let response = response.expect_ok()?;
-            let next = match response.header("link").and_then(http::next_page) {
+            let next = match response.headers("link").find_map(http::next_page) {
                 Some(link) => Some(self.next_url(place, response.url(), &link)?),
                 None => None,
             };
             let bytes = response.bytes(MANIFEST_MAX)?;
+            size += bytes.len() as u64;
+            if size > MANIFEST_LIMIT {
+                return Err(Error::new(format!("the registry lists more than {MANIFEST_LIMIT} bytes of referrers")));
+            }
             all.extend(Manifest::parse(media::INDEX, &bytes).map_err(Error::new)?.manifests);
             match next {
                 Some(url) => call.at = At::Url(url),
@@ -190,7 +204,7 @@ impl Registries {
         }
     }
 
-    pub(super) fn referrers_by_tag(&self, place: &Place, digest: &Digest) -> Result<Vec<Descriptor>> {
+    fn referrers_by_tag(&self, place: &Place, digest: &Digest) -> Result<Vec<Descriptor>> {
         Ok(match self.referrers_tag(place, digest)? {
             Some(bytes) => Manifest::parse(media::INDEX, &bytes).map_err(Error::new)?.manifests,
             None => Vec::new(),
@@ -203,14 +217,15 @@ impl Registries {
         let response = self.send(place, &Call::new(Method::GET, path).with(ACCEPT, media::INDEX))?;
         match response.status() {
             StatusCode::NOT_FOUND => Ok(None),
-            _ => response.expect_ok()?.bytes(MANIFEST_MAX).map(Some),
+            _ => response.expect_ok()?.bytes(MANIFEST_LIMIT).map(Some),
         }
     }
 }
 
-/// The tag under which the referrers of a manifest are listed where there is no API for them.
+/// The tag under which the referrers of a manifest are listed where there is no API for them; a tag
+/// has room for 64 digits of the digest.
 pub(super) fn referrers_tag(digest: &Digest) -> String {
-    format!("{}-{}", digest.algorithm(), digest.hex())
+    format!("{}-{}", digest.algorithm(), &digest.hex()[..64])
 }
 
 /// The media type that a manifest states of itself, for servers that announce none.

@@ -15,7 +15,7 @@ use ureq::http::{
 };
 
 use super::{
-    Access, At, Call, Place, Registries,
+    Access, At, Call, MANIFEST_MAX, Place, Registries,
     http::{Payload, Response},
     location::{encoded, shown, with_parameter},
     pull::referrers_tag,
@@ -59,7 +59,7 @@ impl Registries {
     ) -> Result<Pushed> {
         let doing = || format!("pushing blob {} to {registry}/{repository}", descriptor.digest);
         let place = self.place(registry, repository, Access::Push)?;
-        if self.trying(|| self.head_blob(&place, &descriptor.digest)).doing(doing)?.is_ok() {
+        if self.trying(|| self.head_blob(&place, descriptor)).doing(doing)?.is_ok() {
             return Ok(Pushed::Present);
         }
         let mut session = None;
@@ -107,40 +107,49 @@ impl Registries {
         self.first_endpoint(&place.host, |endpoint| self.send_to(endpoint, place, call, Payload::Bytes(bytes)))
     }
 
-    /// Puts a manifest under its digest, and with `tag` under that too. What it refers to must be
-    /// there. Where the registry does not keep referrers itself, the index at the subject's
+    /// Puts a manifest under its digest. What it refers to must be there. Where the registry does not keep referrers itself, the index at the subject's
     /// referrers tag is brought up to date; another client that does so at the same time may undo it.
-    pub fn push_manifest(
+    pub fn push_manifest(&self, registry: &str, repository: &str, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+        let doing = || format!("pushing manifest {} to {registry}/{repository}", descriptor.digest);
+        let manifest = Manifest::parse(&descriptor.media_type, bytes).map_err(Error::new).doing(doing)?;
+        let place = self.place(registry, repository, Access::Push)?;
+        let target = descriptor.digest.to_string();
+        let put = self.trying(|| self.put_manifest(&place, &target, &descriptor.media_type, bytes));
+        let kept = self.stored(put, descriptor).doing(doing)?;
+        let Some(subject) = manifest.subject.clone().filter(|_| !kept) else { return Ok(()) };
+        match place.host.referrers(repository) {
+            Referrers::Api => Ok(()),
+            _ => self.list_referrer(&place, &subject.digest, &referrer(descriptor, manifest)).doing(doing),
+        }
+    }
+
+    /// Puts a manifest that is there under a tag.
+    pub fn tag(
         &self,
         registry: &str,
         repository: &str,
         descriptor: &Descriptor,
         bytes: &[u8],
-        tag: Option<&str>,
+        tag: &str,
     ) -> Result<()> {
-        let doing = || format!("pushing manifest {} to {registry}/{repository}", descriptor.digest);
-        let manifest = Manifest::parse(&descriptor.media_type, bytes).map_err(Error::new).doing(doing)?;
+        let doing = || format!("tagging {} as {registry}/{repository}:{tag}", descriptor.digest);
         let place = self.place(registry, repository, Access::Push)?;
-        let mut targets = vec![descriptor.digest.to_string()];
-        targets.extend(tag.map(String::from));
-        let mut kept = false;
-        for target in targets {
-            let response = self.trying(|| self.put_manifest(&place, &target, &descriptor.media_type, bytes));
-            let response = response.doing(doing)?;
-            let stored = response.header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
-            let ours =
-                |stored: &Digest| *stored == descriptor.digest || stored.algorithm() != descriptor.digest.algorithm();
-            if let Some(stored) = stored.filter(|stored| !ours(stored)) {
-                return Err(Error::new(format!("the registry stored it as {stored}")).doing(doing()));
-            }
-            kept = response.header("oci-subject").is_some();
-            response.drain();
+        let put = self.trying(|| self.put_manifest(&place, tag, &descriptor.media_type, bytes));
+        self.stored(put, descriptor).doing(doing).map(drop)
+    }
+
+    /// Whether the registry keeps a manifest's subject, if it stored the manifest as what it is.
+    fn stored(&self, put: Result<Response>, descriptor: &Descriptor) -> Result<bool> {
+        let response = put?;
+        let stored = response.header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
+        let same =
+            |stored: &Digest| *stored == descriptor.digest || stored.algorithm() != descriptor.digest.algorithm();
+        if let Some(stored) = stored.filter(|stored| !same(stored)) {
+            return Err(Error::new(format!("the registry stored it as {stored}")));
         }
-        let Some(subject) = manifest.subject.clone().filter(|_| !kept) else { return Ok(()) };
-        match place.host.referrers() {
-            Referrers::Api => Ok(()),
-            _ => self.list_referrer(&place, &subject.digest, &referrer(descriptor, manifest)).doing(doing),
-        }
+        let kept = response.header("oci-subject").is_some();
+        response.drain();
+        Ok(kept)
     }
 
     fn put_manifest(&self, place: &Place, target: &str, media_type: &str, bytes: &[u8]) -> Result<Response> {
@@ -167,6 +176,10 @@ impl Registries {
         }
         listed.push(serde_json::to_value(referrer).expect("a descriptor is JSON"));
         let bytes = go_json::compact(&index);
+        if bytes.len() as u64 > MANIFEST_MAX {
+            let why = format!("the index would have {} bytes, and registries take {MANIFEST_MAX}", bytes.len());
+            return Err(Error::new(why).doing(doing()));
+        }
         self.trying(|| self.put_manifest(place, &tag, media::INDEX, &bytes)).doing(doing).map(Response::drain)
     }
 }
@@ -226,19 +239,43 @@ impl Upload<'_> {
     fn run(&mut self) -> Result<()> {
         loop {
             let Err(e) = self.attempt() else { return Ok(()) };
-            let failure = self.source.failure.take().unwrap_or(e);
+            // The source has been tried again already.
+            let failure = self.source.failure.take().map_or(e, Error::settled);
             self.source.reader = None;
-            let about =
-                format!("blob {} to {}/{}: ", self.descriptor.digest, self.place.host.name, self.place.repository);
+            let place = &self.place;
+            let about = format!("blob {} to {}/{}: ", self.descriptor.digest, place.host.name, place.repository);
             if let Err(e) = self.tries.again(&about, failure) {
-                self.abandon();
-                return Err(e);
+                return self.give_up(e);
             }
-            if let Err(e) = self.recover() {
-                self.session = None;
-                self.tries.again(&about, e)?;
+            while let Err(e) = self.recover() {
+                if let Err(e) = self.tries.again(&about, e) {
+                    return self.give_up(e);
+                }
+            }
+            if self.session.is_none() && self.is_there() {
+                return Ok(());
             }
         }
+    }
+
+    /// Whether the blob arrived, though the answer that said so did not.
+    fn is_there(&self) -> bool {
+        matches!(self.registries.head_blob(&self.place, self.descriptor), Ok(Ok(())))
+    }
+
+    fn give_up(&mut self, why: Error) -> Result<()> {
+        if why.again().is_some() && self.is_there() {
+            return Ok(());
+        }
+        if let Some(session) = self.session.take() {
+            self.end(session);
+        }
+        Err(why)
+    }
+
+    /// Tells the registry that a session will not go on. It forgets those of which nobody tells it.
+    fn end(&self, session: Session) {
+        let _ = self.registries.send(&self.place, &Call::to(Method::DELETE, session.url)).map(Response::drain);
     }
 
     fn attempt(&mut self) -> Result<()> {
@@ -281,7 +318,9 @@ impl Upload<'_> {
 
     /// Ends the session, with the last `length` bytes.
     fn put(&mut self, url: String, length: u64) -> Result<()> {
-        let call = Call::to(Method::PUT, url).with(CONTENT_TYPE, "application/octet-stream");
+        let mut call = Call::to(Method::PUT, url).with(CONTENT_TYPE, "application/octet-stream");
+        // Now the registry hashes it, or copies it to its place.
+        call.slow = true;
         let part = self.source.part(self.descriptor.size - length, length)?;
         let response = send(self.registries, &self.place, &call, part, length)?;
         let resumed = self.session.as_ref().is_some_and(|session| session.resumed);
@@ -302,10 +341,14 @@ impl Upload<'_> {
 
     /// Asks how far a broken session came. One that is lost, or of which that is not clear, is
     /// begun again.
+    ///
+    /// # Errors
+    /// If the registry cannot be asked now; the session stays.
     fn recover(&mut self) -> Result<()> {
-        let Some(session) = self.session.take() else { return Ok(()) };
+        let Some(session) = &self.session else { return Ok(()) };
         let response = self.registries.send(&self.place, &Call::to(Method::GET, session.url.clone()))?;
         let reached = reached(&response).filter(|reached| *reached > 1 && *reached <= self.descriptor.size);
+        let Some(session) = self.session.take() else { return Ok(()) };
         match reached {
             Some(at) if response.status().is_success() => {
                 let url = match response.header("location") {
@@ -315,17 +358,14 @@ impl Upload<'_> {
                 self.session = Some(Session { url, at, least: session.least, resumed: true });
             }
             _ => {
+                let lost = response.status() == StatusCode::NOT_FOUND;
                 response.drain();
-                let _ = self.registries.send(&self.place, &Call::to(Method::DELETE, session.url)).map(Response::drain);
+                if !lost {
+                    self.end(session);
+                }
             }
         }
         Ok(())
-    }
-
-    fn abandon(&mut self) {
-        if let Some(session) = self.session.take() {
-            let _ = self.registries.send(&self.place, &Call::to(Method::DELETE, session.url)).map(Response::drain);
-        }
     }
 }
 
@@ -347,7 +387,7 @@ fn send(registries: &Registries, place: &Place, call: &Call, mut part: Part, len
 fn reached(response: &Response) -> Option<u64> {
     let range = response.header("range")?;
     let last: u64 = range.trim_start_matches("bytes=").split_once('-')?.1.parse().ok()?;
-    Some(last + 1)
+    last.checked_add(1)
 }
 
 /// A blob's content, hashed as it goes out.
@@ -379,6 +419,9 @@ impl<'a> Source<'a> {
 
     /// The next `length` bytes, from `from` on.
     fn part<'s>(&'s mut self, from: u64, length: u64) -> Result<Part<'s, 'a>> {
+        if length == 0 && from <= self.hashed {
+            return Ok(Part { source: self, left: 0 });
+        }
         if self.reader.is_none() || self.at != from {
             // What nobody has hashed yet is read again, so that all of it is.
             let from = from.min(self.hashed);
@@ -434,8 +477,12 @@ impl Part<'_, '_> {
         source.at += n as u64;
         source.hashed = source.hashed.max(source.at);
         self.left -= n as u64;
-        // Before the last byte goes out: what is wrong is not offered at all.
+        // Before the last byte goes out: what is wrong is not offered at all. The read after the last
+        // byte also gives the source's connection back.
         if source.at == source.descriptor.size {
+            if matches!(reader.read(&mut [0]), Ok(1..)) {
+                return Err(Error::new(format!("it is longer than {} bytes", source.at)));
+            }
             source.check()?;
         }
         Ok(n)

@@ -56,7 +56,8 @@ impl<'a> Tries<'a> {
         let Some(least) = failure.again() else { return Err(failure) };
         self.failed += 1;
         let pause = least.max(jittered(FIRST_PAUSE.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST_PAUSE)));
-        let given_up = self.failed > self.patience.retries || self.begun.elapsed() + pause > self.patience.total;
+        let given_up =
+            self.failed > self.patience.retries || self.begun.elapsed().saturating_add(pause) > self.patience.total;
         if given_up || self.is_over() {
             return Err(match self.failed {
                 1 => failure,

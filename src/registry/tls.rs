@@ -61,15 +61,23 @@ impl Material {
             Some(PathBuf::from("/etc/docker/certs.d")),
             env_path("HOME").map(|home| home.join(".docker/certs.d")),
         ];
-        let mut places = places.into_iter().flatten().map(|dir| dir.join(registry));
-        let Some(dir) = places.clone().find(|dir| dir.is_dir()) else {
-            let all = places.by_ref().map(|dir| dir.join("ca.pem").display().to_string()).collect::<Vec<_>>();
-            return Ok(Material { place: all.join(" or "), ..Material::default() });
-        };
-        log::debug(format_args!("{registry}: certificates from {}", dir.display()));
-        let mut material = Material::read(&dir).doing(|| format!("reading the certificates in {dir:?}"))?;
-        material.place = dir.join("ca.pem").display().to_string();
-        Ok(material)
+        let places = places.into_iter().flatten().map(|dir| dir.join(registry));
+        for dir in places.clone().filter(|dir| dir.is_dir()) {
+            let mut material = Material::read(&dir).doing(|| format!("reading the certificates in {dir:?}"))?;
+            if material.is_configured() {
+                log::debug(format_args!("{registry}: certificates from {}", dir.display()));
+                material.place = dir.join("ca.pem").display().to_string();
+                return Ok(material);
+            }
+        }
+        let all = places.map(|dir| dir.join("ca.pem").display().to_string()).collect::<Vec<_>>();
+        Ok(Material { place: all.join(" or "), ..Material::default() })
+    }
+
+    /// What is for other servers than the registry, if that is not all.
+    pub fn elsewhere(&self) -> Option<Material> {
+        let all = !self.insecure && self.client.is_none();
+        (!all).then(|| Material { place: String::new(), authorities: self.authorities.clone(), ..Material::default() })
     }
 
     /// Whether there is anything for the registry.
@@ -276,7 +284,10 @@ impl Verifier {
         let (reason, hint) = match why {
             why if is_unsigned(why) => (
                 format!("it is signed by {signer}, which is not trusted"),
-                Some(format!("put the certificate of who signed it into {}, or among the system's", self.place)),
+                Some(match self.place.as_str() {
+                    "" => "put the certificate of who signed it among the system's".into(),
+                    place => format!("put the certificate of who signed it into {place}, or among the system's"),
+                }),
             ),
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 let presented = match why {

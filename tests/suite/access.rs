@@ -232,6 +232,7 @@ get)
     read -r server
     case $server in
     broken*) echo "the key ring is locked"; exit 1 ;;
+    odd*) echo '{"Username":"alice","Secret":"s3cret"}'; exit 1 ;;
     token*) printf '{"ServerURL":"%s","Username":"<token>","Secret":"id3ntity"}' "$server" ;;
     *) if grep -qs "$server" helper.store; then cat helper.store; else echo "credentials not found in native keychain"; exit 1; fi ;;
     esac ;;
@@ -272,6 +273,11 @@ fn a_credential_helper_keeps_logins() {
     let outcome = told(&dir, &ARCHIVE, "", &path);
     assert!(error(&outcome).contains("docker-credential-tests"), "{}", outcome.err);
     assert!(error(&outcome).contains("the key ring is locked"), "{}", outcome.err);
+    // What it prints when it fails is not told if it may be a secret.
+    dir.write("ace-dt-config.yaml", config.replace("reg.example.com", "odd.example.com"));
+    dir.write("s", "odd.example.com/app:v1");
+    let outcome = told(&dir, &ARCHIVE, "", &path);
+    assert!(error(&outcome).contains("docker-credential-tests"), "{}", outcome.err);
     dir.write(".docker/config.json", r#"{"credsStore":"absent"}"#);
     ace_dt(&dir, &ARCHIVE).fails(1, &["no program docker-credential-absent in $PATH", ".docker/config.json"]);
 }

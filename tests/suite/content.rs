@@ -181,6 +181,42 @@ fn referrers_come_in_pages_and_are_filtered() {
 }
 
 #[test]
+fn a_subject_of_sha512_and_a_repository_without_the_api() {
+    let mut content = Content::default();
+    let empty = content.blob("b", b"{}");
+    let image = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor(EMPTY, &empty, 2), "layers": [],
+    });
+    let image = image.to_string().into_bytes();
+    let long = sha512(&image);
+    content.put(&format!("/v2/b/manifests/{long}"), MANIFEST, &image);
+    content.put("/v2/a/manifests/v1", MANIFEST, &image);
+    content.blob("a", b"{}");
+    let referrer = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x", "config": descriptor(EMPTY, &empty, 2),
+        "layers": [], "subject": descriptor(MANIFEST, &long, image.len()),
+    });
+    let referrer = referrer.to_string().into_bytes();
+    let digest = content.manifest("b", MANIFEST, &referrer, None);
+    let index =
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor(MANIFEST, &digest, referrer.len())]});
+    let index = index.to_string().into_bytes();
+    // Repository a has no API; b has one for all but what it lists by tag.
+    content.put(&format!("/v2/b/manifests/sha512-{}", &long.hex()[..64]), INDEX, &index);
+    let source = Scripted::honest(content);
+    let dir = Dir::new();
+    configure(&dir, &source.endpoint(), 1);
+    dir.write("s", format!("reg.example.com/a:v1\nreg.example.com/b@{long}"));
+    ace_dt(&dir, &["mirror", "archive", "-q", "-r", "s", "out.tar"]).ok();
+    let listing = String::from_utf8(peer(&dir, "tar", &["-tf", "out.tar"])).unwrap();
+    assert!(listing.contains(&digest.path()), "the signature is lost");
+    for repository in ["a", "b"] {
+        let asked = format!("GET /v2/{repository}/referrers/");
+        assert_eq!(source.requests().iter().filter(|r| r.starts_with(&asked)).count(), 1, "{repository} was not asked");
+    }
+}
+
+#[test]
 fn addresses_of_version_6_and_references_with_tag_and_digest() {
     let Ok(listener) = TcpListener::bind(("::1", 0)) else {
         return eprintln!("skipped: this machine has no IPv6");

@@ -424,3 +424,41 @@ fn with_continue_the_others_are_archived() {
     let listing = crate::util::peer(&dir, "tar", &["-tf", "out.tar"]);
     assert_eq!(String::from_utf8(listing).unwrap().lines().filter(|l| l.starts_with("blobs/sha256/")).count(), 4);
 }
+
+#[test]
+fn a_registry_that_asks_for_the_impossible() {
+    // A pause beyond all time, and answers that drip.
+    let scripted = Scripted::start(Content::default(), |_, _| Answer {
+        status: 503,
+        headers: vec![("Retry-After".into(), u64::MAX.to_string())],
+        delay: Duration::from_millis(300),
+        ..Answer::default()
+    });
+    let dir = Dir::new();
+    configure(&dir, &scripted.endpoint(), 4);
+    dir.write("sources.list", IMAGE);
+    ace_dt(&dir, &["mirror", "archive", "-q", "sources.list", "out.tar"]).fails(1, &["503"]);
+    drop(scripted);
+    for status in ["403 x", "200 OK"] {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                std::thread::spawn(move || {
+                    let mut stream = stream.unwrap();
+                    let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+                    let head = format!("HTTP/1.1 {status}\r\nContent-Length: 100000\r\n\r\n");
+                    let _ = std::io::Write::write_all(&mut stream, head.as_bytes());
+                    while std::io::Write::write_all(&mut stream, b" ").is_ok() {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                });
+            }
+        });
+        configure(&dir, &format!("http://127.0.0.1:{port}"), 4);
+        let begun = std::time::Instant::now();
+        let words = ["mirror", "archive", "-q", "--http-timeout", "100ms", "--retries", "0", "sources.list", "out.tar"];
+        ace_dt(&dir, &words).fails(1, &[if status == "200 OK" { "comes too slowly" } else { "403" }]);
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+}

@@ -207,6 +207,111 @@ fn an_upload_at_the_wrong_offset_asks_for_the_right_one() {
     assert_eq!(receiver.received(), 300_000 + 37, "bytes were sent twice");
 }
 
+/// The registry takes a request, and the answer is lost.
+fn losing(
+    receiver: &Arc<Receiver>,
+    what: impl Fn(&crate::scripted::Request) -> bool + Send + Sync + 'static,
+) -> impl Fn(&crate::scripted::Request) -> Option<Answer> + Send + Sync + 'static {
+    let honest = receiver.clone();
+    move |request| {
+        what(request).then(|| {
+            honest.answer(request);
+            Answer { reset: true, ..Answer::default() }
+        })
+    }
+}
+
+#[test]
+fn an_answer_that_is_lost_costs_nothing() {
+    // That to the last chunk, and that to the end of the upload.
+    let (last, end) = (times(1), times(1));
+    let of_chunk = move |r: &crate::scripted::Request| {
+        r.method == "PATCH" && r.headers["content-range"].ends_with("-299999") && last()
+    };
+    let of_end = move |r: &crate::scripted::Request| r.method == "PUT" && r.path.contains("/uploads/") && end();
+    let receiver = Receiver::new(Manners::default());
+    let hook = losing(&receiver, of_chunk);
+    one_layer(&receiver, hook, |_, _, _| None, "64Ki").0.ok();
+    is_whole(&receiver);
+    assert_eq!(receiver.received(), 300_000 + 37, "bytes were sent twice");
+    let receiver = Receiver::new(Manners::default());
+    let hook = losing(&receiver, of_end);
+    one_layer(&receiver, hook, |_, _, _| None, "64Ki").0.ok();
+    is_whole(&receiver);
+    assert!(receiver.received() <= 300_000 + 2 * 37, "the layer was sent twice");
+}
+
+#[test]
+fn a_registry_that_is_away_for_a_while_is_asked_again_how_far_it_came() {
+    let receiver = Receiver::new(Manners::default());
+    let (away, once) = (times(2), times(1));
+    let hook = move |request: &crate::scripted::Request| {
+        let asked = request.method == "GET" && request.path.contains("/uploads/");
+        (asked && away()).then(|| Answer { status: 503, ..Answer::default() })
+    };
+    let cut = move |method: &str, _: &str, length: usize| (method == "PATCH" && length > 9 && once()).then_some(30_000);
+    let (outcome, _) = one_layer(&receiver, hook, cut, "64Ki");
+    // One break and twice away are more tries than two.
+    outcome.fails(1, &["503", "given up after 3 tries"]);
+    let receiver = Receiver::new(Manners::default());
+    let (away, once) = (times(1), times(1));
+    let hook = move |request: &crate::scripted::Request| {
+        let asked = request.method == "GET" && request.path.contains("/uploads/");
+        (asked && away()).then(|| Answer { status: 503, ..Answer::default() })
+    };
+    let cut = move |method: &str, _: &str, length: usize| (method == "PATCH" && length > 9 && once()).then_some(30_000);
+    one_layer(&receiver, hook, cut, "64Ki").0.ok();
+    is_whole(&receiver);
+    assert_eq!(receiver.received(), 300_000 + 37, "bytes were sent twice");
+}
+
+#[test]
+fn the_tag_comes_last() {
+    // A referrer of the root that is an index with manifests below it lies higher than the root.
+    let dir = Dir::new();
+    let mut content = Content::default();
+    content.image("app", "v1", &[noise(1, 1000)]);
+    let image = content.body("/v2/app/manifests/v1").unwrap().to_vec();
+    let subject = crate::registry::descriptor(media::MANIFEST, &Digest::of(&image), image.len());
+    let below = crate::registry::descriptor(media::MANIFEST, &Digest::of(&image), image.len());
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media::INDEX, "manifests": [below], "subject": subject,
+    });
+    let index = index.to_string().into_bytes();
+    let listed =
+        crate::registry::descriptor(media::INDEX, &content.manifest("app", media::INDEX, &index, None), index.len());
+    let tag = format!("sha256-{}", Digest::of(&image).hex());
+    let referrers = serde_json::json!({"schemaVersion": 2, "mediaType": media::INDEX, "manifests": [listed]});
+    content.manifest("app", media::INDEX, referrers.to_string().as_bytes(), Some(&tag));
+    let source = Scripted::honest(content);
+    let receiver = Receiver::new(Manners { referrers_api: true, ..Manners::default() });
+    let (honest, refused) = (receiver.clone(), Digest::of(&index).to_string());
+    let dest = Scripted::start(Content::default(), move |request, _| match request.path.ends_with(&refused) {
+        true => Answer { status: 403, ..Answer::default() },
+        false => honest.answer(request),
+    });
+    configure(&dir, &source.endpoint(), &dest.endpoint());
+    dir.write("s", "reg.example.com/app:v1");
+    let outcome = ace_dt(&dir, &["mirror", "gather", "-q", "-r", "s", "dest.example.com/copy:v1"]);
+    outcome.fails(1, &["pushing manifest", "403", "sends only what is missing"]);
+    assert!(receiver.manifest("copy", "v1").is_none(), "the tag is there, and something is missing");
+}
+
+#[test]
+fn a_blob_of_another_size_is_not_taken_for_the_same() {
+    let dir = Dir::new();
+    let mut content = Content::default();
+    content.image("app", "v1", &[noise(1, 1000)]);
+    let source = Scripted::honest(content);
+    let dest = Scripted::start(Content::default(), |request, _| match request.method {
+        "HEAD" => Answer { status: 200, body: vec![0; 11], ..Answer::default() },
+        _ => Answer { status: 201, ..Answer::default() },
+    });
+    configure(&dir, &source.endpoint(), &dest.endpoint());
+    dir.write("s", "reg.example.com/app:v1");
+    ace_dt(&dir, &["mirror", "gather", "-q", "s", "dest.example.com/copy:v1"]).fails(1, &["it has 11 bytes there"]);
+}
+
 #[test]
 fn a_mount_that_is_refused_becomes_an_upload() {
     for status in [202, 401, 403, 405] {

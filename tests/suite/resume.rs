@@ -116,7 +116,7 @@ fn soak_of_kills() {
     prepare(&dir, &registry.endpoint());
     let (mut random, mut kills) = (std::process::id().into(), 0);
     let buffers: [&[&str]; 5] =
-        [&["-m", "0"], &["-m", "1Mi", "-b", "4Ki"], &["-m", "64Mi"], &["-m", "8Mi", "-b", "7"], &["-b", "512"]];
+        [&["-m", "0"], &["-m", "1Mi", "-b", "4Ki"], &["-m", "64Mi"], &["-m", "8Mi", "-b", "4097"], &["-b", "512"]];
     for compression in COMPRESSIONS {
         for buffer in buffers {
             kills += killed(&dir, KILLS.div_ceil(15), &mut random, &[compression, buffer].concat());
