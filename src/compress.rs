@@ -7,7 +7,7 @@
 //! what is in them, is a pure function of the plan.
 
 use std::{
-    io::{self, Write},
+    io::{self, BufRead, Write},
     str::FromStr,
     sync::{
         Mutex, OnceLock, PoisonError,
@@ -95,6 +95,12 @@ impl Marks {
     }
 }
 
+/// Where the frame ends that begins at `start`, both offsets in the plan's stream.
+pub fn frame_end(plan: &Plan, start: u64) -> u64 {
+    let blob = plan.blob_end(plan.blob_after(start));
+    blob.unwrap_or(plan.total()).min(start + FRAME as u64)
+}
+
 /// What a compressed stream is made of, and of whom.
 pub struct Stage<'a> {
     pub plan: &'a Plan,
@@ -180,15 +186,9 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Where the frame ends that begins at `start`.
-    fn frame_end(&self, start: u64) -> u64 {
-        let blob = self.plan.blob_end(self.plan.blob_after(start));
-        blob.unwrap_or(self.plan.total()).min(start + FRAME as u64)
-    }
-
     /// Cuts the stream into frames. Ends when all is cut, or when somebody else has ended.
     fn cut(&self, mut from: Consumer, jobs: SyncSender<Job>, order: SyncSender<Coming>, buffers: &Buffers) {
-        let (mut at, mut end, mut bytes) = (self.begin, self.frame_end(self.begin), buffers.take());
+        let (mut at, mut end, mut bytes) = (self.begin, frame_end(self.plan, self.begin), buffers.take());
         while let Ok(true) = from.wait(1) {
             while let Some(mut block) = from.block() {
                 while !block.is_empty() {
@@ -203,7 +203,7 @@ impl Stage<'_> {
                         return;
                     }
                     bytes = buffers.take();
-                    end = self.frame_end(at);
+                    end = frame_end(self.plan, at);
                 }
                 from.release();
             }
@@ -307,6 +307,17 @@ impl Encoder {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads one frame from its first byte on, and stops behind its last.
+///
+/// # Errors
+/// If it is cut short, or no frame.
+pub fn read_frame<R: BufRead>(format: Format, from: &mut R, into: &mut impl Write) -> io::Result<u64> {
+    match format {
+        Format::Zstd => io::copy(&mut zstd::stream::read::Decoder::with_buffer(from)?.single_frame(), into),
+        Format::Gzip => io::copy(&mut flate2::bufread::GzDecoder::new(from), into),
     }
 }
 

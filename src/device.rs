@@ -137,19 +137,19 @@ impl Device {
         self.pad = true;
     }
 
-    /// Makes ready for blocks of `block` bytes: cuts a regular file to the `from` bytes that stay,
-    /// reserves room up to the `expected` length, and picks the way in which the kernel takes them
-    /// best.
+    /// Makes ready for blocks of `block` bytes from offset `from` on: cuts a regular file to the `keep`
+    /// bytes that are still of use, reserves room up to the `expected` length, and picks the way in
+    /// which the kernel takes them best.
     ///
     /// # Errors
     /// If the file system lacks the room.
-    pub fn begin(&mut self, block: usize, from: u64, expected: Option<u64>) -> Result<()> {
+    pub fn begin(&mut self, block: usize, from: u64, keep: u64, expected: Option<u64>) -> Result<()> {
         self.created = None;
         match self.kind {
             // Standard output may stand behind what a shell wrote before: only cut what we opened.
             Kind::File if self.name != "standard output" => {
-                let cut = self.file.set_len(from).and_then(|()| self.file.seek(io::SeekFrom::Start(from)));
-                cut.doing(|| format!("cutting {} to {} bytes", self.name, units::grouped(from)))?;
+                let cut = self.file.set_len(keep).and_then(|()| self.file.seek(io::SeekFrom::Start(from)));
+                cut.doing(|| format!("cutting {} to {} bytes", self.name, units::grouped(keep)))?;
                 self.accepted = from;
                 self.reserve(expected)?;
                 self.direct = block.is_multiple_of(512) && self.set_direct(true);
@@ -252,6 +252,14 @@ impl Device {
             return synced;
         }
         Ok(())
+    }
+
+    /// Cuts a regular file that was opened by its name to `length` bytes.
+    pub fn cut(&mut self, length: u64) -> Result<()> {
+        if self.kind != Kind::File || self.name == "standard output" {
+            return Ok(());
+        }
+        self.file.set_len(length).doing(|| format!("cutting {} to {} bytes", self.name, units::grouped(length)))
     }
 
     /// Bytes that the kernel has accepted so far.

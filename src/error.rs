@@ -30,6 +30,8 @@ pub struct Error {
     again: Option<Duration>,
     /// Nobody was there who could have answered.
     unanswered: bool,
+    /// What was written before this happened is of no use.
+    spoilt: bool,
 }
 
 impl Error {
@@ -41,6 +43,7 @@ impl Error {
             hint: None,
             again: None,
             unanswered: false,
+            spoilt: false,
         }
     }
 
@@ -81,6 +84,16 @@ impl Error {
     pub fn unanswered(mut self) -> Self {
         self.unanswered = true;
         self
+    }
+
+    /// What was written of it before this happened is of no use.
+    pub fn spoilt(mut self) -> Self {
+        self.spoilt = true;
+        self
+    }
+
+    pub fn is_spoilt(&self) -> bool {
+        self.spoilt
     }
 
     pub fn is_unanswered(&self) -> bool {

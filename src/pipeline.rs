@@ -119,6 +119,8 @@ pub struct Job<'a> {
     pub geometry: Geometry,
     /// Where on the device the stream begins; what stands there up to that stays.
     pub from: u64,
+    /// What stands on the device up to here is read while it is written over.
+    pub keep: u64,
     pub bounds: Bounds,
     /// Producing threads.
     pub producers: usize,
@@ -138,7 +140,7 @@ pub fn run(job: Job, device: &mut Device, tick: &mut dyn FnMut(&Snapshot) -> Res
     let expected = job.bounds.total().map(|total| job.from + total);
     let ring = ring::new(block, slots, job.producers, job.bounds)
         .doing(|| format!("taking {} bytes of memory for the buffer", block as u128 * slots as u128));
-    let ready = ring.and_then(|ring| device.begin(block, job.from, expected).map(|()| ring));
+    let ready = ring.and_then(|ring| device.begin(block, job.from, job.keep, expected).map(|()| ring));
     let (producers, consumer) = match ready {
         Ok(ring) => ring,
         Err(e) => return (Snapshot::default(), Err(e)),

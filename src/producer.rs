@@ -4,11 +4,7 @@
 //! only after the digest has proved right, so no record of the ledger can speak of a wrong blob.
 //! A small blob is held back whole until then, and fetched again if it is wrong.
 
-use std::{
-    fs::File,
-    io::{ErrorKind, Read},
-    os::unix::fs::FileExt,
-};
+use std::io::{ErrorKind, Read};
 
 use crate::{
     archive::TAR_BLOCK,
@@ -32,8 +28,14 @@ const ZEROS: [u8; 2 * TAR_BLOCK as usize] = [0; 2 * TAR_BLOCK as usize];
 #[derive(Default)]
 pub struct Begin {
     pub offset: u64,
-    /// The uncompressed archive, up to that offset: for the digest of the blob that it breaks off in.
-    pub archive: Option<File>,
+    /// Reads what the medium holds of the stream, from an offset on: for the digest of the blob that
+    /// it breaks off in.
+    pub behind: Option<Box<dyn Behind>>,
+}
+
+/// The part of the stream that is on the medium already.
+pub trait Behind: Sync {
+    fn read_from(&self, offset: u64) -> Result<Box<dyn Read>>;
 }
 
 /// Fills one segment of the stream: an entry, or what is left of the first.
@@ -101,7 +103,7 @@ fn fetch(
             Err(Failure::Wrong(why)) => {
                 // What the writer has, it has for good.
                 if !hold || tries_left == 0 || !segment.rewind(position) {
-                    return Err(name(why).into());
+                    return Err(name(why).spoilt().into());
                 }
                 log::warn(format_args!("{}; fetching it again", name(why)));
             }
@@ -113,15 +115,25 @@ fn fetch(
 /// Hashes what the archive holds of a blob: it ends where producing begins.
 fn hash_of_the_first(there: u64, begin: &Begin, descriptor: &Descriptor) -> Result<Hasher> {
     let mut hasher = descriptor.digest.hasher();
-    let Some(archive) = begin.archive.as_ref().filter(|_| there > 0) else { return Ok(hasher) };
-    let (mut at, mut piece) = (begin.offset - there, vec![0; 1 << 20]);
-    while at < begin.offset {
-        let n = piece.len().min((begin.offset - at) as usize);
-        archive.read_exact_at(&mut piece[..n], at).doing(|| "reading what the archive holds of it")?;
-        hasher.update(&piece[..n]);
-        at += n as u64;
+    let Some(behind) = begin.behind.as_ref().filter(|_| there > 0) else { return Ok(hasher) };
+    let reading = || "reading what the archive holds of it";
+    let mut from = behind.read_from(begin.offset - there).doing(reading)?.take(there);
+    let (mut piece, mut hashed) = (vec![0; 1 << 20], 0);
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => break,
+            Ok(n) => {
+                hasher.update(&piece[..n]);
+                hashed += n as u64;
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => stop::check()?,
+            Err(e) => return Err(e).doing(reading),
+        }
     }
-    Ok(hasher)
+    match hashed == there {
+        true => Ok(hasher),
+        false => Err(Error::new(format!("it holds {hashed} bytes instead of {there}")).doing(reading())),
+    }
 }
 
 /// Copies as many bytes as the descriptor says, less those that are `there`, and checks them all.

@@ -30,6 +30,7 @@ pub fn run(args: &Args) -> Result<()> {
     let job = Job {
         geometry,
         from: 0,
+        keep: 0,
         bounds: Bounds::open(),
         producers: 1,
         produce: &|segment| pump(&input, segment),

@@ -7,18 +7,19 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufReader, ErrorKind, Read, Seek},
+    io::{BufReader, ErrorKind, Read, Seek, SeekFrom},
     os::unix::fs::FileExt,
     path::Path,
 };
 
 use crate::{
     archive::ledger::{self, Record},
-    compress::{Codec, Format},
+    compress::{self, Codec, Format},
     error::{Context, Error, Result},
     log,
     oci::{Descriptor, Digest, Manifest, annotation, media},
     plan::{Content, Plan},
+    producer::Behind,
     units::grouped,
 };
 
@@ -26,7 +27,7 @@ use crate::{
 const INDEX_MAX: u64 = 64 << 20;
 
 /// Where to go on.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Found {
     /// Offset in the plan's stream from which on it is made anew.
     pub plan: u64,
@@ -36,6 +37,40 @@ pub struct Found {
     pub kept: Vec<u8>,
     /// The ledger's records that stay.
     pub records: Vec<Record>,
+    /// Reads what stays of the plan's stream.
+    pub behind: Option<Box<dyn Behind>>,
+}
+
+/// An archive in a file.
+struct Plain(File);
+
+impl Behind for Plain {
+    fn read_from(&self, offset: u64) -> Result<Box<dyn Read>> {
+        let mut file = self.0.try_clone().doing(|| "reading it")?;
+        file.seek(SeekFrom::Start(offset)).doing(|| "reading it")?;
+        Ok(Box::new(file))
+    }
+}
+
+/// The frames behind the last record of a compressed archive.
+struct Frames {
+    file: File,
+    format: Format,
+    /// Where the first begins in the file, and in the plan's stream.
+    at: u64,
+    offset: u64,
+}
+
+impl Behind for Frames {
+    fn read_from(&self, offset: u64) -> Result<Box<dyn Read>> {
+        let doing = || "reading it";
+        let mut file = self.file.try_clone().doing(doing)?;
+        file.seek(SeekFrom::Start(self.at)).doing(doing)?;
+        let mut from = decoder(BufReader::new(file), self.format).doing(doing)?;
+        let skip = offset.checked_sub(self.offset).ok_or_else(|| Error::new("that frame is not kept"))?;
+        std::io::copy(&mut from.by_ref().take(skip), &mut std::io::sink()).doing(doing)?;
+        Ok(from)
+    }
 }
 
 /// Looks at what an interrupted run has left in the file at `path`, and in its ledger. Blocks are of
@@ -109,7 +144,8 @@ fn plain(plan: &Plan, file: &File, length: u64, mut records: Vec<Record>, block:
         }
     }
     records.retain(|record| record.offset <= at);
-    Ok(Found { plan: at, medium: at, kept: Vec::new(), records })
+    let behind = Plain(file.try_clone().doing(|| "opening it")?);
+    Ok(Found { plan: at, medium: at, kept: Vec::new(), records, behind: Some(Box::new(behind)) })
 }
 
 fn has_digest(file: &File, mut from: u64, mut left: u64, digest: &Digest) -> std::io::Result<bool> {
@@ -137,7 +173,8 @@ fn compressed(plan: &Plan, file: &File, records: Vec<Record>, codec: Codec, bloc
         }
     }
     let mut there = Vec::new();
-    let mut from = decoder(file, codec).doing(|| "reading it")?.take(begin.len() as u64);
+    let from = beginning(file).and_then(|file| decoder(file, codec.format));
+    let mut from = from.doing(|| "reading it")?.take(begin.len() as u64);
     // A run may have ended in the first frame.
     let decoded = from.read_to_end(&mut there);
     if !begin.starts_with(&there) || !has_magic(file, codec.format) {
@@ -147,11 +184,28 @@ fn compressed(plan: &Plan, file: &File, records: Vec<Record>, codec: Codec, bloc
     if let Err(e) = decoded {
         return Err(another(format_args!("it does not decompress: {e}")));
     }
-    let medium = last.offset / block * block;
-    let mut kept = vec![0; (last.offset - medium) as usize];
+    let mut offset = plan.blob_end(records.len() - 1).unwrap_or(0);
+    let frames =
+        Frames { file: file.try_clone().doing(|| "opening it")?, format: codec.format, at: last.offset, offset };
+    // Whole frames of the blob that the run broke off in.
+    let mut from = BufReader::new(file.try_clone().doing(|| "reading it")?);
+    let mut end = last.offset;
+    from.seek(SeekFrom::Start(end)).doing(|| "reading it")?;
+    while offset < plan.total() {
+        let planned = compress::frame_end(plan, offset);
+        let whole = compress::read_frame(codec.format, &mut from, &mut std::io::sink());
+        // A blob's last frame was kept back until its digest had proved right, and has its record.
+        let is_last = plan.blob_end(plan.blob_after(offset)).is_none_or(|blob| planned == blob);
+        if is_last || whole.ok() != Some(planned - offset) {
+            break;
+        }
+        end = from.stream_position().doing(|| "reading it")?;
+        offset = planned;
+    }
+    let medium = end / block * block;
+    let mut kept = vec![0; (end - medium) as usize];
     file.read_exact_at(&mut kept, medium).doing(|| "reading it")?;
-    let plan = plan.blob_end(records.len() - 1).unwrap_or(0);
-    Ok(Found { plan, medium, kept, records })
+    Ok(Found { plan: offset, medium, kept, records, behind: Some(Box::new(frames)) })
 }
 
 fn has_magic(file: &File, format: Format) -> bool {
@@ -164,15 +218,19 @@ fn has_magic(file: &File, format: Format) -> bool {
     magic.starts_with(&there[..n])
 }
 
+/// Reads frame after frame.
+fn decoder(from: BufReader<File>, format: Format) -> std::io::Result<Box<dyn Read>> {
+    Ok(match format {
+        Format::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(from)?),
+        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
+    })
+}
+
 /// From the beginning of the file.
-fn decoder(file: &File, codec: Codec) -> std::io::Result<Box<dyn Read>> {
+fn beginning(file: &File) -> std::io::Result<BufReader<File>> {
     let mut file = file.try_clone()?;
     file.rewind()?;
-    let file = BufReader::new(file);
-    Ok(match codec.format {
-        Format::Zstd => Box::new(zstd::stream::read::Decoder::new(file)?),
-        Format::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
-    })
+    Ok(BufReader::new(file))
 }
 
 /// It is the beginning of another archive.
@@ -218,7 +276,7 @@ fn explained(error: Error, plan: &Plan, path: &Path, codec: Option<Codec>) -> Er
 fn root_of(mut file: File, codec: Option<Codec>) -> Option<Vec<u8>> {
     let from: Box<dyn Read> = match codec {
         None => Box::new(BufReader::new(&mut file)),
-        Some(codec) => decoder(&file, codec).ok()?,
+        Some(codec) => decoder(beginning(&file).ok()?, codec.format).ok()?,
     };
     let mut archive = tar::Archive::new(from);
     let mut root: Option<Descriptor> = None;

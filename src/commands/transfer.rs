@@ -2,7 +2,6 @@
 //! run can be taken up; compressed or not.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     sync::OnceLock,
     thread,
@@ -14,7 +13,7 @@ use crate::{
     cli::args::Args,
     compress::{Codec, Marks, Stage},
     device::{Device, Kind},
-    error::{Context, Error, Result},
+    error::{Error, Result},
     pipeline::{self, Geometry, Job},
     plan::Plan,
     producer::{self, Begin},
@@ -66,7 +65,7 @@ impl Transfer<'_> {
     /// Carries the planned archive onto the device, and keeps the ledger.
     pub fn run(&self, plan: &Plan, opened: Opened) -> Result<()> {
         let Opened { mut device, begun } = opened;
-        let Found { plan: begin, medium, kept, records } = match (begun, self.checkpoint) {
+        let Found { plan: begin, medium, kept, records, behind } = match (begun, self.checkpoint) {
             (true, Some(ledger)) => resume::examine(plan, self.dest, ledger, self.codec, self.geometry.block as u64)?,
             _ => Found::default(),
         };
@@ -74,11 +73,7 @@ impl Transfer<'_> {
             Some(path) => Some(ledger::Writer::after(path, &records)?),
             None => None,
         };
-        let archive = match begun && self.codec.is_none() {
-            true => Some(File::open(self.dest).doing(|| format!("opening {:?}", self.dest))?),
-            false => None,
-        };
-        let from = Begin { offset: begin, archive };
+        let from = Begin { offset: begin, behind };
         let (marks, inner) = (Marks::default(), OnceLock::new());
         let producers = self.threads.min(plan.entries());
         let fill = |segment: Segment| producer::fill(plan, self.store, &from, segment);
@@ -102,6 +97,7 @@ impl Transfer<'_> {
         let job = Job {
             geometry: self.geometry,
             from: medium,
+            keep: medium + kept.len() as u64,
             bounds: if stage.is_some() { Bounds::open() } else { Bounds::new(plan.bounds(begin)) },
             producers: if stage.is_some() { 1 } else { producers },
             produce: if stage.is_some() { &compress } else { &fill },
@@ -155,7 +151,9 @@ impl Transfer<'_> {
                     .checked_sub(1)
                     .and_then(|last| plan.blob_end(last))
                     .map_or(0, |end| offset(end).or(records.last().map(|record| record.offset)).unwrap_or(0));
-                Err(self.stands(e, plan, &device, whole, end))
+                // A blob that proved wrong must not be gone on with.
+                let cut = if e.is_spoilt() && reached.capacity > 0 { device.cut(end) } else { Ok(()) };
+                cut.and(Err(self.stands(e, plan, &device, whole, end)))
             }
         }
     }

@@ -58,8 +58,11 @@ pub struct Credentials {
     /// In the order in which they are asked.
     files: Vec<AuthFile>,
     /// What helpers have said, by helper and registry: each is asked once.
-    said: Mutex<HashMap<(String, String), Result<Option<Login>>>>,
+    said: Mutex<HashMap<(String, String), Said>>,
 }
+
+/// What a helper said of a registry.
+type Said = Result<Option<Login>>;
 
 /// One auth file.
 #[derive(Debug, Default)]
