@@ -299,3 +299,62 @@ fn a_file_system_that_fills_up_and_is_enlarged() {
         assert!(first.contains("No space left on device"), "{first}");
     }
 }
+
+#[test]
+fn ledgers_and_existing_images_together_with_resume() {
+    let registry = slow();
+    let mut elsewhere = Content::default();
+    // Another registry has the text layer of the first image.
+    let text: Vec<u8> = (0..200_000u64).flat_map(|n| format!("line {} of 1\n", n * n).into_bytes()).collect();
+    elsewhere.image("held", "v1", std::slice::from_ref(&text));
+    let other = Scripted::honest(elsewhere);
+    let dir = Dir::new();
+    dir.write(
+        "ace-dt-config.yaml",
+        format!(
+            "concurrentHTTP: 4\nregistryConfig:\n  registries:\n    reg.example.com: {{endpoints: [\"{}\"]}}\n    \
+            other.example.com: {{endpoints: [\"{}\"]}}\n",
+            registry.endpoint(),
+            other.endpoint()
+        ),
+    );
+    // Two earlier tapes: one with the second image, one with the beginning of the first.
+    dir.write("s", "reg.example.com/other:v1");
+    archive(&dir, "tape1", &[]).ok();
+    dir.write("s", "reg.example.com/app:v1");
+    archive(&dir, "tape2", &[]).ok();
+    let offset = |ledger: &str, line: usize| {
+        let ledger = dir.text(ledger);
+        let line = ledger.lines().nth(line).unwrap().to_string();
+        line.split("offset\":\"").nth(1).unwrap().split('"').next().unwrap().to_string()
+    };
+    let last = dir.text("tape1.ledger").lines().count() - 1;
+    let known = format!("tape1.ledger:{},tape2.ledger:{}", offset("tape1.ledger", last), offset("tape2.ledger", 12));
+    dir.write("s", "reg.example.com/app:v1\nreg.example.com/other:v1");
+    for compression in COMPRESSIONS {
+        let words = [compression, &["--existing-from-checkpoint", &known, "-m", "1Mi", "-b", "4Ki"]].concat();
+        // Operands stand behind the archive.
+        let with = |out: &str, more: &[&str]| {
+            let all = [&words_for(out)[..], &words, more, &["other.example.com/held:v1"]].concat();
+            tool(&dir, &all).spawn().unwrap()
+        };
+        finish(with("whole", &["--force"])).ok();
+        let text_path = ace_dt::oci::Digest::of(&text).path();
+        if compression.is_empty() {
+            let listing = String::from_utf8(crate::util::peer(&dir, "tar", &["-tf", "whole"])).unwrap();
+            assert!(!listing.contains(&text_path), "what another registry's image holds is left out");
+            let twelfth = dir.text("tape2.ledger").lines().nth(12).unwrap().to_string();
+            let digest = twelfth.split("sha256:").nth(1).unwrap().split('"').next().unwrap().to_string();
+            assert!(!listing.contains(&digest), "what the second ledger says is left out");
+        }
+        for kill in 0..6 {
+            let mut child = with("out", &["--resume"]);
+            thread::sleep(Duration::from_millis(10 + 12 * kill));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        finish(with("out", &["--resume"])).ok();
+        same(&dir, "out", "whole");
+        ["out", "out.ledger"].iter().for_each(|f| fs::remove_file(dir.join(f)).unwrap());
+    }
+}
