@@ -59,7 +59,10 @@ fn same(dir: &Dir, a: &str, b: &str) {
 
 /// Kills runs at random moments until one comes to its end; how often, and that the end is right.
 fn killed(dir: &Dir, runs: usize, random: &mut u64, words: &[&str]) -> usize {
+    let begun = Instant::now();
     archive(dir, "whole", &[words, &["--force"]].concat()).ok();
+    // With a high mark nothing is written for most of a run: some must come to their end.
+    let span = begun.elapsed().as_micros() as u64 * 5 / 4;
     let mut kills = 0;
     while kills < runs {
         let _ = fs::remove_file(dir.join("out"));
@@ -67,7 +70,7 @@ fn killed(dir: &Dir, runs: usize, random: &mut u64, words: &[&str]) -> usize {
         loop {
             let mut child = tool(dir, &[&words_for("out")[..], words, &["--resume"]].concat()).spawn().unwrap();
             *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let until = Instant::now() + Duration::from_micros((*random >> 33) % 120_000);
+            let until = Instant::now() + Duration::from_micros((*random >> 33) % span);
             let mut ended = false;
             while Instant::now() < until && !ended {
                 ended = child.try_wait().unwrap().is_some();
