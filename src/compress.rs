@@ -18,7 +18,7 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use serde::Deserialize;
-use zstd::bulk::Compressor;
+use zstd::{bulk::Compressor, zstd_safe::CParameter};
 
 use crate::{
     error::{Context, Error, Result},
@@ -265,6 +265,10 @@ impl Encoder {
         let compressor = |level| {
             let mut compressor = Compressor::new(level)?;
             compressor.include_checksum(true)?;
+            if level == 1 {
+                // An eighth quicker, for a thirtieth more bytes: hashing takes its time beside it.
+                compressor.set_parameter(CParameter::HashLog(13))?;
+            }
             Ok::<_, io::Error>(compressor)
         };
         let (quick, strong) = match (codec.format, codec.level) {
