@@ -1,11 +1,13 @@
 //! `mirror archive`: from a list of sources to an archive on a device.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
 use super::{
+    Setup,
     collect::{self, Collected, Collector},
     files,
     report::{self, Outcome, Record},
+    set_up,
     there::There,
     transfer::{self, Opened, Transfer},
 };
@@ -13,13 +15,10 @@ use crate::{
     cli::args::Args,
     error::Result,
     oci::{Digest, annotation},
-    origins::Origins,
     output,
     pipeline::Geometry,
     plan::{Plan, Wish},
     progress::Progress,
-    stop,
-    store::Store,
     units,
 };
 
@@ -29,12 +28,7 @@ pub fn run(args: &Args) -> Result<()> {
     let sources = collect::read(args.path(0))?;
     args.report.as_deref().map_or(Ok(()), report::prepare)?;
     let mut there = There::by_ledgers(args)?;
-    let config = args.load_config()?;
-    let threads = config.concurrent_http;
-    let codec = args.codec(&config);
-    let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
-    let shut = store.clone();
-    stop::on_request(move || shut.shutdown());
+    let Setup { store, threads, codec } = set_up(args)?;
     let dest = if args.dry_run { None } else { Some(transfer::open(args, args.path(1))?) };
 
     let progress = Progress::new(&args.progress)?;

@@ -7,11 +7,12 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use super::{
+    Setup,
     serialize::{self, locator},
+    set_up,
     there::There,
     transfer::{self, Transfer},
 };
@@ -22,11 +23,10 @@ use crate::{
     error::{Context, Error, Result},
     log,
     oci::Digest,
-    origins::Origins,
     pipeline::Geometry,
     progress::Progress,
     stop,
-    store::{Locator, Store},
+    store::Locator,
 };
 
 const LIST_HEADER: [&str; 2] = ["name", "artifact"];
@@ -67,12 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     let tracker = directory.join(&args.tracker_filename);
     fs::create_dir_all(directory).doing(|| format!("creating the directory {directory:?}"))?;
     let mut sent = read_tracker(&tracker)?;
-    let config = args.load_config()?;
-    let threads = config.concurrent_http;
-    let codec = args.codec(&config);
-    let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
-    let shut = store.clone();
-    stop::on_request(move || shut.shutdown());
+    let Setup { store, threads, codec } = set_up(args)?;
     let progress = Progress::new(&args.progress)?;
     for Wanted { name, artifact } in &wanted {
         let image = locator(&artifact.into())?;

@@ -1,31 +1,25 @@
 //! `mirror gather`: from a list of sources to one artifact in a registry.
 
-use std::sync::Arc;
-
 use super::{
+    Setup,
     collect::{self, Collector},
     report::{self, Outcome},
+    set_up,
 };
 use crate::{
     cli::args::Args,
     error::{Error, Result},
     oci::Reference,
-    origins::Origins,
     output,
     progress::Progress,
     publish::{Target, publish},
-    stop,
 };
 
 pub fn run(args: &Args) -> Result<()> {
     let image = image(args)?;
     let sources = collect::read(args.path(0))?;
     args.report.as_deref().map_or(Ok(()), report::prepare)?;
-    let config = args.load_config()?;
-    let threads = config.concurrent_http;
-    let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
-    let shut = store.clone();
-    stop::on_request(move || crate::store::Store::shutdown(&*shut));
+    let Setup { store, threads, .. } = set_up(args)?;
 
     let progress = Progress::new(&args.progress)?;
     let collector = Collector { args, store: &*store, threads, progress: &progress };

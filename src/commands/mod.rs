@@ -16,7 +16,27 @@ pub mod serialize;
 mod there;
 mod transfer;
 
-use crate::{cli::args::Args, error::Result, output};
+use std::sync::Arc;
+
+use crate::{cli::args::Args, compress::Codec, error::Result, origins::Origins, output, stop, store::Store};
+
+/// What the flags and the configuration make of a run.
+struct Setup {
+    store: Arc<Origins>,
+    /// Requests at a time.
+    threads: usize,
+    codec: Option<Codec>,
+}
+
+/// Reads the configuration, and makes ready for requests; a signal ends them.
+fn set_up(args: &Args) -> Result<Setup> {
+    let config = args.load_config()?;
+    let (threads, codec) = (config.concurrent_http, args.codec(&config));
+    let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
+    let shut = store.clone();
+    stop::on_request(move || shut.shutdown());
+    Ok(Setup { store, threads, codec })
+}
 
 /// `version`.
 pub fn version(_: &Args) -> Result<()> {

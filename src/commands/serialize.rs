@@ -2,14 +2,11 @@
 
 use std::{
     ffi::OsString,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use super::{
-    files,
+    Setup, files, set_up,
     there::There,
     transfer::{self, Transfer},
 };
@@ -18,7 +15,6 @@ use crate::{
     error::{Context, Error, Result},
     graph::{self, Graph},
     oci::{Descriptor, annotation},
-    origins::Origins,
     output,
     pipeline::Geometry,
     plan::{Plan, Wish},
@@ -32,12 +28,7 @@ pub fn run(args: &Args) -> Result<()> {
     files::check(args, None)?;
     let image = locator(&args.operands[0])?;
     let mut there = There::by_ledgers(args)?;
-    let config = args.load_config()?;
-    let threads = config.concurrent_http;
-    let codec = args.codec(&config);
-    let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
-    let shut = store.clone();
-    stop::on_request(move || shut.shutdown());
+    let Setup { store, threads, codec } = set_up(args)?;
     let dest = transfer::open(args, args.path(1))?;
     let progress = Progress::new(&args.progress)?;
     there.add_images(&args.operands[2..], args, &*store, threads)?;

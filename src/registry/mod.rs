@@ -80,6 +80,15 @@ struct Place<'a> {
     access: Access<'a>,
 }
 
+/// Who asks for access, where, and to what.
+struct Asker<'a> {
+    host: &'a Host,
+    endpoint: &'a Endpoint,
+    repository: &'a str,
+    scope: &'a str,
+    slot: &'a auth::Slot,
+}
+
 /// What a token must allow.
 #[derive(Clone, Copy)]
 enum Access<'a> {
@@ -172,9 +181,10 @@ impl Registries {
                 if response.status() != StatusCode::UNAUTHORIZED {
                     return response.expect_ok().map(|_| false);
                 }
-                let (slot, url) = (endpoint.auth(""), endpoint.root());
-                let header = self.answer(&host, endpoint, "", "", &slot, None, response)?;
-                let request = Request::get(&url).with(AUTHORIZATION, header);
+                let slot = endpoint.auth("");
+                let asker = Asker { host: &host, endpoint, repository: "", scope: "", slot: &slot };
+                let header = self.answer(&asker, None, response)?;
+                let request = Request::get(&endpoint.root()).with(AUTHORIZATION, header);
                 let response = endpoint.agent.send(request)?.unless_busy()?;
                 let refused = response.status() == StatusCode::UNAUTHORIZED;
                 response.expect_ok().map_err(|e| if refused { e.hint("wrong credentials") } else { e })?;
@@ -255,6 +265,7 @@ impl Registries {
         };
         let scope = place.scope();
         let slot = endpoint.auth(&scope);
+        let asker = Asker { host: &place.host, endpoint, repository: place.repository, scope: &scope, slot: &slot };
         let go = |header: Option<&str>, payload: Payload| {
             let (method, headers) = (call.method.clone(), call.headers.clone());
             let mut request = Request { method, url: url.clone(), headers, slow: call.slow };
@@ -274,16 +285,14 @@ impl Registries {
         };
         let used = match (slot.header(), slot.challenge()) {
             // It has run out: a body that cannot be sent twice is not sent for nothing.
-            (None, Some(challenge)) if endpoint.is_at(&url) => {
-                Some(self.renewed(&place.host, endpoint, place.repository, &scope, &slot, None, &challenge)?)
-            }
+            (None, Some(challenge)) if endpoint.is_at(&url) => Some(self.renewed(&asker, None, &challenge)?),
             (header, _) => header,
         };
         let response = go(used.as_deref(), payload)?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        let header = self.answer(&place.host, endpoint, place.repository, &scope, &slot, used.as_deref(), response)?;
+        let header = self.answer(&asker, used.as_deref(), response)?;
         let Some(payload) = again else {
             return Err(Error::new("the token had run out").doing(location::shown(&url)).transient(Default::default()));
         };
@@ -297,37 +306,18 @@ impl Registries {
 
     /// The header that answers the challenge in `response`, a 401 to a request that was sent with
     /// the header `used`. What a registry redirects to has no claim to our credentials.
-    #[allow(clippy::too_many_arguments)]
-    fn answer(
-        &self,
-        host: &Host,
-        endpoint: &Endpoint,
-        repository: &str,
-        scope: &str,
-        slot: &auth::Slot,
-        used: Option<&str>,
-        response: http::Response,
-    ) -> Result<String> {
-        let challenge = auth::Challenge::of(&response).filter(|_| endpoint.is_at(response.url()));
+    fn answer(&self, asker: &Asker, used: Option<&str>, response: http::Response) -> Result<String> {
+        let challenge = auth::Challenge::of(&response).filter(|_| asker.endpoint.is_at(response.url()));
         let Some(challenge) = challenge else {
             return Err(response.refusal());
         };
         response.drain();
-        self.renewed(host, endpoint, repository, scope, slot, used, &challenge)
+        self.renewed(asker, used, &challenge)
     }
 
     /// The header that answers a challenge to a request that was sent with the header `used`.
-    #[allow(clippy::too_many_arguments)]
-    fn renewed(
-        &self,
-        host: &Host,
-        endpoint: &Endpoint,
-        repository: &str,
-        scope: &str,
-        slot: &auth::Slot,
-        used: Option<&str>,
-        challenge: &auth::Challenge,
-    ) -> Result<String> {
+    fn renewed(&self, asker: &Asker, used: Option<&str>, challenge: &auth::Challenge) -> Result<String> {
+        let Asker { host, endpoint, repository, scope, slot } = asker;
         let known = self.credentials.find(&host.name, repository)?;
         let login = known.as_ref().map(|known| &known.login);
         let agent = |url: &str| if endpoint.is_at(url) { &endpoint.agent } else { endpoint.agent.elsewhere() };
