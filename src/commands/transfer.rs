@@ -52,7 +52,12 @@ pub fn open(args: &Args, dest: &Path) -> Result<Opened> {
     if args.resume && args.checkpoint.is_none() {
         return Err(Error::usage("--resume goes by the ledger: give the --checkpoint of the interrupted run"));
     }
-    let begun = args.resume && std::fs::metadata(dest).is_ok_and(|meta| !meta.is_file() || meta.len() > 0);
+    let there = std::fs::metadata(dest).ok();
+    if args.resume && there.as_ref().is_some_and(|meta| !meta.is_file()) {
+        // Not even opened: a FIFO would keep us waiting for its reader.
+        return Err(Error::usage("--resume is for regular files only").doing(format!("the destination {dest:?}")));
+    }
+    let begun = args.resume && there.is_some_and(|meta| meta.len() > 0);
     let device = match dest {
         path if path == Path::new("-") => Device::stdout()?,
         path if begun => Device::reopen(path)?,

@@ -268,7 +268,10 @@ fn torn_ledgers_and_files_that_are_not_what_they_seem() {
     resumed(&[]).fails(1, &["resuming \"out\"", "is not what is planned"]);
     dir.write("out.ledger", "{}\n{}\n");
     resumed(&[]).fails(1, &["out.ledger", "line 1"]);
-    // Wrong usage.
+    // Wrong usage. A FIFO that nobody reads is not waited for.
+    crate::util::peer(&dir, "mkfifo", &["fifo"]);
+    ace_dt(&dir, &["mirror", "archive", "s", "fifo", "--resume", "--checkpoint", "l"])
+        .fails(2, &["regular files only"]);
     ace_dt(&dir, &["mirror", "archive", "s", "out", "--resume"]).fails(2, &["--resume", "--checkpoint"]);
     ace_dt(&dir, &["mirror", "archive", "s", "-", "--resume", "--checkpoint", "l"]).fails(2, &["standard output"]);
 }
