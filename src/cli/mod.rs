@@ -1,10 +1,12 @@
-//! The command line: one table of commands and flags ([`table`]), from which come the parser,
-//! `--help`, and the man pages.
+//! The command line: one table ([`table`]) of commands ([`commands`]) and [`flags`], from which come
+//! the parser, `--help`, and the man pages.
 //!
 //! [`args`] holds what was given, as plain data; [`crate::commands`] turn it into files opened and
 //! defaults resolved.
 
 pub mod args;
+pub mod commands;
+pub mod flags;
 pub mod help;
 pub mod man;
 pub mod parse;

@@ -1,0 +1,414 @@
+//! The flags of the table: names, values, defaults, the commands that take them, and their texts.
+
+use super::{
+    args,
+    table::{Flag, Value},
+};
+use crate::{log::Level, units};
+
+const ARCHIVE: &[&str] = &["mirror archive"];
+/// What begins with a list of sources.
+const GATHERS: &[&str] = &["mirror archive", "mirror gather"];
+/// What writes an archive.
+const ARCHIVES: &[&str] = &["mirror archive", "mirror serialize"];
+/// What writes archives, one or many.
+const SERIALIZES: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror serialize"];
+/// What writes a device.
+const WRITES: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror serialize", "util mbuffer", "util mux"];
+/// What writes a device through the ring.
+const BUFFERS: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror serialize", "util mbuffer"];
+/// What copies referrers.
+const RECURSIVE: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize"];
+/// What shows progress.
+const PROGRESS: &[&str] =
+    &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize", "util mbuffer"];
+
+/// What most flags are.
+const FLAG: Flag = Flag {
+    long: "",
+    short: None,
+    value: Value::None,
+    default: "",
+    env: "",
+    env_sets_it: false,
+    on: &[],
+    required_by: &[],
+    text: "",
+    set: |_, _| Ok(()),
+};
+
+/// All flags, in the order in which they are shown.
+pub static FLAGS: &[Flag] = &[
+    Flag {
+        long: "annotations",
+        short: Some('a'),
+        value: Value::Required("MAP"),
+        on: GATHERS,
+        text: "Put these annotations on the gather index: `key=value`, several separated by commas. A pair that holds a comma is quoted as in CSV. May be repeated.",
+        set: |a, v| args::map(v, &mut a.annotations),
+        ..FLAG
+    },
+    Flag {
+        long: "block-size",
+        short: Some('b'),
+        value: Value::Required("SIZE"),
+        default: "1Mi",
+        on: WRITES,
+        text: "Write blocks of this size. Every write is exactly one block, except the last. For `ace-dt util mux` the most that a frame holds, and 32Ki if it is not given.",
+        set: |a, v| {
+            a.block_size = match units::parse_size(v)? {
+                0 => return Err("a block must hold something".into()),
+                size => size,
+            };
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "buffer-size",
+        short: Some('m'),
+        value: Value::Required("SIZE"),
+        default: "0",
+        on: BUFFERS,
+        required_by: &["util mbuffer"],
+        text: "Size of the buffer in memory between the network (or standard input) and the device. With 0 there is only a small one, and no high-water mark.",
+        set: |a, v| {
+            a.buffer_size = units::parse_size(v)?;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "hwm",
+        value: Value::Required("PERCENT"),
+        default: "90",
+        on: BUFFERS,
+        text: "High-water mark: start to write, at first and whenever the buffer ran dry, only when it is filled to this percentage. A drive so runs in long strokes instead of stopping again and again. A file needs no strokes: there a low mark, such as 10, is quickest.",
+        set: |a, v| {
+            let percent = v.trim_end_matches('%').parse().ok().filter(|p| (1..=100).contains(p));
+            a.hwm = percent.ok_or_else(|| format!("{v:?} is not a percentage from 1 to 100"))?;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "checkpoint",
+        value: Value::Required("FILE"),
+        on: ARCHIVES,
+        text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there is replaced when the device takes the first block. A line stands in it only when the kernel has taken the bytes that it speaks of.",
+        set: |a, v| {
+            a.checkpoint = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "existing-from-checkpoint",
+        value: Value::Required("FILE:OFFSET"),
+        on: ARCHIVES,
+        text: "Leave out every blob that the ledger `FILE` says is on the media already, up to and including `OFFSET`. The last colon separates. Several are separated by commas; may be repeated.",
+        set: |a, v| {
+            for part in args::list(v)? {
+                a.existing_from_checkpoint.push(args::ledger(&part)?);
+            }
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "resume",
+        on: ARCHIVES,
+        text: "Go on with an interrupted `DEST-FILE`, by its ledger: give the same command again, with `--checkpoint` and this. What is there is compared with the plan, but blobs that the ledger speaks of are not read again: damage to the file since then is not found. What is whole is not fetched again, and of the blob that the run stopped in only the rest. The end is the very archive that an uninterrupted run makes. If the sources have moved on meanwhile, the error says which, and nothing is changed. If `DEST-FILE` is not there or empty, the run starts from the beginning. Only for regular files.",
+        set: |a, _| {
+            a.resume = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "compression",
+        value: Value::Required("FORMAT"),
+        default: "none",
+        on: SERIALIZES,
+        text: "Compress the archive with `zstd` or `gzip`, by as many threads as there are processors; the key `compressionLevel` of the configuration (`min`, `normal`, `max`) says how much. A frame ends at the latest where a blob ends, so that the ledger's offsets are true. What does not shrink is passed at little cost.",
+        set: |a, v| {
+            a.compression = if v == "none" { None } else { Some(v.parse()?) };
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "index-fallback",
+        on: GATHERS,
+        text: "Move indexes out of the gather index's manifests into an annotation, for registries that take no nested indexes.",
+        set: |a, _| {
+            a.index_fallback = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "manifest-json",
+        on: SERIALIZES,
+        text: "Add a `manifest.json`, so that `docker load` and `ctr images import` read the archive.",
+        set: |a, _| {
+            a.manifest_json = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "platforms",
+        short: Some('p'),
+        value: Value::Required("LIST"),
+        default: "all",
+        on: GATHERS,
+        text: "Take only these platforms out of multi-platform images: `os/arch`, `os/arch/variant`, each with an optional `:osversion`. Variant and version are compared only where they are given. Artifacts that are no images always come along. Separated by commas; may be repeated.",
+        set: |a, v| {
+            for part in args::list(v)? {
+                a.platforms.push(part.parse()?);
+            }
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "reference",
+        value: Value::Required("REF"),
+        default: "latest",
+        on: ARCHIVE,
+        text: "Name of the gather index in the archive's `index.json`.",
+        set: |a, v| {
+            if v.is_empty() {
+                return Err("it is empty".into());
+            }
+            a.reference = v.into();
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "recursive",
+        short: Some('r'),
+        on: RECURSIVE,
+        text: "Copy referrers too, of every manifest: signatures, SBOMs, attestations.",
+        set: |a, _| {
+            a.recursive = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "referrer-types",
+        value: Value::Required("LIST"),
+        default: "all",
+        on: RECURSIVE,
+        text: "With `--recursive`, copy only referrers of these artifact types, such as `application/vnd.dev.cosign.artifact.sig.v1+json`. Separated by commas; may be repeated.",
+        set: |a, v| {
+            a.referrer_types.extend(args::list(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "continue",
+        on: GATHERS,
+        text: "Leave out sources that fail, go on with the others, and exit with 1 at the end. Every blob is looked for before the first is fetched.",
+        set: |a, _| {
+            a.keep_going = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "report",
+        value: Value::Required("FILE"),
+        on: GATHERS,
+        text: "Write a JSON array with each source and its outcome (`archived`, `gathered`, `planned`, `unmatched`, `failed` or `incomplete`), digest, bytes and error.",
+        set: |a, v| {
+            a.report = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "dry-run",
+        on: ARCHIVE,
+        text: "Resolve everything and print the plan: images, blobs, and the archive's exact size. Write nothing.",
+        set: |a, _| {
+            a.dry_run = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "force",
+        on: ARCHIVES,
+        text: "Write over a `DEST-FILE` that is a regular file and not empty.",
+        set: |a, _| {
+            a.force = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "cache",
+        value: Value::Required("DIR"),
+        env: "ACE_DT_CACHE_PATH",
+        on: &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize", "util prune"],
+        text: "Keep what registries give in this directory, an OCI image layout, and take from it what is there. Everything taken is hashed first. Several runs may use it at the same time. The key `cachePath` of the configuration does the same.",
+        set: |a, v| {
+            a.cache = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "tracker-filename",
+        value: Value::Required("NAME"),
+        default: "record-keeping.csv",
+        on: &["mirror batch-serialize"],
+        text: "Name of the tracker file in `SYNC-DIRECTORY`.",
+        set: |a, v| {
+            if v.is_empty() || v.contains('/') {
+                return Err(format!("{v:?} is no name of a file"));
+            }
+            a.tracker_filename = v.into();
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "username",
+        short: Some('u'),
+        value: Value::Required("NAME"),
+        on: &["login"],
+        required_by: &["login"],
+        text: "Who is to be logged in.",
+        set: |a, v| {
+            a.username = Some(v.into());
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "password-stdin",
+        on: &["login"],
+        required_by: &["login"],
+        text: "Read the password, or an access token, from standard input; on a terminal it is asked for, and not shown. There is no other way to give it: the arguments of a process can be seen by others.",
+        ..FLAG
+    },
+    Flag {
+        long: "quiet",
+        short: Some('q'),
+        on: &[
+            "login",
+            "logout",
+            "mirror archive",
+            "mirror batch-serialize",
+            "mirror gather",
+            "mirror serialize",
+            "util mbuffer",
+            "util prune",
+        ],
+        text: "Show no progress. Warnings and errors are still told.",
+        set: |a, _| {
+            a.progress.quiet = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "no-term",
+        on: PROGRESS,
+        text: "Show progress as plain lines, even on a terminal.",
+        set: |a, _| {
+            a.progress.no_term = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "progress",
+        value: Value::Required("STYLE"),
+        default: "auto",
+        on: PROGRESS,
+        text: "How progress is shown on standard error: `auto` (redrawn on a terminal, a line every ten seconds elsewhere), `plain`, or `json` (an object a line, every second; sizes in bytes, times in seconds).",
+        set: |a, v| {
+            a.progress.style = v.parse()?;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "debug",
+        value: Value::Required("DIR"),
+        on: PROGRESS,
+        text: "Write every progress event to `logs.txt` in this directory, a JSON object a line.",
+        set: |a, v| {
+            a.progress.debug = Some(v.into());
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "config",
+        value: Value::Required("FILE"),
+        env: "ACE_DT_CONFIG",
+        text: "Read the configuration from this file, instead of the usual ones; the manual of `ace-dt` names them. If it is given several times, the first file that is there is used.",
+        set: |a, v| {
+            a.config.push(v.into());
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "verbosity",
+        short: Some('v'),
+        value: Value::Optional("LEVEL", |word| word.parse::<Level>().is_ok()),
+        default: "warn",
+        env: "ACE_DT_VERBOSITY",
+        env_sets_it: true,
+        text: "How much is told on standard error: `error` (0), `warn` (4), `info` (8) or `debug` (12). Without a level it is `warn`.",
+        set: |a, v| {
+            a.verbosity = if v.is_empty() { Level::Warn } else { v.parse()? };
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "http-timeout",
+        value: Value::Required("DURATION"),
+        default: "60s",
+        text: "Give up on a registry that has been silent for so long: `500ms`, `2s`, `5m`. A body that moves is never given up; see `--retries` for what happens then.",
+        set: |a, v| {
+            a.patience.idle = units::parse_duration(v)?;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "retries",
+        value: Value::Required("N"),
+        default: "5",
+        text: "Try a request again so often when the connection fails or the registry answers 408, 429 or 5xx, with growing pauses, or with those that the registry asks for. A body that breaks is taken up where it broke; tries count only while they make no progress.",
+        set: |a, v| {
+            a.patience.retries = v.parse().map_err(|_| format!("{v:?} is not a number"))?;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "retry-time",
+        value: Value::Required("DURATION"),
+        default: "5m",
+        text: "Give up a request when its tries have made no progress for so long.",
+        set: |a, v| {
+            a.patience.total = units::parse_duration(v)?;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag { long: "version", text: "Print the version.", ..FLAG },
+    Flag { long: "help", short: Some('h'), text: "Print the help of the command.", ..FLAG },
+];
