@@ -187,7 +187,7 @@ impl Cache {
             }
         }
         let _alone = lock(&self.dir.join(INDEX_LOCK), FlockArg::LockExclusive).doing(doing)?;
-        let mut listed = self.listed().doing(doing)?;
+        let mut listed = listed(&self.dir).doing(doing)?;
         for (name, root) in roots.iter().filter(|(_, root)| self.has(root)) {
             let mut descriptor = Descriptor::new(root.media_type.clone(), root.digest.clone(), root.size);
             descriptor.platform = root.platform.clone();
@@ -203,13 +203,14 @@ impl Cache {
         }
         self.replace("index.json", &index(listed)).doing(doing)
     }
+}
 
-    fn listed(&self) -> Result<Vec<Descriptor>> {
-        let path = self.dir.join("index.json");
-        let bytes = fs::read(&path).doing(|| format!("reading {path:?}"))?;
-        let index = Manifest::parse(media::INDEX, &bytes).map_err(|why| Error::new(why).doing(format!("{path:?}")))?;
-        Ok(index.manifests)
-    }
+/// What `index.json` lists.
+fn listed(dir: &Path) -> Result<Vec<Descriptor>> {
+    let path = dir.join("index.json");
+    let bytes = fs::read(&path).doing(|| format!("reading {path:?}"))?;
+    let index = Manifest::parse(media::INDEX, &bytes).map_err(|why| Error::new(why).doing(format!("{path:?}")))?;
+    Ok(index.manifests)
 }
 
 fn index(manifests: Vec<Descriptor>) -> Vec<u8> {
@@ -350,12 +351,9 @@ pub fn prune(dir: &Path, max: u64) -> Result<Pruned> {
             break;
         }
     }
-    let index_path = dir.join("index.json");
-    let bytes = fs::read(&index_path).doing(doing)?;
-    let listed = Manifest::parse(media::INDEX, &bytes).map_err(|why| Error::new(why).doing(doing()))?.manifests;
-    let listed = listed.into_iter().filter(|d| dir.join(d.digest.path()).exists()).collect();
+    let whole = listed(dir).doing(doing)?.into_iter().filter(|d| dir.join(d.digest.path()).exists()).collect();
     let new = dir.join(UNFINISHED).join("index.json");
-    fs::write(&new, index(listed)).and_then(|()| fs::rename(&new, &index_path)).doing(doing)?;
+    fs::write(&new, index(whole)).and_then(|()| fs::rename(&new, dir.join("index.json"))).doing(doing)?;
     pruned.left = total;
     Ok(pruned)
 }

@@ -30,6 +30,7 @@ pub mod producer;
 pub mod progress;
 pub mod publish;
 pub mod registry;
+pub mod replace;
 #[allow(unsafe_code)]
 pub mod ring;
 pub mod sources;

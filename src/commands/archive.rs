@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::{
-    Setup,
     collect::{self, Collected, Collector},
     files,
     report::{self, Outcome, Record},
@@ -12,14 +11,7 @@ use super::{
     transfer::{self, Opened, Transfer},
 };
 use crate::{
-    cli::args::Args,
-    error::Result,
-    oci::{Digest, annotation},
-    output,
-    pipeline::Geometry,
-    plan::{Plan, Wish},
-    progress::Progress,
-    units,
+    cli::args::Args, error::Result, oci::Digest, output, pipeline::Geometry, plan::Plan, progress::Progress, units,
 };
 
 pub fn run(args: &Args) -> Result<()> {
@@ -28,24 +20,15 @@ pub fn run(args: &Args) -> Result<()> {
     let sources = collect::read(args.path(0))?;
     args.report.as_deref().map_or(Ok(()), report::prepare)?;
     let mut there = There::by_ledgers(args)?;
-    let Setup { store, threads, codec } = set_up(args)?;
+    let setup = set_up(args)?;
+    let (store, threads) = (&*setup.store, setup.threads);
     let dest = if args.dry_run { None } else { Some(transfer::open(args, args.path(1))?) };
 
     let progress = Progress::new(&args.progress)?;
-    there.add_images(&args.operands[2..], args, &*store, threads)?;
-    let collector = Collector { args, store: &*store, threads, progress: &progress };
+    there.add_images(&args.operands[2..], args, store, threads)?;
+    let collector = Collector { args, store, threads, progress: &progress };
     let mut found = collector.collect(sources, &|digest| there.has(digest))?;
-    let transfer = Transfer {
-        command: Some("mirror archive"),
-        args,
-        store: &*store,
-        threads,
-        geometry,
-        codec,
-        progress: &progress,
-        dest: args.path(1),
-        checkpoint: args.checkpoint.as_deref(),
-    };
+    let transfer = Transfer::new("mirror archive", args, &setup, geometry, &progress);
     let outcome = archive(args, &mut found, &there, &transfer, dest);
     if !args.dry_run {
         store.keep(&found.graph, &found.roots(), args.recursive);
@@ -58,18 +41,8 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Plans the archive, and writes it or tells of it; notes how far the sources came.
 fn archive(args: &Args, found: &mut Collected, there: &There, transfer: &Transfer, dest: Option<Opened>) -> Result<()> {
-    let (mut root, failed) = found.index(args)?;
-    root.annotations.insert(annotation::REF_NAME.into(), args.reference.clone());
-    let version = output::version();
-    let wish = Wish {
-        root,
-        recursive: args.recursive,
-        on_media: &there.on_media,
-        existing: &there.blobs,
-        manifest_json: args.manifest_json,
-        version: &version,
-    };
-    let plan = Plan::new(&found.graph, &wish)?;
+    let (root, failed) = found.index(args)?;
+    let plan = transfer::plan(args, &found.graph, &root, &args.reference, there)?;
     let done = match dest {
         None => output::print(&describe(&plan, &found.records)).map(|()| Outcome::Planned),
         Some(dest) => transfer.run(&plan, dest).map(|()| Outcome::Archived),

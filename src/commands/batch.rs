@@ -3,14 +3,9 @@
 //! A tracker file records what was. An archive is written under another name, renamed when it is
 //! whole and on the disk, and recorded then: whatever ends the run, the tracker is right.
 
-use std::{
-    fs::{self, File},
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use super::{
-    Setup,
     serialize::{self, locator},
     set_up,
     there::There,
@@ -25,7 +20,7 @@ use crate::{
     oci::Digest,
     pipeline::Geometry,
     progress::Progress,
-    stop,
+    replace, stop,
     store::Locator,
 };
 
@@ -67,11 +62,12 @@ pub fn run(args: &Args) -> Result<()> {
     let tracker = directory.join(&args.tracker_filename);
     fs::create_dir_all(directory).doing(|| format!("creating the directory {directory:?}"))?;
     let mut sent = read_tracker(&tracker)?;
-    let Setup { store, threads, codec } = set_up(args)?;
+    let setup = set_up(args)?;
+    let (store, threads) = (&*setup.store, setup.threads);
     let progress = Progress::new(&args.progress)?;
     for Wanted { name, artifact } in &wanted {
         let image = locator(&artifact.into())?;
-        let (graph, root) = serialize::fetch(args, &*store, &image, threads, &progress)?;
+        let (graph, root) = serialize::fetch(args, store, &image, threads, &progress)?;
         let earlier: Vec<&Sent> = sent.iter().filter(|sent| sent.name() == name).collect();
         if earlier.iter().any(|sent| sent.artifact == *artifact && sent.digest == root.digest) {
             log::info(format_args!("{name}: {artifact} was sent already"));
@@ -79,7 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         let mut there = There::default();
         let images = earlier.iter().map(|sent| pinned(sent).map(Into::into)).collect::<Result<Vec<_>>>()?;
-        there.add_images(&images, args, &*store, threads).doing(|| format!("what was sent as {name}"))?;
+        there.add_images(&images, args, store, threads).doing(|| format!("what was sent as {name}"))?;
         let number = sent.iter().filter_map(Sent::number).max().unwrap_or(0) + 1;
         let ending = match args.compression {
             None => "",
@@ -90,19 +86,11 @@ pub fn run(args: &Args) -> Result<()> {
         let unfinished = directory.join(format!(".{file}.unfinished"));
         // What a run that died has left is of no use.
         let _ = fs::remove_file(&unfinished);
-        let plan = serialize::plan(args, &graph, &root, artifact, &there);
+        let plan = transfer::plan(args, &graph, &root, artifact, &there);
         let plan = plan.doing(|| format!("planning the archive of {artifact}"))?;
-        let transfer = Transfer {
-            command: None,
-            args,
-            store: &*store,
-            threads,
-            geometry,
-            codec,
-            progress: &progress,
-            dest: &unfinished,
-            checkpoint: None,
-        };
+        // Nothing of it goes on: it is begun anew by the next run.
+        let usual = Transfer::new("mirror batch-serialize", args, &setup, geometry, &progress);
+        let transfer = Transfer { command: None, dest: &unfinished, ..usual };
         let written = transfer::open(args, &unfinished).and_then(|dest| transfer.run(&plan, dest));
         written.doing(|| format!("archiving {artifact}")).inspect_err(|_| {
             let _ = fs::remove_file(&unfinished);
@@ -192,17 +180,7 @@ fn write_tracker(path: &Path, sent: &[Sent]) -> Result<()> {
     for Sent { file, artifact, digest } in sent {
         text.push_str(&csv::line(&[file, artifact, &digest.to_string()]));
     }
-    let mut new = path.to_path_buf().into_os_string();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let written = File::create(&new).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        // The archive's new name and the tracker's must last.
-        File::open(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
-    });
-    written.doing(|| format!("writing the tracker {path:?}"))
+    replace::replace(path, text.as_bytes(), false).doing(|| format!("writing the tracker {path:?}"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     cli::args::Args,
     error::{Error, Result},
+    replace::directory,
 };
 
 /// No file is both read and written, or written twice. `sources` is the list that is read, if there
@@ -44,6 +45,5 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
 
 /// Where a file that is not there would be.
 fn absolute(path: &Path) -> Option<PathBuf> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Some(dir.canonicalize().ok()?.join(path.file_name()?))
+    Some(directory(path).canonicalize().ok()?.join(path.file_name()?))
 }

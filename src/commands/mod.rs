@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::{cli::args::Args, compress::Codec, error::Result, origins::Origins, output, stop, store::Store};
 
 /// What the flags and the configuration make of a run.
-struct Setup {
+pub struct Setup {
     store: Arc<Origins>,
     /// Requests at a time.
     threads: usize,

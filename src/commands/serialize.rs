@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Setup, files, set_up,
+    files, set_up,
     there::There,
     transfer::{self, Transfer},
 };
@@ -14,10 +14,8 @@ use crate::{
     cli::args::Args,
     error::{Context, Error, Result},
     graph::{self, Graph},
-    oci::{Descriptor, annotation},
-    output,
+    oci::Descriptor,
     pipeline::Geometry,
-    plan::{Plan, Wish},
     progress::Progress,
     stop,
     store::{Locator, Store},
@@ -28,24 +26,15 @@ pub fn run(args: &Args) -> Result<()> {
     files::check(args, None)?;
     let image = locator(&args.operands[0])?;
     let mut there = There::by_ledgers(args)?;
-    let Setup { store, threads, codec } = set_up(args)?;
+    let setup = set_up(args)?;
+    let (store, threads) = (&*setup.store, setup.threads);
     let dest = transfer::open(args, args.path(1))?;
     let progress = Progress::new(&args.progress)?;
-    there.add_images(&args.operands[2..], args, &*store, threads)?;
-    let (graph, root) = fetch(args, &*store, &image, threads, &progress)?;
-    let plan =
-        plan(args, &graph, &root, &name(&image, &root), &there).doing(|| format!("planning the archive of {image}"))?;
-    let transfer = Transfer {
-        command: Some("mirror serialize"),
-        args,
-        store: &*store,
-        threads,
-        geometry,
-        codec,
-        progress: &progress,
-        dest: args.path(1),
-        checkpoint: args.checkpoint.as_deref(),
-    };
+    there.add_images(&args.operands[2..], args, store, threads)?;
+    let (graph, root) = fetch(args, store, &image, threads, &progress)?;
+    let plan = transfer::plan(args, &graph, &root, &name(&image, &root), &there);
+    let plan = plan.doing(|| format!("planning the archive of {image}"))?;
+    let transfer = Transfer::new("mirror serialize", args, &setup, geometry, &progress);
     let outcome = transfer.run(&plan, dest);
     store.keep(&graph, &[(Some(&image.to_string()), &root)], args.recursive);
     outcome
@@ -75,21 +64,6 @@ pub fn fetch(
     progress.clear();
     stop::check()?;
     Ok((graph, root))
-}
-
-/// Plans the archive of an image, which gets this name in its `index.json`.
-pub fn plan(args: &Args, graph: &Graph, root: &Descriptor, name: &str, there: &There) -> Result<Plan> {
-    let mut root = root.clone();
-    root.annotations.insert(annotation::REF_NAME.into(), name.into());
-    let wish = Wish {
-        root,
-        recursive: args.recursive,
-        on_media: &there.on_media,
-        existing: &there.blobs,
-        manifest_json: args.manifest_json,
-        version: &output::version(),
-    };
-    Plan::new(graph, &wish)
 }
 
 /// The tag or digest of an image, or its name in a layout.

@@ -7,15 +7,22 @@ use std::{
     thread,
 };
 
-use super::resume::{self, Found};
+use super::{
+    Setup,
+    resume::{self, Found},
+    there::There,
+};
 use crate::{
     archive::ledger,
     cli::args::Args,
     compress::{Codec, Marks, Stage},
     device::{Device, Kind},
     error::{Error, Result},
+    graph::Graph,
+    oci::{Descriptor, annotation},
+    output,
     pipeline::{self, Geometry, Job},
-    plan::Plan,
+    plan::{Plan, Wish},
     producer::{self, Begin},
     progress::Progress,
     ring::{Bounds, Segment},
@@ -66,7 +73,43 @@ pub fn open(args: &Args, dest: &Path) -> Result<Opened> {
     Ok(Opened { device, begun })
 }
 
-impl Transfer<'_> {
+/// Plans the archive of what lies below `root`, which gets this name in its `index.json`.
+pub fn plan(args: &Args, graph: &Graph, root: &Descriptor, name: &str, there: &There) -> Result<Plan> {
+    let mut root = root.clone();
+    root.annotations.insert(annotation::REF_NAME.into(), name.into());
+    let wish = Wish {
+        root,
+        recursive: args.recursive,
+        on_media: &there.on_media,
+        existing: &there.blobs,
+        manifest_json: args.manifest_json,
+        version: &output::version(),
+    };
+    Plan::new(graph, &wish)
+}
+
+impl<'a> Transfer<'a> {
+    /// The transfer that a command line asks for.
+    pub fn new(
+        command: &'a str,
+        args: &'a Args,
+        setup: &'a Setup,
+        geometry: Geometry,
+        progress: &'a Progress,
+    ) -> Transfer<'a> {
+        Transfer {
+            command: Some(command),
+            args,
+            store: &*setup.store,
+            threads: setup.threads,
+            geometry,
+            codec: setup.codec,
+            progress,
+            dest: args.path(1),
+            checkpoint: args.checkpoint.as_deref(),
+        }
+    }
+
     /// Carries the planned archive onto the device, and keeps the ledger.
     pub fn run(&self, plan: &Plan, opened: Opened) -> Result<()> {
         let Opened { mut device, begun } = opened;

@@ -15,7 +15,7 @@ pub use descriptor::{Annotations, Descriptor};
 pub use digest::{Digest, Hasher};
 pub use manifest::Manifest;
 pub use platform::{Platform, Wanted};
-pub use reference::Reference;
+pub use reference::{Reference, split_port};
 
 /// Names of annotations, from the OCI image specification and from the archive format.
 pub mod annotation {

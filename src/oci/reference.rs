@@ -89,11 +89,16 @@ fn is_tag(tag: &str) -> bool {
     matches!(bytes.len(), 1..=128) && word(bytes[0]) && bytes.iter().all(|&c| word(c) || matches!(c, b'.' | b'-'))
 }
 
+/// Host and port of an authority; an address of version 6 keeps its brackets.
+pub fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
 fn is_host(registry: &str) -> bool {
-    let (host, port) = match registry.rfind(':') {
-        Some(at) if !registry[at..].contains(']') => (&registry[..at], Some(&registry[at + 1..])),
-        _ => (registry, None),
-    };
+    let (host, port) = split_port(registry);
     let host_ok = match host.strip_prefix('[') {
         Some(v6) => v6.strip_suffix(']').is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
         None => !host.is_empty() && host.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_')),

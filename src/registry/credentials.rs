@@ -2,18 +2,14 @@
 //! helpers that they name.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::RandomState},
+    collections::{BTreeMap, HashMap},
     fmt, fs,
-    hash::{BuildHasher, Hasher},
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
-use nix::fcntl::{Flock, FlockArg};
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -23,6 +19,7 @@ use crate::{
     error::{Context, Error, Result},
     log,
     oci::descriptor::or_default,
+    replace,
 };
 
 /// What proves who we are. It has no `Display`, and `Debug` hides the secret.
@@ -231,7 +228,7 @@ impl AuthFile {
         if fs::metadata(&path).is_ok_and(|meta| !meta.is_file()) {
             return Err(Error::new("it is no regular file").doing(doing()));
         }
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = replace::directory(&path);
         fs::create_dir_all(dir).doing(doing)?;
         // Two logins at once must not lose one.
         let alone = Flock::lock(fs::File::open(dir).doing(doing)?, FlockArg::LockExclusive);
@@ -248,19 +245,12 @@ impl AuthFile {
         change(auths.as_object_mut().ok_or_else(|| Error::new("its \"auths\" is no object").doing(doing()))?);
         let mut text = serde_json::to_vec_pretty(&file).expect("a map of JSON values is JSON");
         text.push(b'\n');
-        let mut name = path.clone().into_os_string();
-        name.push(format!(".{:x}.tmp", RandomState::new().build_hasher().finish()));
-        let new = PathBuf::from(name);
-        let written =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).and_then(|mut file| {
-                file.set_permissions(fs::Permissions::from_mode(0o600))?;
-                file.write_all(&text)?;
-                file.sync_all()?;
-                fs::rename(&new, &path)
-            });
-        written.doing(doing).inspect_err(|_| {
-            let _ = fs::remove_file(&new);
-        })
+        replace::replace(&path, &text, true).doing(doing)
+    }
+
+    /// Takes a registry's entries out of the file.
+    fn forget(&self, registry: &str) -> Result<()> {
+        self.rewrite(|auths| auths.retain(|name, _| key(name) != registry))
     }
 }
 
@@ -269,20 +259,18 @@ impl AuthFile {
 /// the place, in words.
 pub fn store(named: Option<&config::AuthFile>, registry: &str, user: &str, password: &str) -> Result<String> {
     let registry = key(registry);
-    let mut files = Vec::new();
-    for path in places(named).iter().filter(|path| path.is_file()) {
-        files.push(AuthFile::read(path)?);
-    }
+    let places = places(named);
+    let files = places.iter().filter(|path| path.is_file()).map(|path| AuthFile::read(path));
+    let files = files.collect::<Result<Vec<_>>>()?;
     let knows = |file: &&AuthFile| file.logins.contains_key(&registry) || file.helpers.contains_key(&registry);
-    let mut new = places(named);
-    let new = new.pop().map(|path| AuthFile { path, ..AuthFile::default() });
+    let new = places.last().map(|path| AuthFile { path: path.clone(), ..AuthFile::default() });
     let file = files.iter().find(knows).or(files.first()).or(new.as_ref());
     let file = file.ok_or_else(|| Error::new("there is no place for an auth file: $HOME is not set"))?;
     if let Some(helper) = file.helper(&registry) {
         helper.store(&server(&registry), user, password)?;
         if file.logins.contains_key(&registry) {
             // It would be found first.
-            file.rewrite(|auths| auths.retain(|name, _| key(name) != registry))?;
+            file.forget(&registry)?;
         }
         return Ok(helper.to_string());
     }
@@ -306,7 +294,7 @@ pub fn erase(named: Option<&config::AuthFile>, registry: &str) -> Result<Vec<Str
             places.push(helper.to_string());
         }
         if file.logins.contains_key(&registry) {
-            file.rewrite(|auths| auths.retain(|name, _| key(name) != registry))?;
+            file.forget(&registry)?;
             places.push(file.path.display().to_string());
         }
     }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     config::{self, Config, Referrers},
     error::{Error, Result},
+    oci::split_port,
 };
 
 /// A registry, by the name that references give it.
@@ -51,11 +52,12 @@ impl Host {
     pub fn new(name: &str, config: &Config, idle: Duration, proxies: &Arc<Proxies>) -> Result<Host> {
         let registry = config.registries.get(name).cloned().unwrap_or_default();
         let guessed = registry.endpoints.is_empty();
+        let material = tls::Material::load(name)?;
         let urls = match registry.endpoints {
             none if none.is_empty() => {
                 let mut urls = usual(name);
                 // Who set up certificates means HTTPS.
-                urls.truncate(if tls::Material::load(name)?.is_configured() { 1 } else { urls.len() });
+                urls.truncate(if material.is_configured() { 1 } else { urls.len() });
                 urls
             }
             endpoints => endpoints,
@@ -65,7 +67,7 @@ impl Host {
             // Others write the API's version behind the endpoint.
             let base = base.strip_suffix("/v2").unwrap_or(&base).to_string();
             let config::Endpoint { tls, supports_referrers } = config.endpoints.get(&base).cloned().unwrap_or_default();
-            let mut material = tls::Material::load(name)?;
+            let mut material = material.clone();
             material.insecure = tls.insecure_skip_verify;
             Ok(Endpoint {
                 agent: Agent::new(idle, config.concurrent_http, material, proxies.clone()),
@@ -88,6 +90,11 @@ impl Host {
     /// The endpoint that all requests go to, once one has answered.
     pub fn chosen(&self) -> Option<&Endpoint> {
         self.chosen.get().map(|&n| &self.endpoints[n])
+    }
+
+    /// Likewise, where one must have answered.
+    pub fn endpoint(&self) -> Result<&Endpoint> {
+        self.chosen().ok_or_else(|| Error::new("no endpoint has answered"))
     }
 
     pub fn choose(&self, endpoint: usize) {
@@ -162,14 +169,8 @@ impl Endpoint {
 /// Where a registry without configuration is: `https`, and on this very machine also `http`.
 fn usual(name: &str) -> Vec<String> {
     let name = if matches!(name, "docker.io" | "index.docker.io") { "registry-1.docker.io" } else { name };
-    let host = match name.rfind(':') {
-        Some(at) if !name[at..].contains(']') => &name[..at],
-        _ => name,
-    };
-    let is_loopback = host.eq_ignore_ascii_case("localhost")
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     let mut urls = vec![format!("https://{name}")];
-    if is_loopback {
+    if location::is_loopback(split_port(name).0) {
         urls.push(format!("http://{name}"));
     }
     urls

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ureq::{
-    SendBody,
+    AsSendBody, SendBody,
     http::{self, Method, StatusCode, header},
 };
 
@@ -38,7 +38,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 const USER_AGENT: &str = concat!("ace-dt/", env!("CARGO_PKG_VERSION"));
 
-/// A request. Its `Debug` shows no header: one of them may be a secret.
+/// A request.
 pub struct Request {
     pub method: Method,
     pub url: String,
@@ -122,7 +122,6 @@ impl Agent {
             // Neither can be ended by a signal.
             .timeout_connect(Some(self.idle.min(CONNECT_MAX)))
             .timeout_resolve(Some(self.idle.min(CONNECT_MAX)))
-            .timeout_recv_response(Some(self.idle))
             .max_idle_connections(self.connections)
             .max_idle_connections_per_host(self.connections)
             .output_buffer_size(OUTPUT_BUFFER);
@@ -155,10 +154,15 @@ impl Agent {
 
     /// Sends a request as it is.
     pub fn send_with(&self, request: &Request, payload: Payload) -> Result<Response> {
+        let sent = match &payload {
+            Payload::None => 0,
+            Payload::Bytes(bytes) => bytes.len() as u64,
+            Payload::Stream(_, length) => *length,
+        };
         let mut exchange = Exchange {
             name: format!("{} {}", request.method, location::shown(&request.url)),
             status: None,
-            sent: 0,
+            sent,
             received: 0,
             begun: Instant::now(),
         };
@@ -166,28 +170,15 @@ impl Agent {
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
-        exchange.sent = match &payload {
-            Payload::None => 0,
-            Payload::Bytes(bytes) => bytes.len() as u64,
-            Payload::Stream(_, length) => *length,
-        };
         if !matches!(payload, Payload::None) {
-            builder = builder.header(header::CONTENT_LENGTH, exchange.sent);
+            builder = builder.header(header::CONTENT_LENGTH, sent);
         }
         let agent = self.agent(&request.url).map_err(|e| e.doing(&exchange.name))?;
         let patience = self.idle.saturating_mul(if request.slow { SLOW } else { 1 });
         let outcome = match payload {
-            Payload::None => builder.body(()).map_err(ureq::Error::Http).and_then(|r| agent.run(r)),
-            Payload::Bytes(bytes) => builder.body(bytes).map_err(ureq::Error::Http).and_then(|r| {
-                let config = agent.configure_request(r).timeout_recv_response(Some(patience));
-                agent.run(config.build())
-            }),
-            Payload::Stream(reader, _) => {
-                builder.body(SendBody::from_reader(reader)).map_err(ureq::Error::Http).and_then(|r| {
-                    let config = agent.configure_request(r).timeout_recv_response(Some(patience));
-                    agent.run(config.build())
-                })
-            }
+            Payload::None => run(&agent, builder, (), patience),
+            Payload::Bytes(bytes) => run(&agent, builder, bytes, patience),
+            Payload::Stream(reader, _) => run(&agent, builder, SendBody::from_reader(reader), patience),
         };
         match outcome {
             Ok(inner) => {
@@ -220,6 +211,17 @@ impl Agent {
         pools.by_proxy.drain().for_each(|(_, agent)| agent.shutdown());
         self.elsewhere.iter().for_each(|agent| agent.shutdown());
     }
+}
+
+/// Sends what was built, and waits for the head of the answer with this patience.
+fn run(
+    agent: &ureq::Agent,
+    request: http::request::Builder,
+    body: impl AsSendBody,
+    patience: Duration,
+) -> Result<http::Response<ureq::Body>, ureq::Error> {
+    let request = request.body(body).map_err(ureq::Error::Http)?;
+    agent.run(agent.configure_request(request).timeout_recv_response(Some(patience)).build())
 }
 
 /// One request and its answer, for the log: told when the body is done with.

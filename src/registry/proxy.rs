@@ -6,7 +6,11 @@ use std::{env, net::IpAddr};
 
 use ureq::Proxy;
 
-use crate::error::{Error, Result};
+use super::location::is_loopback;
+use crate::{
+    error::{Error, Result},
+    oci::split_port,
+};
 
 /// The proxies of this process.
 #[derive(Clone, Debug, Default)]
@@ -62,15 +66,13 @@ impl Proxies {
         let (proxy, usual) = if scheme == "https" { (&self.https, 443) } else { (&self.http, 80) };
         let authority = rest.split(['/', '?']).next()?;
         let authority = authority.rsplit('@').next()?;
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, port.parse().unwrap_or(usual)),
-            _ => (authority, usual),
-        };
-        let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
-        let address: Option<IpAddr> = host.parse().ok();
-        if host == "localhost" || address.is_some_and(|a| a.is_loopback()) {
+        let (host, port) = split_port(authority);
+        if is_loopback(host.trim_end_matches('.')) {
             return None;
         }
+        let port = port.and_then(|port| port.parse().ok()).unwrap_or(usual);
+        let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+        let address: Option<IpAddr> = host.parse().ok();
         proxy.as_ref().filter(|_| !self.exempt.iter().any(|exempt| exempt.matches(&host, address, port)))
     }
 }
@@ -84,10 +86,7 @@ fn parse(name: &str, value: &str) -> Result<Proxy> {
     };
     let authority = value.split_once("://").map_or("", |(_, rest)| rest.trim_end_matches('/'));
     let address = authority.rsplit('@').next().unwrap_or("");
-    let port = match address.rsplit_once(':') {
-        Some((_, port)) if !port.contains(']') => port.parse::<u16>().is_ok(),
-        _ => true,
-    };
+    let port = split_port(address).1.is_none_or(|port| port.parse::<u16>().is_ok());
     let usual = port && !address.is_empty() && !authority.contains('/');
     Proxy::new(&value).ok().filter(|_| usual).ok_or_else(|| {
         Error::usage("it is no proxy's URL, such as http://proxy.example.com:3128 or socks5://proxy.example.com:1080")

@@ -196,7 +196,7 @@ impl Registries {
 
     /// Where the next page lies; it must lie on the same server.
     fn next_url(&self, place: &Place, url: &str, link: &str) -> Result<String> {
-        let endpoint = place.host.chosen().ok_or_else(|| Error::new("no endpoint has answered"))?;
+        let endpoint = place.host.endpoint()?;
         let next = endpoint.locate(url, link)?;
         match endpoint.is_at(&next) {
             true => Ok(next),

@@ -107,8 +107,9 @@ impl Registries {
         self.first_endpoint(&place.host, |endpoint| self.send_to(endpoint, place, call, Payload::Bytes(bytes)))
     }
 
-    /// Puts a manifest under its digest. What it refers to must be there. Where the registry does not keep referrers itself, the index at the subject's
-    /// referrers tag is brought up to date; another client that does so at the same time may undo it.
+    /// Puts a manifest under its digest. What it refers to must be there. Where the registry does not
+    /// keep referrers itself, the index at the subject's referrers tag is brought up to date; another
+    /// client that does so at the same time may undo it.
     pub fn push_manifest(&self, registry: &str, repository: &str, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
         let doing = || format!("pushing manifest {} to {registry}/{repository}", descriptor.digest);
         let manifest = Manifest::parse(&descriptor.media_type, bytes).map_err(Error::new).doing(doing)?;
@@ -216,7 +217,7 @@ impl Session {
 
 /// Where the session goes on, as the registry says in `response`.
 fn next(place: &Place, response: Response) -> Result<String> {
-    let endpoint = place.host.chosen().ok_or_else(|| Error::new("no endpoint has answered"))?;
+    let endpoint = place.host.endpoint()?;
     let Some(location) = response.header("location") else {
         return Err(response.refusal().doing("the registry does not say where the upload goes on"));
     };
@@ -282,12 +283,11 @@ impl Upload<'_> {
         if self.session.is_none() {
             self.session = Some(self.registries.begin(&self.place)?);
         }
-        let session = self.session.as_mut().expect("it was begun");
+        let session = self.session.as_ref().expect("it was begun");
         let (size, chunk) = (self.descriptor.size, self.registries.config.chunk_size);
         let chunk = if chunk == 0 { u64::MAX } else { chunk.max(session.least) };
-        let finish = with_parameter(&session.url, "digest", &self.descriptor.digest.to_string());
         if session.at == 0 && size <= chunk {
-            return self.put(finish, size);
+            return self.finish(size);
         }
         while let Some(session) = self.session.as_mut().filter(|session| session.at < size) {
             let (from, length) = (session.at, chunk.min(size - session.at));
@@ -312,18 +312,19 @@ impl Upload<'_> {
             self.tries.progressed();
         }
         self.source.check()?;
-        let url = &self.session.as_ref().expect("it was begun").url;
-        self.put(with_parameter(url, "digest", &self.descriptor.digest.to_string()), 0)
+        self.finish(0)
     }
 
     /// Ends the session, with the last `length` bytes.
-    fn put(&mut self, url: String, length: u64) -> Result<()> {
+    fn finish(&mut self, length: u64) -> Result<()> {
+        let session = self.session.as_ref().expect("it was begun");
+        let resumed = session.resumed;
+        let url = with_parameter(&session.url, "digest", &self.descriptor.digest.to_string());
         let mut call = Call::to(Method::PUT, url).with(CONTENT_TYPE, "application/octet-stream");
         // Now the registry hashes it, or copies it to its place.
         call.slow = true;
         let part = self.source.part(self.descriptor.size - length, length)?;
         let response = send(self.registries, &self.place, &call, part, length)?;
-        let resumed = self.session.as_ref().is_some_and(|session| session.resumed);
         match response.status() {
             status if status.is_success() => {
                 response.drain();
@@ -371,7 +372,7 @@ impl Upload<'_> {
 
 /// Sends bytes that cannot be sent twice.
 fn send(registries: &Registries, place: &Place, call: &Call, mut part: Part, length: u64) -> Result<Response> {
-    let endpoint = place.host.chosen().ok_or_else(|| Error::new("no endpoint has answered"))?;
+    let endpoint = place.host.endpoint()?;
     let payload = if length == 0 { Payload::Bytes(b"") } else { Payload::Stream(&mut part, length) };
     if let At::Url(url) = &call.at
         && endpoint.is_secure()
@@ -428,8 +429,8 @@ impl<'a> Source<'a> {
             self.reader = Some((self.open)(from)?);
             self.at = from;
         }
-        let mut part = Part { source: self, left: from };
-        part.left = from - part.source.at;
+        let left = from - self.at;
+        let mut part = Part { source: self, left };
         io::copy(&mut part, &mut io::sink())
             .map_err(|e| part.source.failure.take().unwrap_or_else(|| Error::new(e)))?;
         part.left = length;

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// What one registry needs beyond the system's authorities.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Material {
     /// Where authorities are put, for errors.
     place: String,
@@ -41,6 +41,12 @@ pub struct Material {
 struct Client {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+}
+
+impl Clone for Client {
+    fn clone(&self) -> Client {
+        Client { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
 }
 
 impl fmt::Debug for Client {

@@ -20,12 +20,6 @@ use crate::{
 const IMAGE: &str = "reg.example.com/app:v1";
 const ARCHIVE: [&str; 6] = ["mirror", "archive", "-q", "--force", "s", "out.tar"];
 
-fn small() -> Content {
-    let mut content = Content::default();
-    content.image("app", "v1", &[noise(1, 3000)]);
-    content
-}
-
 #[test]
 fn a_real_registry_with_basic_access() {
     let dir = Dir::new();
@@ -98,7 +92,7 @@ fn no_secret_follows_a_registry_elsewhere() {
         Answer { status: 401, headers: vec![("WWW-Authenticate".into(), "Basic realm=x".into())], ..Answer::default() }
     });
     let other = elsewhere.endpoint();
-    let scripted = Scripted::start(small(), move |request, answer| {
+    let scripted = Scripted::start(Content::small(), move |request, answer| {
         if !request.headers.contains_key("authorization") {
             return Answer {
                 status: 401,
@@ -438,7 +432,7 @@ fn no_password_goes_in_the_clear_where_a_certificate_was_refused() {
     assert!(!outcome.err.contains("http://"), "{}", outcome.err);
     drop(registry);
     // Where certificates are set up, HTTP is never meant.
-    let plain = Scripted::honest(small());
+    let plain = Scripted::honest(Content::small());
     dir.write(&format!(".docker/certs.d/127.0.0.1:{}/ca.pem", plain.port), dir.read("ca.pem"));
     dir.write("s", format!("127.0.0.1:{}/app:v1", plain.port));
     ace_dt(&dir, &[&ARCHIVE[..], &["--retries", "0"]].concat()).fails(1, &["https://127.0.0.1:"]);

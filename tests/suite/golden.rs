@@ -38,6 +38,14 @@ fn prepare() -> Dir {
     dir
 }
 
+/// The same, with a registry that has the golden images.
+fn served() -> (Dir, Registry) {
+    let dir = prepare();
+    Storage::golden(&dir.join("storage"));
+    let registry = Registry::start(&dir.join("storage"));
+    (dir, registry)
+}
+
 /// Makes the archive again and compares it and its checkpoint.
 fn check(dir: &Dir, name: &str, sources: &str, words: &[&str], operands: &[&str]) {
     let sources = format!("golden/{sources}");
@@ -65,9 +73,7 @@ fn compare(dir: &Dir, name: &str, words: &[&str]) {
 
 #[test]
 fn every_golden_archive_is_made_again() {
-    let dir = prepare();
-    Storage::golden(&dir.join("storage"));
-    let registry = Registry::start(&dir.join("storage"));
+    let (dir, registry) = served();
     registry.configure(&dir, "http", 25);
     for (name, sources, words) in CASES {
         check(&dir, name, sources, words, &[]);
@@ -78,9 +84,7 @@ fn every_golden_archive_is_made_again() {
 
 #[test]
 fn buffers_blocks_and_producers_change_nothing() {
-    let dir = prepare();
-    Storage::golden(&dir.join("storage"));
-    let registry = Registry::start(&dir.join("storage"));
+    let (dir, registry) = served();
     for producers in [1, 30] {
         registry.configure(&dir, "http", producers);
         for shape in
@@ -110,9 +114,7 @@ fn a_registry_that_answers_in_random_order_changes_nothing() {
 
 #[test]
 fn gathered_and_serialized_it_is_the_golden_archive() {
-    let dir = prepare();
-    Storage::golden(&dir.join("storage"));
-    let registry = Registry::start(&dir.join("storage"));
+    let (dir, registry) = served();
     registry.configure(&dir, "http", 25);
     let image = |name: &str| format!("reg.example.com/gold/{name}");
     for (sources, to, words) in [
@@ -145,9 +147,7 @@ fn gathered_and_serialized_it_is_the_golden_archive() {
 
 #[test]
 fn compressed_it_decompresses_to_the_golden_archive() {
-    let dir = prepare();
-    Storage::golden(&dir.join("storage"));
-    let registry = Registry::start(&dir.join("storage"));
+    let (dir, registry) = served();
     registry.configure(&dir, "http", 25);
     let config = dir.text("ace-dt-config.yaml");
     for level in ["min", "normal", "max"] {

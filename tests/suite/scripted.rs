@@ -92,6 +92,14 @@ impl Content {
         Some(&self.held.get(path)?.1)
     }
 
+    /// `app:v1`, one small layer.
+    #[allow(dead_code, reason = "the benches do without it")]
+    pub fn small() -> Content {
+        let mut content = Content::default();
+        content.image("app", "v1", &[crate::util::noise(1, 3000)]);
+        content
+    }
+
     /// The golden images.
     pub fn golden() -> Content {
         let golden = crate::registry::golden().join("registry");

@@ -10,12 +10,6 @@ use crate::{
 
 const IMAGE: &str = "reg.example.com/app:v1";
 
-fn small() -> Content {
-    let mut content = Content::default();
-    content.image("app", "v1", &[noise(1, 3000)]);
-    content
-}
-
 #[test]
 fn wrong_usage_is_2_and_touches_nothing() {
     let dir = Dir::new();
@@ -75,7 +69,7 @@ fn a_signal_ends_a_wait_for_the_sources() {
 
 #[test]
 fn both_files_may_be_standard_streams() {
-    let scripted = Scripted::honest(small());
+    let scripted = Scripted::honest(Content::small());
     let dir = Dir::new();
     configure(&dir, &scripted.endpoint(), 4);
     dir.write("s", IMAGE);
@@ -91,7 +85,7 @@ fn both_files_may_be_standard_streams() {
 
 #[test]
 fn a_dry_run_knows_the_size_and_writes_nothing() {
-    let scripted = Scripted::honest(small());
+    let scripted = Scripted::honest(Content::small());
     let dir = Dir::new();
     configure(&dir, &scripted.endpoint(), 4);
     dir.write("s", IMAGE);
@@ -222,7 +216,7 @@ fn referrers_are_found_in_every_repository_that_has_the_image() {
 
 #[test]
 fn progress_as_json_and_in_a_file() {
-    let scripted = Scripted::honest(small());
+    let scripted = Scripted::honest(Content::small());
     let dir = Dir::new();
     configure(&dir, &scripted.endpoint(), 4);
     dir.write("s", IMAGE);
