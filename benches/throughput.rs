@@ -270,7 +270,7 @@ fn parts() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let each = |what: &str| format!("xargs -P {cores} -I URL sh -c '{what}' < urls > /dev/null");
     let archive = |out: &str| {
-        let words = ["mirror", "archive", "-q", "--force", "-m", "256Mi", "--hwm", "10", "sources.list", out];
+        let words = ["mirror", "archive", "-q", "--force", "-m", "64Mi", "--hwm", "10", "sources.list", out];
         must(&mut tool(&dir, &words));
     };
     let fresh = |name: &str| drop(fs::remove_file(dir.join(name)));
