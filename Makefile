@@ -31,11 +31,14 @@ test-big:
 	$(CARGO) build --release --locked
 	$(CARGO) test --release --locked --test suite big -- --ignored --nocapture
 
-# Pushes to and pulls from a second registry implementation, go-containerregistry's.
+# Pushes to and pulls from a second registry implementation, go-containerregistry's, and verifies
+# archives of crane, oras and regctl.
 test-second:
 	tests/deps.sh second
 	GOBIN=$(CURDIR)/target/tools go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
-	$(CARGO) test --locked --test suite second:: -- --ignored --nocapture
+	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
+	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
+	$(CARGO) test --locked --test suite -- --ignored --nocapture second:: crane_oras
 
 # 200 archives from a registry with faults: identical, or refused where the bytes are wrong; 100
 # gathers into one, all whole.

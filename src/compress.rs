@@ -46,6 +46,18 @@ pub enum Format {
     Gzip,
 }
 
+impl Format {
+    /// By the first bytes of a stream: the magic of a zstd frame, skippable or not (RFC 8878), or of a
+    /// gzip member (RFC 1952).
+    pub fn of(magic: &[u8]) -> Option<Format> {
+        match magic {
+            [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => Some(Format::Zstd),
+            [0x1F, 0x8B, ..] => Some(Format::Gzip),
+            _ => None,
+        }
+    }
+}
+
 impl FromStr for Format {
     type Err = String;
 

@@ -29,6 +29,7 @@ pub mod plan;
 pub mod producer;
 pub mod progress;
 pub mod publish;
+pub mod reader;
 pub mod registry;
 pub mod replace;
 #[allow(unsafe_code)]
@@ -37,4 +38,7 @@ pub mod sources;
 #[allow(unsafe_code)]
 pub mod stop;
 pub mod store;
+#[allow(unsafe_code)]
+pub mod tape;
 pub mod units;
+pub mod volumes;

@@ -101,6 +101,11 @@ enum Event {
         device: &'static str,
         elapsed: f64,
     },
+    Reading {
+        read: u64,
+        total: Option<u64>,
+        elapsed: f64,
+    },
     Pushing {
         blobs: usize,
         of: usize,
@@ -169,6 +174,11 @@ impl Progress {
                 elapsed: now.elapsed.as_secs_f64(),
             }
         });
+    }
+
+    /// An archive is read; `total` is known of files.
+    pub fn reading(&self, read: u64, total: Option<u64>, elapsed: Duration) {
+        self.tell(false, |_| Event::Reading { read, total, elapsed: elapsed.as_secs_f64() });
     }
 
     /// Blobs and manifests go to a registry.
@@ -272,6 +282,16 @@ impl Event {
                 }
                 let full = fill * 100 / (*capacity).max(1);
                 text.push_str(&format!(", buffer {full} %, device {device}"));
+                text
+            }
+            Event::Reading { read, total, elapsed } => {
+                let mut text = format!("read {}", human_size(*read));
+                if let Some(total) = total {
+                    let percent = read * 100 / (*total).max(1);
+                    text.push_str(&format!(" of {} ({percent} %)", human_size(*total)));
+                }
+                let rate = *read as f64 / elapsed.max(1e-3);
+                text.push_str(&format!(", {}/s", human_size(rate as u64)));
                 text
             }
             Event::Pushing { blobs, of, manifests, bytes, total } => {

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
@@ -16,6 +17,27 @@ use crate::{
     progress,
     registry::Patience,
 };
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    Table,
+    Json,
+    Csv,
+}
+
+impl FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Output, String> {
+        match text {
+            "table" => Ok(Output::Table),
+            "json" => Ok(Output::Json),
+            "csv" => Ok(Output::Csv),
+            _ => Err(format!("{text:?} is none of table, json, csv")),
+        }
+    }
+}
 
 /// Every flag's value, or its default, and the operands.
 #[derive(Clone, Debug)]
@@ -46,6 +68,10 @@ pub struct Args {
     pub dry_run: bool,
     pub cache: Option<PathBuf>,
     pub username: Option<String>,
+    /// Ledgers and archives that tell what is at the destination already.
+    pub existing: Vec<PathBuf>,
+    pub output: Output,
+    pub volume_command: Option<String>,
     /// Name of the tracker file in the sync directory.
     pub tracker_filename: String,
     pub operands: Vec<OsString>,
@@ -80,6 +106,9 @@ impl Default for Args {
             dry_run: false,
             cache: None,
             username: None,
+            existing: Vec::new(),
+            output: Output::Table,
+            volume_command: None,
             tracker_filename: "record-keeping.csv".into(),
             operands: Vec::new(),
             given: Vec::new(),

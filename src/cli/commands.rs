@@ -13,6 +13,9 @@ const REGISTRY: Operand = Operand {
     text: "The registry's name as it stands in references: a host, with a port if need be.",
 };
 
+const TAR_FILE: Operand =
+    Operand { name: "TAR-FILE", count: Count::One, text: "A file, FIFO, or tape device. `-` is standard input." };
+
 /// All commands, groups before what is in them.
 pub static COMMANDS: &[Command] = &[
     Command {
@@ -35,7 +38,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror",
-        summary: "gather images and write archives of them",
+        summary: "gather images, write archives of them, and check those",
         operands: NO_OPERANDS,
         description: "The commands that carry images.",
         sections: &[],
@@ -195,6 +198,49 @@ pub static COMMANDS: &[Command] = &[
         run: Some(commands::batch::run),
     },
     Command {
+        name: "mirror verify",
+        summary: "check that an archive or a tape is whole",
+        operands: &[TAR_FILE, Operand { name: "TAR-FILE", count: Count::Any, text: "Further ones." }],
+        description: "Reads archives from end to end, without a registry, and checks the digest of every blob, every reference from `index.json` on, and that the end of the archive is there, with nothing but zeros behind it. Takes archives of other tools too: any OCI image layout in a TAR stream, compressed with zstd or gzip or not, its members in any order.\n\n\
+            Prints a line for each image, `whole` or `broken`, and for all that is wrong: `damaged` (a blob has not its digest, or something cannot be read), `missing` (something is referred to and not there), `wrong` (anything else), with the offset in the TAR stream, and on a tape the block. The last line sums up.\n\n\
+            A file that ends in the middle of an archive is continued by the next `TAR-FILE`, and a tape by the next volume (see `--volume-command`); behind the end of an archive the next `TAR-FILE` is an archive of its own. From a tape it reads one file, up to the filemark, with blocks of any size; the drive is not rewound first.",
+        sections: &[
+            ("EXIT STATUS", VERIFY_STATUS),
+            (
+                "EXAMPLES",
+                "Check an archive and the ledger that was written with it:\n\n    \
+                 ace-dt mirror verify --checkpoint week.ledger week.tar\n\n\
+                 Check a tape, from its beginning:\n\n    \
+                 mt -f /dev/nst0 rewind && ace-dt mirror verify /dev/nst0\n\n\
+                 Check an archive that leaves out what an earlier one holds:\n\n    \
+                 ace-dt mirror verify --existing week-47.tar week-48.tar",
+            ),
+            (
+                "DIAGNOSTICS",
+                "Where a header is damaged, the next one is looked for, so that all that can be read is checked. What cannot be checked because it is not there is told as `missing`, each digest once.",
+            ),
+        ],
+        run: Some(commands::verify::run),
+    },
+    Command {
+        name: "mirror list",
+        summary: "list the images in an archive",
+        operands: &[TAR_FILE],
+        description: "Prints reference, platform, digest and size of every image in an archive. Of an image for several platforms there is a line for its index (`index`) and one for each platform; what is no image for a platform has `-`. The size is that of all that the image consists of, each blob once.\n\n\
+            Passes over blobs in a file without reading them; a pipe, a compressed archive or a tape is read once. Digests are not checked: `ace-dt mirror verify` does that.",
+        sections: &[
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "List what an archive holds:\n\n    \
+                 ace-dt mirror list week.tar\n\n\
+                 The references only:\n\n    \
+                 ace-dt mirror list -o csv week.tar | cut -d, -f1 | sort -u",
+            ),
+        ],
+        run: Some(commands::list::run),
+    },
+    Command {
         name: "login",
         summary: "check and keep the credentials for a registry",
         operands: &[REGISTRY],
@@ -286,6 +332,8 @@ pub static COMMANDS: &[Command] = &[
 
 const EXIT_STATUS: &str =
     "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
+
+const VERIFY_STATUS: &str = "0 if all is whole, 1 if anything is wrong or cannot be read, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
 
 const ENVIRONMENT: &str = "`$ACE_DT_CONFIG` names the configuration file, `$ACE_DT_VERBOSITY` is as `--verbosity`, and `$ACE_DT_CONCURRENT_HTTP`, `$ACE_DT_CHUNK_SIZE`, `$ACE_DT_CACHE_PATH` and `$ACE_DT_CACHE_PRUNE_MAX` are as the keys of the configuration of those names.\n\n\
     `$ACE_DT_REGISTRY_AUTH_FILE`, `$REGISTRY_AUTH_FILE` and `$DOCKER_CONFIG` (a file, or a directory with a `config.json`) name the file with credentials; the first that is set is used.\n\n\

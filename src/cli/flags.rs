@@ -21,7 +21,9 @@ const BUFFERS: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror s
 const RECURSIVE: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize"];
 /// What shows progress.
 const PROGRESS: &[&str] =
-    &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize", "util mbuffer"];
+    &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize", "mirror verify", "util mbuffer"];
+/// What reads archives.
+const READS: &[&str] = &["mirror list", "mirror verify"];
 
 /// What most flags are.
 const FLAG: Flag = Flag {
@@ -65,6 +67,21 @@ pub static FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        long: "block-size",
+        short: Some('b'),
+        value: Value::Required("SIZE"),
+        on: READS,
+        text: "Read so much at once. A tape needs no such hint: the size of its blocks is found out.",
+        set: |a, v| {
+            a.block_size = match units::parse_size(v)? {
+                0 => return Err("a read must ask for something".into()),
+                size => size,
+            };
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
         long: "buffer-size",
         short: Some('m'),
         value: Value::Required("SIZE"),
@@ -98,6 +115,28 @@ pub static FLAGS: &[Flag] = &[
         text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there is replaced when the device takes the first block. A line stands in it only when the kernel has taken the bytes that it speaks of.",
         set: |a, v| {
             a.checkpoint = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "checkpoint",
+        value: Value::Required("FILE"),
+        on: &["mirror verify"],
+        text: "Check the ledger `FILE` too: each of its blobs must be in the archive, and end where the ledger says. Of several archives the first is meant.",
+        set: |a, v| {
+            a.checkpoint = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "existing",
+        value: Value::Required("FILE"),
+        on: &["mirror verify"],
+        text: "What an incremental archive leaves out: a blob that the ledger or archive `FILE` names is not missing. May be repeated.",
+        set: |a, v| {
+            a.existing.push(args::file(v)?);
             Ok(())
         },
         ..FLAG
@@ -264,6 +303,30 @@ pub static FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        long: "output",
+        short: Some('o'),
+        value: Value::Required("FORMAT"),
+        default: "table",
+        on: &["mirror list"],
+        text: "How the list is printed: `table` for people, `json` (an array of objects), or `csv` with a header.",
+        set: |a, v| {
+            a.output = v.parse()?;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "volume-command",
+        value: Value::Required("COMMAND"),
+        on: READS,
+        text: "When a tape ends before the archive does, have `/bin/sh` run this, which must put the next one into the drive; `$ACE_DT_VOLUME` is its number (2 for the second), `$ACE_DT_DEVICE` the drive, and `$ACE_DT_ACTION` `read`. If it fails, what it last printed is told. Without it the terminal is asked, if there is one.",
+        set: |a, v| {
+            a.volume_command = Some(v.into());
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
         long: "tracker-filename",
         value: Value::Required("NAME"),
         default: "record-keeping.csv",
@@ -307,7 +370,9 @@ pub static FLAGS: &[Flag] = &[
             "mirror archive",
             "mirror batch-serialize",
             "mirror gather",
+            "mirror list",
             "mirror serialize",
+            "mirror verify",
             "util mbuffer",
             "util prune",
         ],

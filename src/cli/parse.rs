@@ -70,9 +70,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
     }
     for (flag, value) in given {
         // A value that was given where it does not belong may be a secret: it is not told.
-        if command.flags().all(|f| f.long != flag.long) {
+        let Some(flag) = command.flags().find(|f| f.long == flag.long) else {
             return Err(wrong(command, format!("{} has no flag --{}", command.full_name(), flag.long)));
-        }
+        };
         set(flag, &mut args, value.as_deref().unwrap_or(OsStr::new("")))
             .map_err(|why| wrong(command, format!("--{}: {why}", flag.long)))?;
         args.given.push((flag.long, value.map(|v| v.to_string_lossy().into_owned())));

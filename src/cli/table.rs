@@ -42,7 +42,8 @@ pub enum Value {
     Optional(&'static str, fn(&str) -> bool),
 }
 
-/// A flag, and the commands that take it.
+/// A flag, and the commands that take it. On several commands flags of one name may mean different
+/// things, but are written alike.
 pub struct Flag {
     pub long: &'static str,
     pub short: Option<char>,
@@ -129,9 +130,21 @@ mod tests {
     #[test]
     fn no_name_is_given_twice_and_every_name_exists() {
         let mut names = HashSet::new();
+        for command in COMMANDS {
+            let mut names = HashSet::new();
+            for flag in command.flags() {
+                assert!(names.insert(flag.long.to_string()), "{}: --{}", command.name, flag.long);
+                assert!(flag.short.is_none_or(|c| names.insert(c.to_string())), "{}: -{:?}", command.name, flag.short);
+            }
+        }
         for flag in FLAGS {
-            assert!(names.insert(flag.long.to_string()), "--{}", flag.long);
-            assert!(flag.short.is_none_or(|c| names.insert(c.to_string())), "-{:?}", flag.short);
+            let written = |f: &Flag| (f.short, f.value_name().is_some());
+            assert!(FLAGS.iter().all(|f| f.long != flag.long || written(f) == written(flag)), "--{}", flag.long);
+            assert!(
+                FLAGS.iter().all(|f| f.short != flag.short || f.short.is_none() || f.long == flag.long),
+                "{:?}",
+                flag.short
+            );
             assert!(!flag.text.is_empty() && flag.text.ends_with('.'), "--{}", flag.long);
             for name in flag.on.iter().chain(flag.required_by) {
                 assert!(COMMANDS.iter().any(|c| c.name == *name && c.run.is_some()), "--{}: {name}", flag.long);

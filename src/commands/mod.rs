@@ -6,6 +6,7 @@ pub mod batch;
 mod collect;
 mod files;
 pub mod gather;
+pub mod list;
 pub mod login;
 pub mod mbuffer;
 pub mod mux;
@@ -15,6 +16,7 @@ mod resume;
 pub mod serialize;
 mod there;
 mod transfer;
+pub mod verify;
 
 use std::sync::Arc;
 

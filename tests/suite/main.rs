@@ -22,3 +22,4 @@ mod tls;
 mod tokens;
 mod usage;
 mod util;
+mod verify;

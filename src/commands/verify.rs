@@ -1,0 +1,288 @@
+//! `mirror verify`: whether archives are whole, without a registry.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    archive::{
+        catalog::Catalog,
+        ledger::{self, Record},
+        scan::{Ended, Finding, Scanner, What},
+        unpack::Unpacked,
+    },
+    cli::args::Args,
+    compress::Format,
+    error::{Context, Error, Result},
+    oci::Digest,
+    output::print,
+    progress::Progress,
+    reader::{self, Input, Options, Stream},
+    units::grouped,
+    volumes::Changer,
+};
+
+/// So many lines of findings are printed of an archive.
+const TOLD_MAX: usize = 10_000;
+const TICK: Duration = Duration::from_millis(100);
+
+/// Where frames end: on the medium, and in the TAR stream.
+type Frames = Vec<(u64, u64)>;
+
+pub fn run(args: &Args) -> Result<()> {
+    let paths: Vec<PathBuf> = args.operands.iter().map(PathBuf::from).collect();
+    let records = args.checkpoint.as_deref().map(ledger::records).transpose()?;
+    let mut elsewhere = HashSet::new();
+    for path in &args.existing {
+        elsewhere.extend(digests_in(path, args)?);
+    }
+    let input = reader::open(&paths, options(args))?;
+    let progress = Progress::new(&args.progress)?;
+    let name = paths.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
+    let mut verifier = Verifier { name, elsewhere, records, archives: 0, flaws: 0, told: 0 };
+    let read = AtomicU64::new(0);
+    let total = match &input {
+        Input::Files(files) => Some(files.total()),
+        Input::Stream(_) => None,
+    };
+    let outcome = thread::scope(|scope| {
+        let (watched, begun, (done, over)) = (&read, Instant::now(), std::sync::mpsc::channel::<()>());
+        let progress = &progress;
+        scope.spawn(move || {
+            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = over.recv_timeout(TICK) {
+                progress.reading(watched.load(Ordering::Relaxed), total, begun.elapsed());
+            }
+        });
+        let outcome = verifier.all(input, &read);
+        drop(done);
+        outcome
+    });
+    progress.clear();
+    outcome?;
+    match verifier.flaws {
+        0 => Ok(()),
+        1 => Err(Error::new("one thing is wrong")),
+        n => Err(Error::new(format!("{} things are wrong", grouped(n)))),
+    }
+    .doing(|| format!("verifying {}", verifier.name))
+}
+
+/// How the flags have archives read.
+pub fn options(args: &Args) -> Options {
+    let block = args.was_given("block-size").then_some(args.block_size);
+    Options { block, changer: Changer { command: args.volume_command.clone() } }
+}
+
+struct Verifier {
+    name: String,
+    elsewhere: HashSet<Digest>,
+    /// Of the first archive.
+    records: Option<Vec<Record>>,
+    archives: usize,
+    flaws: u64,
+    /// Findings told of this archive.
+    told: usize,
+}
+
+impl Verifier {
+    fn all(&mut self, input: Input, read: &AtomicU64) -> Result<()> {
+        match input {
+            Input::Files(files) => {
+                let mut start = 0;
+                while start < files.total() || self.archives == 0 {
+                    let mut catalog = Catalog::default();
+                    let mut tell = |finding| self.tell(finding);
+                    let mut scanner = Scanner { deep: true, tell: &mut tell, read };
+                    let (ended, next) = scanner.files(&files, start, &mut catalog)?;
+                    self.conclude(&catalog, ended, None)?;
+                    start = if ended.end.is_some() { next } else { files.total() };
+                }
+                Ok(())
+            }
+            Input::Stream(mut stream) => loop {
+                let (mut catalog, mut frames) = (Catalog::default(), Frames::new());
+                let mut tell = |finding| self.tell(finding);
+                let scanner = Scanner { deep: true, tell: &mut tell, read };
+                let (ended, format) = scan_stream(scanner, &mut stream, &mut catalog, &mut frames)?;
+                self.conclude(&catalog, ended, format.map(|_| &frames))?;
+                if ended.end.is_none() || !stream.next_file().map_err(crate::archive::walk::told)? {
+                    return Ok(());
+                }
+            },
+        }
+    }
+
+    fn tell(&mut self, Finding { what, text }: Finding) {
+        self.flaws += 1;
+        self.told += 1;
+        let word = match what {
+            What::Damaged => "damaged",
+            What::Missing => "missing",
+            What::Wrong => "wrong",
+        };
+        match self.told.cmp(&TOLD_MAX) {
+            std::cmp::Ordering::Less => line(word, &text),
+            std::cmp::Ordering::Equal => line(word, "and more, which is only counted"),
+            std::cmp::Ordering::Greater => {}
+        }
+    }
+
+    /// What can be said when all of an archive was read.
+    fn conclude(&mut self, catalog: &Catalog, ended: Ended, frames: Option<&Frames>) -> Result<()> {
+        self.archives += 1;
+        let mut bad: HashSet<Digest> =
+            catalog.blobs().iter().filter(|(_, held)| !held.sound).map(|(digest, _)| digest.clone()).collect();
+        let (mut flaws, mut left_out) = (Vec::new(), 0_u64);
+        let elsewhere = &self.elsewhere;
+        let reached = catalog.check(&|digest| elsewhere.contains(digest), &mut |flaw| flaws.push(flaw));
+        for digest in &reached {
+            left_out += u64::from(!catalog.blobs().contains_key(digest) && elsewhere.contains(digest));
+        }
+        for flaw in flaws {
+            bad.insert(flaw.digest);
+            let what = if flaw.missing { What::Missing } else { What::Wrong };
+            self.tell(Finding { what, text: flaw.text });
+        }
+        let mut lists = Vec::new();
+        catalog.check_lists(&|digest| self.elsewhere.contains(digest), &mut |text| lists.push(text));
+        for text in lists {
+            self.tell(Finding { what: What::Wrong, text });
+        }
+        if self.archives == 1
+            && let Some(records) = self.records.take()
+        {
+            self.check_ledger(&records, catalog, frames);
+        }
+        for image in catalog.images().iter().filter(|image| !image.listed) {
+            let below = catalog.below(&image.digest);
+            let broken = below.iter().filter(|digest| bad.contains(*digest)).count();
+            let name = image.reference.as_ref().map_or(String::new(), |reference| format!("{reference} "));
+            match broken {
+                0 => line("whole", &format!("{name}{}", image.digest)),
+                1 => line("broken", &format!("{name}{}: one of its parts is missing or wrong", image.digest)),
+                n => line("broken", &format!("{name}{}: {n} of its parts are missing or wrong", image.digest)),
+            }
+        }
+        let (blobs, manifests) = (catalog.blobs().len(), catalog.manifests());
+        let mut text = format!("{blobs} blobs, {manifests} of them manifests, {} bytes", grouped(catalog.bytes()));
+        if let Some(end) = ended.end {
+            text.push_str(&format!("; the archive ends at offset {}", grouped(end)));
+        }
+        if left_out > 0 {
+            text.push_str(&format!("; {} blobs are elsewhere", grouped(left_out)));
+        }
+        let idle = catalog.blobs().keys().filter(|digest| !reached.contains(*digest)).count();
+        if idle > 0 {
+            text.push_str(&format!("; nothing refers to {idle} of the blobs"));
+        }
+        let verdict = match self.told {
+            0 => "all is whole".into(),
+            1 => "one thing is wrong".into(),
+            n => format!("{n} things are wrong"),
+        };
+        line("archive", &format!("{text}; {verdict}"));
+        self.told = 0;
+        Ok(())
+    }
+
+    /// Compares each record with what is there.
+    fn check_ledger(&mut self, records: &[Record], catalog: &Catalog, frames: Option<&Frames>) {
+        let before = self.flaws;
+        for (n, Record { digest, offset, .. }) in records.iter().enumerate() {
+            let said = format!("the ledger says in record {} that blob {digest} ends at {}", n + 1, grouped(*offset));
+            let Some(held) = catalog.blobs().get(digest) else {
+                self.tell(Finding { what: What::Wrong, text: format!("{said}, and it is not in the archive") });
+                continue;
+            };
+            let end = grouped(held.end);
+            match frames {
+                None if held.end == *offset => {}
+                None => self.tell(Finding { what: What::Wrong, text: format!("{said}, and it ends at {end}") }),
+                // What is cut at the offset must decompress to the end of the blob.
+                Some(frames) => {
+                    let whole = frames.partition_point(|(medium, _)| medium <= offset);
+                    let plain = whole.checked_sub(1).map_or(0, |last| frames[last].1);
+                    if plain < held.end {
+                        let got = grouped(plain);
+                        let text = format!("{said}; whole frames up to there hold {got} bytes, and it ends at {end}");
+                        self.tell(Finding { what: What::Wrong, text });
+                    }
+                }
+            }
+        }
+        let true_ones = records.len() as u64 - (self.flaws - before);
+        let listed: HashSet<&Digest> = records.iter().map(|record| &record.digest).collect();
+        let others = catalog.blobs().keys().filter(|digest| !listed.contains(digest)).count();
+        let more = if others > 0 { format!("; it does not speak of {others} blobs") } else { String::new() };
+        line("ledger", &format!("{true_ones} of {} records are true{more}", records.len()));
+    }
+}
+
+fn line(word: &str, text: &str) {
+    // Nobody reads on: that changes nothing in what is found.
+    let _ = print(&format!("{word:<8} {}\n", crate::error::one_line(text)));
+}
+
+/// Reads the next archive of a stream, compressed or not, and notes where frames end.
+pub fn scan_stream(
+    mut scanner: Scanner,
+    stream: &mut Stream,
+    catalog: &mut Catalog,
+    frames: &mut Frames,
+) -> Result<(Ended, Option<Format>)> {
+    use std::io::BufRead;
+    let format = match stream.fill_buf() {
+        Ok(magic) => Format::of(magic),
+        Err(e) => return Err(crate::archive::walk::told(e)),
+    };
+    let ended = match format {
+        None => scanner.stream(stream, catalog)?,
+        Some(format) => {
+            let mut unpacked = Unpacked::new(stream, format, |medium, plain| frames.push((medium, plain)));
+            scanner.stream(&mut unpacked, catalog)?
+        }
+    };
+    Ok((ended, format))
+}
+
+/// The blobs that a ledger speaks of, or that an archive holds.
+fn digests_in(path: &Path, args: &Args) -> Result<HashSet<Digest>> {
+    let mut first = [0];
+    let read = File::open(path).and_then(|mut file| file.read(&mut first));
+    let n = read.doing(|| format!("reading what exists already, {path:?}"))?;
+    if n == 0 || first[0] == b'{' {
+        return Ok(ledger::records(path)?.into_iter().map(|record| record.digest).collect());
+    }
+    let (catalog, findings) = look(path, args)?;
+    match findings.first() {
+        Some(finding) => Err(Error::new(&finding.text).doing(format!("reading what exists already, {path:?}"))),
+        None => Ok(catalog.blobs().keys().cloned().collect()),
+    }
+}
+
+/// Finds what an archive holds without hashing it, with what is wrong.
+pub fn look(path: &Path, args: &Args) -> Result<(Catalog, Vec<Finding>)> {
+    let (mut catalog, mut findings, read) = (Catalog::default(), Vec::new(), AtomicU64::new(0));
+    let mut tell = |finding| {
+        if findings.len() < TOLD_MAX {
+            findings.push(finding);
+        }
+    };
+    let mut scanner = Scanner { deep: false, tell: &mut tell, read: &read };
+    match reader::open(&[path.into()], options(args))? {
+        Input::Files(files) => {
+            scanner.files(&files, 0, &mut catalog)?;
+            crate::archive::scan::documents(&files, 0, &mut catalog)?;
+        }
+        Input::Stream(mut stream) => {
+            scan_stream(scanner, &mut stream, &mut catalog, &mut Frames::new())?;
+        }
+    }
+    Ok((catalog, findings))
+}

@@ -1,0 +1,643 @@
+//! What an archive is read from: files, tapes and pipes, one behind the other.
+//!
+//! Regular files can be read at any place ([`Files`]). All else is a [`Stream`]: a thread reads the
+//! medium in pieces as the medium gives them, so a tape's blocks keep their size, and hands them
+//! over; some are always ready, so the drive goes on while a digest is computed. (It is no ring:
+//! blocks have whatever size the tape has, and what was read is passed on without being copied.)
+//!
+//! A stream that ends in the middle of an archive goes on with the next file, or with the next
+//! volume in the same drive.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender},
+    },
+    thread,
+    time::Duration,
+};
+
+use nix::{errno::Errno, libc};
+
+use crate::{
+    archive::walk::{Source, Spot},
+    compress::Format,
+    device::{enlarge_pipe, wait_until},
+    error::{Context, Error, Result, io_reason},
+    log, stop,
+    tape::{self, Op},
+    units::grouped,
+    volumes::Changer,
+};
+
+/// What is handed over at once, at the least: small blocks come together.
+const PIECE: usize = 1 << 20;
+/// Pieces that are ready or being filled.
+const PIECES: usize = 16;
+/// No block of a tape is larger: SCSI has 24 bits for it.
+const BLOCK_MAX: usize = (1 << 24) - 1;
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How to read.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Size of reads, in bytes; on a tape at least that of its blocks.
+    pub block: Option<u64>,
+    pub changer: Changer,
+}
+
+/// An input that is open.
+pub enum Input {
+    Files(Arc<Files>),
+    Stream(Stream),
+}
+
+/// Opens what is named; `-` is standard input. Uncompressed regular files can be read at any place.
+pub fn open(paths: &[PathBuf], options: Options) -> Result<Input> {
+    let mut plain = true;
+    for path in paths.iter().filter(|path| *path != Path::new("-")) {
+        let opening = || format!("opening {path:?}");
+        let meta = std::fs::metadata(path).doing(opening)?;
+        if meta.is_dir() {
+            return Err(Error::new("it is a directory").doing(opening()));
+        }
+        if meta.is_file() {
+            let mut magic = [0; 4];
+            let read = File::open(path).and_then(|file| file.read_at(&mut magic, 0));
+            plain &= read.map(|n| Format::of(&magic[..n]).is_none()).doing(opening)?;
+        } else {
+            plain = false;
+        }
+    }
+    match plain && !paths.iter().any(|path| path == Path::new("-")) {
+        true => Ok(Input::Files(Arc::new(Files::open(paths)?))),
+        false => Ok(Input::Stream(Stream::start(paths.to_vec(), options)?)),
+    }
+}
+
+/// Regular files as one, to be read at any place by any thread.
+pub struct Files {
+    /// With the offset at which each begins.
+    parts: Vec<(File, u64)>,
+    total: u64,
+}
+
+impl Files {
+    fn open(paths: &[PathBuf]) -> Result<Files> {
+        let (mut parts, mut total) = (Vec::new(), 0);
+        for path in paths {
+            let file = File::open(path).doing(|| format!("opening {path:?}"))?;
+            let len = file.metadata().doing(|| format!("opening {path:?}"))?.len();
+            parts.push((file, total));
+            total += len;
+        }
+        Ok(Files { parts, total })
+    }
+
+    /// Bytes of all files.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    fn part(&self, offset: u64) -> usize {
+        self.parts.partition_point(|(_, start)| *start <= offset).saturating_sub(1)
+    }
+
+    /// Where the file ends in which the byte before `offset` lies.
+    pub fn part_end(&self, offset: u64) -> u64 {
+        let part = self.part(offset.saturating_sub(1));
+        self.parts.get(part + 1).map_or(self.total, |(_, start)| *start)
+    }
+
+    /// Reads some bytes; none at the end.
+    pub fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut part = self.part(offset);
+        loop {
+            let Some((file, start)) = self.parts.get(part) else { return Ok(0) };
+            match file.read_at(into, offset - start.min(&offset)) {
+                // An empty file, or the end of one.
+                Ok(0) if !into.is_empty() && self.parts.get(part + 1).is_some_and(|(_, next)| *next <= offset) => {
+                    part += 1;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => stop::check().map_err(io::Error::other)?,
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Reads [`Files`] from an offset on.
+pub struct Cursor {
+    from: BufReader<At>,
+    at: u64,
+    /// Where it ends.
+    end: u64,
+}
+
+struct At {
+    files: Arc<Files>,
+    at: u64,
+}
+
+impl Cursor {
+    pub fn new(files: Arc<Files>, at: u64) -> Cursor {
+        let end = files.total;
+        Cursor { from: BufReader::with_capacity(16 << 10, At { files, at }), at, end }
+    }
+}
+
+impl Read for At {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.files.read_at(into, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for At {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.files.total.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or(ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
+impl Read for Cursor {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        copy_piece(self, into)
+    }
+}
+
+impl BufRead for Cursor {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let piece = self.from.fill_buf()?;
+        Ok(&piece[..piece.len().min(left)])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.from.consume(n);
+        self.at += n as u64;
+    }
+}
+
+impl Source for Cursor {
+    fn skip(&mut self, n: u64) -> io::Result<u64> {
+        let n = n.min(self.end - self.at);
+        self.from.seek_relative(i64::try_from(n).map_err(|_| ErrorKind::InvalidInput)?)?;
+        self.at += n;
+        Ok(n)
+    }
+
+    fn here(&self) -> Spot {
+        let files = &self.from.get_ref().files;
+        let volume = if files.parts.len() > 1 { files.part(self.at) + 1 } else { 0 };
+        Spot { volume, block: None }
+    }
+
+    fn stay(&mut self) {
+        self.end = self.from.get_ref().files.part_end(self.at);
+    }
+}
+
+/// What [`Read::read`] is where [`BufRead::fill_buf`] is.
+pub fn copy_piece(from: &mut impl BufRead, into: &mut [u8]) -> io::Result<usize> {
+    let piece = from.fill_buf()?;
+    let n = piece.len().min(into.len());
+    into[..n].copy_from_slice(&piece[..n]);
+    from.consume(n);
+    Ok(n)
+}
+
+impl<S: Source + ?Sized> Source for &mut S {
+    fn skip(&mut self, n: u64) -> io::Result<u64> {
+        (**self).skip(n)
+    }
+
+    fn here(&self) -> Spot {
+        (**self).here()
+    }
+
+    fn stay(&mut self) {
+        (**self).stay();
+    }
+}
+
+/// What the reading thread hands over.
+enum Piece {
+    /// Blocks of so many bytes each, but the last, which may be shorter.
+    Blocks(Vec<u8>, usize),
+    /// The end of a file, or a filemark.
+    End,
+    Failed(Error),
+    /// There is nothing that the stream could go on with.
+    Finished,
+}
+
+/// A medium that can only be read from front to back.
+pub struct Stream {
+    pieces: Receiver<Piece>,
+    /// Buffers that were used.
+    used: Sender<Vec<u8>>,
+    /// Has the thread go on with the next file or volume.
+    more: Sender<()>,
+    piece: Vec<u8>,
+    /// Bytes of each block in the piece.
+    each: usize,
+    /// Bytes of the piece that were taken.
+    taken: usize,
+    /// Bytes taken of the whole stream.
+    at: u64,
+    /// Number of the piece's first block.
+    block: u64,
+    volume: usize,
+    volumes: usize,
+    state: State,
+    /// Whether the stream goes on with the next file or volume.
+    stay: bool,
+    tape: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    /// At the end of a file or volume.
+    Ended,
+    Finished,
+}
+
+impl Stream {
+    fn start(paths: Vec<PathBuf>, options: Options) -> Result<Stream> {
+        let (to, pieces) = mpsc::sync_channel(PIECES);
+        let (used, buffers) = mpsc::channel();
+        let (more, go_on) = mpsc::channel();
+        let volumes = paths.len();
+        let first = Medium::open(&paths[0], &options)?;
+        let tape = first.tape;
+        // It is not joined: a read that blocks ends with the process.
+        let reading = move || read_all(first, &paths, &options, &to, &buffers, &go_on);
+        thread::Builder::new().name("reader".into()).spawn(reading).doing(|| "starting a thread")?;
+        Ok(Stream {
+            pieces,
+            used,
+            more,
+            piece: Vec::new(),
+            each: 1,
+            taken: 0,
+            at: 0,
+            block: 0,
+            volume: 1,
+            volumes,
+            state: State::Reading,
+            stay: false,
+            tape,
+        })
+    }
+
+    /// Bytes taken so far, as the medium holds them.
+    pub fn taken(&self) -> u64 {
+        self.at
+    }
+
+    /// Goes on with the next file. `false` if there is none.
+    pub fn next_file(&mut self) -> io::Result<bool> {
+        self.stay = false;
+        if self.volume >= self.volumes {
+            return Ok(false);
+        }
+        Ok(!self.fill_buf()?.is_empty())
+    }
+
+    /// Waits for the next piece.
+    fn next_piece(&mut self) -> io::Result<Piece> {
+        loop {
+            match self.pieces.recv_timeout(LOOK) {
+                Ok(piece) => return Ok(piece),
+                Err(RecvTimeoutError::Timeout) => stop::check().map_err(io::Error::other)?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(Piece::Finished),
+            }
+        }
+    }
+}
+
+impl BufRead for Stream {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.taken == self.piece.len() && self.state != State::Finished {
+            if self.state == State::Ended {
+                if self.stay {
+                    break;
+                }
+                let _ = self.more.send(());
+                self.state = State::Reading;
+                self.volume += 1;
+                self.block = 0;
+                (self.piece, self.taken) = (Vec::new(), 0);
+            }
+            match self.next_piece()? {
+                Piece::Blocks(piece, each) => {
+                    self.block += self.piece.len().div_ceil(self.each) as u64;
+                    let before = std::mem::replace(&mut self.piece, piece);
+                    let _ = self.used.send(before);
+                    (self.taken, self.each) = (0, each);
+                }
+                Piece::End => self.state = State::Ended,
+                Piece::Finished => self.state = State::Finished,
+                Piece::Failed(e) => {
+                    self.state = State::Finished;
+                    return Err(io::Error::other(e));
+                }
+            }
+        }
+        Ok(&self.piece[self.taken..])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.taken += n;
+        self.at += n as u64;
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        copy_piece(self, into)
+    }
+}
+
+impl Source for Stream {
+    fn skip(&mut self, n: u64) -> io::Result<u64> {
+        skip_by_reading(self, n)
+    }
+
+    fn here(&self) -> Spot {
+        let volume = if self.volumes > 1 || self.volume > 1 { self.volume } else { 0 };
+        let block = self.tape.then(|| self.block + (self.taken / self.each) as u64);
+        Spot { volume, block }
+    }
+
+    fn stay(&mut self) {
+        self.stay = true;
+    }
+}
+
+/// Leaves out bytes of a stream that has to be read for it.
+pub fn skip_by_reading(from: &mut dyn Source, n: u64) -> io::Result<u64> {
+    let mut left = n;
+    while left > 0 {
+        let got = crate::archive::walk::fill(from)?.min(left.try_into().unwrap_or(usize::MAX));
+        if got == 0 {
+            break;
+        }
+        from.consume(got);
+        left -= got as u64;
+    }
+    Ok(n - left)
+}
+
+/// The reading thread.
+fn read_all(
+    first: Medium,
+    paths: &[PathBuf],
+    options: &Options,
+    to: &SyncSender<Piece>,
+    buffers: &Receiver<Vec<u8>>,
+    go_on: &Receiver<()>,
+) {
+    let (mut medium, mut volume) = (first, 1);
+    loop {
+        loop {
+            let piece = match medium.read(buffers.try_recv().unwrap_or_default()) {
+                Ok(Some((bytes, each))) => Piece::Blocks(bytes, each),
+                Ok(None) => Piece::End,
+                Err(e) => Piece::Failed(e),
+            };
+            let is_last = !matches!(piece, Piece::Blocks(..));
+            if to.send(piece).is_err() {
+                return;
+            }
+            if is_last {
+                break;
+            }
+        }
+        if go_on.recv().is_err() {
+            return;
+        }
+        volume += 1;
+        let tape = medium.tape;
+        // The drive must be closed to be given another tape.
+        drop(medium);
+        let next = match paths.get(volume - 1) {
+            Some(path) => Medium::open(path, options),
+            None if tape && options.changer.is_there() => {
+                let path = &paths[paths.len() - 1];
+                options.changer.change(path, volume, "read").and_then(|()| Medium::open(path, options))
+            }
+            None => {
+                let _ = to.send(Piece::Finished);
+                return;
+            }
+        };
+        match next {
+            Ok(next) => medium = next,
+            Err(e) => {
+                let _ = to.send(Piece::Failed(e));
+                return;
+            }
+        }
+    }
+}
+
+/// One file or volume, open for reading.
+struct Medium {
+    file: File,
+    name: String,
+    tape: bool,
+    /// Bytes that a read asks for: no block of a tape may be larger.
+    ask: usize,
+    /// Where that stops growing.
+    most: usize,
+    /// The fixed size of blocks that the drive is set to, or 0.
+    fixed: u32,
+    /// The one that it was set to before, to be set again.
+    was_fixed: u32,
+    /// The block of the tape's file at which reading began.
+    first: Option<u32>,
+    /// A block that was read and belongs into the next piece.
+    ahead: Option<Vec<u8>>,
+    /// What the next call is to tell.
+    ending: Option<Result<()>>,
+    blocks: u64,
+}
+
+impl Medium {
+    fn open(path: &Path, options: &Options) -> Result<Medium> {
+        let opening = || format!("opening {path:?}");
+        let file = if path == Path::new("-") {
+            File::from(io::stdin().as_fd().try_clone_to_owned().doing(opening)?)
+        } else {
+            File::options().read(true).custom_flags(libc::O_CLOEXEC).open(path).doing(opening)?
+        };
+        let tape = tape::is_tape(&file.metadata().doing(opening)?);
+        let name = if path == Path::new("-") { "standard input".into() } else { format!("{path:?}") };
+        let mut ask = options.block.map_or(PIECE, |block| usize::try_from(block).unwrap_or(usize::MAX));
+        ask = ask.min(1 << 30);
+        let (mut most, mut fixed, mut first) = (ask, 0, None);
+        if tape {
+            let status = tape::status(&file).doing(opening)?;
+            most = tape::limits(&file).map_or(BLOCK_MAX, |limits| limits.most as usize).max(ask.min(BLOCK_MAX));
+            ask = ask.min(most);
+            (fixed, first) = (status.block_size, status.block);
+            if fixed > 0 {
+                ask = (ask / fixed as usize).max(1) * fixed as usize;
+            }
+        } else {
+            enlarge_pipe(&file);
+        }
+        Ok(Medium { file, name, tape, ask, most, fixed, was_fixed: 0, first, ahead: None, ending: None, blocks: 0 })
+    }
+
+    /// The next blocks, all of one size but the last; `None` at the end, or at a filemark.
+    fn read(&mut self, mut into: Vec<u8>) -> Result<Option<(Vec<u8>, usize)>> {
+        if !self.tape {
+            into.resize(self.ask, 0);
+            let mut filled = 0;
+            while filled < into.len() {
+                match self.read_once(&mut into[filled..])? {
+                    0 => break,
+                    n => filled += n,
+                }
+            }
+            into.truncate(filled);
+            return Ok((filled > 0).then_some((into, filled)));
+        }
+        into.clear();
+        let mut each = 0;
+        if let Some(block) = self.ahead.take() {
+            each = block.len();
+            into = block;
+        }
+        while self.ending.is_none() {
+            let at = into.len();
+            let room = at + self.ask;
+            into.resize(room, 0);
+            match self.read_block(&mut into, at) {
+                Ok(n) => {
+                    into.truncate(at + n);
+                    if n == 0 {
+                        self.ending = Some(Ok(()));
+                    } else if each != 0 && n != each {
+                        self.ahead = Some(into.split_off(at));
+                        break;
+                    } else {
+                        each = n;
+                    }
+                }
+                Err(e) => {
+                    into.truncate(at);
+                    self.ending = Some(Err(e));
+                }
+            }
+            // In fixed-block mode a read gives many blocks.
+            if into.len() + self.ask > PIECE.max(self.ask) {
+                break;
+            }
+        }
+        if !into.is_empty() {
+            let each = if self.fixed > 0 { self.fixed as usize } else { each };
+            return Ok(Some((into, each)));
+        }
+        match self.ending.take() {
+            Some(Err(e)) => Err(e),
+            _ => Ok(None),
+        }
+    }
+
+    /// One read, which may be interrupted.
+    fn read_once(&self, into: &mut [u8]) -> Result<usize> {
+        loop {
+            match (&self.file).read(into) {
+                Ok(n) => return Ok(n),
+                Err(e) if e.kind() == ErrorKind::Interrupted => stop::check()?,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    wait_until(&self.file, nix::poll::PollFlags::POLLIN);
+                    stop::check()?;
+                }
+                Err(e) => return Err(Error::new(io_reason(&e)).doing(format!("reading {}", self.name))),
+            }
+        }
+    }
+
+    /// Reads one block of a tape, or in fixed-block mode several, to `into[at..]`, whatever its size.
+    fn read_block(&mut self, into: &mut Vec<u8>, at: usize) -> Result<usize> {
+        loop {
+            let failed = match (&self.file).read(&mut into[at..at + self.ask]) {
+                Ok(n) => {
+                    self.blocks += n.div_ceil(if self.fixed > 0 { self.fixed as usize } else { n.max(1) }) as u64;
+                    return Ok(n);
+                }
+                Err(e) => e,
+            };
+            let failed = match failed.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EINTR) => {
+                    stop::check()?;
+                    continue;
+                }
+                Some(Errno::ENOMEM) if self.fixed == 0 => self.grow(),
+                // The tape has other blocks than those that the drive is set to.
+                Some(Errno::EIO) if self.fixed > 0 && self.blocks == 0 => self.let_vary(),
+                _ => Err(Error::new(io_reason(&failed))),
+            };
+            let place = || format!("reading {} at block {}", self.name, grouped(self.blocks));
+            failed.doing(place)?;
+            into.resize(at + self.ask, 0);
+        }
+    }
+
+    /// After a block that did not fit, which the tape has passed (st(4)): back in front of it, and
+    /// asks for more.
+    fn grow(&mut self) -> Result<()> {
+        if self.ask >= self.most {
+            let why = format!("a block is larger than the {} bytes that a read can have", grouped(self.ask as u64));
+            return Err(Error::new(why));
+        }
+        let stands = self.first.map(|first| u64::from(first) + self.blocks);
+        let now = tape::status(&self.file).ok().and_then(|status| status.block).map(u64::from);
+        if now != stands || now.is_none() {
+            tape::operate(&self.file, Op::BackwardBlocks, 1).doing(|| "going back to a block that did not fit")?;
+        }
+        self.ask = (self.ask * 2).min(self.most);
+        log::debug(format_args!("{}: reading blocks of up to {} bytes", self.name, grouped(self.ask as u64)));
+        Ok(())
+    }
+
+    fn let_vary(&mut self) -> Result<()> {
+        let was = self.fixed;
+        tape::operate(&self.file, Op::SetBlockSize, 0).doing(|| "setting the drive to blocks of any size")?;
+        log::info(format_args!(
+            "{}: the drive is set to blocks of {} bytes, and the tape has others: reading blocks of any size",
+            self.name,
+            grouped(was.into())
+        ));
+        self.ask = PIECE.min(self.most);
+        (self.fixed, self.was_fixed) = (0, was);
+        Ok(())
+    }
+}
+
+impl Drop for Medium {
+    fn drop(&mut self) {
+        if self.was_fixed > 0 {
+            let _ = tape::operate(&self.file, Op::SetBlockSize, self.was_fixed);
+        }
+    }
+}
