@@ -1,17 +1,12 @@
-//! The destination: what it is, and how blocks get onto it.
+//! The destination: what it is, and how blocks get onto it, but for tapes ([`crate::drive`]).
 //!
 //! Regular files and block devices are written past the page cache (`O_DIRECT`) where the
-//! filesystem takes it; pipes get the largest pipe that the kernel grants; on a tape each write is
-//! one physical block, so the last one is padded with zeros, which are harmless after the end of a
-//! TAR archive (st(4)).
+//! filesystem takes it; pipes get the largest pipe that the kernel grants.
 
 use std::{
     fs::File,
     io::{self, IsTerminal, Seek, Write},
-    os::{
-        fd::AsFd,
-        unix::fs::{FileTypeExt, MetadataExt},
-    },
+    os::{fd::AsFd, unix::fs::FileTypeExt},
     path::{Path, PathBuf},
 };
 
@@ -24,12 +19,11 @@ use nix::{
 };
 
 use crate::{
+    drive::{self, Drive},
     error::{Context, Error, Result, io_reason},
-    stop, units,
+    sink::{GivenUp, Sink},
+    stop, tape, units,
 };
-
-/// Major number of SCSI tapes (Documentation/admin-guide/devices.txt).
-const TAPE_MAJOR: u64 = 9;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -48,8 +42,6 @@ pub struct Device {
     /// Set while an empty file of ours stands there that nobody asked to keep.
     created: Option<PathBuf>,
     direct: bool,
-    /// Pad the last block with zeros where each write is a physical block.
-    pad: bool,
     /// Room was taken behind the end of the file.
     reserved: bool,
     /// What bringing it to the disk failed with. The kernel tells such an error once (fsync(2)).
@@ -115,50 +107,25 @@ impl Device {
         let kind = match meta.file_type() {
             t if t.is_file() => Kind::File,
             t if t.is_block_device() => Kind::BlockDevice,
-            t if t.is_char_device() && libc::major(meta.rdev()) as u64 == TAPE_MAJOR => Kind::Tape,
+            _ if tape::is_tape(&meta) => Kind::Tape,
             _ => Kind::Stream,
         };
-        Ok(Device {
-            file,
-            kind,
-            name,
-            created,
-            direct: false,
-            pad: false,
-            reserved: false,
-            unsynced: None,
-            accepted: 0,
-        })
+        Ok(Device { file, kind, name, created, direct: false, reserved: false, unsynced: None, accepted: 0 })
     }
 
-    /// Has the last block of a tape padded with zeros: harmless behind a TAR archive, wrong behind
-    /// anything else.
-    pub fn pad_last_block(&mut self) {
-        self.pad = true;
-    }
-
-    /// Makes ready for blocks of `block` bytes from offset `from` on: cuts a regular file to the `keep`
-    /// bytes that are still of use, reserves room up to the `expected` length, and picks the way in
-    /// which the kernel takes them best.
-    ///
-    /// # Errors
-    /// If the file system lacks the room.
-    pub fn begin(&mut self, block: usize, from: u64, keep: u64, expected: Option<u64>) -> Result<()> {
-        self.created = None;
-        match self.kind {
-            // Standard output may stand behind what a shell wrote before: only cut what we opened.
-            Kind::File if self.name != "standard output" => {
-                let cut = self.file.set_len(keep).and_then(|()| self.file.seek(io::SeekFrom::Start(from)));
-                cut.doing(|| format!("cutting {} to {} bytes", self.name, units::grouped(keep)))?;
-                self.accepted = from;
-                self.reserve(expected)?;
-                self.direct = block.is_multiple_of(512) && self.set_direct(true);
-            }
-            Kind::BlockDevice => self.direct = block.is_multiple_of(512) && self.set_direct(true),
-            Kind::Stream => enlarge_pipe(&self.file),
-            _ => {}
+    /// What takes the blocks: itself, or a drive if it is one, whose tape can be changed if `path`
+    /// names it.
+    pub fn into_sink(mut self, path: Option<&Path>, options: drive::Options) -> Result<Box<dyn Sink>> {
+        if self.kind != Kind::Tape {
+            return Ok(Box::new(self));
         }
-        Ok(())
+        self.created = None;
+        let file = self.file.try_clone().doing(|| format!("opening {}", self.name))?;
+        Ok(Box::new(Drive::new(file, path, std::mem::take(&mut self.name), options)))
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Reserves room behind the end of the file, so that its length still tells the truth.
@@ -189,24 +156,7 @@ impl Device {
         self.set_direct(false);
     }
 
-    /// Writes one block. `full` is the block size; only the last block of a stream may be shorter.
-    ///
-    /// # Errors
-    /// Whatever the kernel says, with the offset; a signal that asks to stop, or `given_up()` when a
-    /// write was interrupted.
-    pub fn write_block(&mut self, block: &[u8], full: usize, given_up: &dyn Fn() -> bool) -> Result<()> {
-        if self.kind == Kind::Tape && self.pad && block.len() < full {
-            let mut padded = block.to_vec();
-            padded.resize(full, 0);
-            return self.write(&padded, given_up);
-        }
-        if self.direct && block.len() < full {
-            self.clear_direct();
-        }
-        self.write(block, given_up)
-    }
-
-    fn write(&mut self, mut rest: &[u8], given_up: &dyn Fn() -> bool) -> Result<()> {
+    fn write(&mut self, mut rest: &[u8], given_up: GivenUp) -> Result<()> {
         while !rest.is_empty() {
             match self.file.write(rest) {
                 Ok(0) => return Err(self.failed("the device took no bytes")),
@@ -236,10 +186,39 @@ impl Device {
     fn failed(&self, why: &str) -> Error {
         Error::new(why).doing(format!("writing {} at offset {}", self.name, units::grouped(self.accepted)))
     }
+}
+
+impl Sink for Device {
+    /// Cuts a regular file to the `keep` bytes that are still of use, reserves room up to the
+    /// `expected` length, and picks the way in which the kernel takes the blocks best.
+    fn begin(&mut self, block: usize, from: u64, keep: u64, expected: Option<u64>) -> Result<()> {
+        self.created = None;
+        match self.kind {
+            // Standard output may stand behind what a shell wrote before: only cut what we opened.
+            Kind::File if self.name != "standard output" => {
+                let cut = self.file.set_len(keep).and_then(|()| self.file.seek(io::SeekFrom::Start(from)));
+                cut.doing(|| format!("cutting {} to {} bytes", self.name, units::grouped(keep)))?;
+                self.accepted = from;
+                self.reserve(expected)?;
+                self.direct = block.is_multiple_of(512) && self.set_direct(true);
+            }
+            Kind::BlockDevice => self.direct = block.is_multiple_of(512) && self.set_direct(true),
+            Kind::Stream => enlarge_pipe(&self.file),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn write_block(&mut self, block: &[u8], full: usize, given_up: GivenUp) -> Result<()> {
+        if self.direct && block.len() < full {
+            self.clear_direct();
+        }
+        self.write(block, given_up)
+    }
 
     /// Brings what was accepted to a regular file's disk, whole or not, and gives back the room
     /// that was reserved and not used.
-    pub fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<()> {
         if let Some(failed) = &self.unsynced {
             return Err(failed.clone());
         }
@@ -254,25 +233,20 @@ impl Device {
         Ok(())
     }
 
-    /// Cuts a regular file that was opened by its name to `length` bytes.
-    pub fn cut(&mut self, length: u64) -> Result<()> {
+    /// Cuts a regular file that was opened by its name.
+    fn cut(&mut self, length: u64) -> Result<()> {
         if self.kind != Kind::File || self.name == "standard output" {
             return Ok(());
         }
         self.file.set_len(length).doing(|| format!("cutting {} to {} bytes", self.name, units::grouped(length)))
     }
 
-    /// Bytes that the kernel has accepted so far.
-    pub fn accepted(&self) -> u64 {
+    fn accepted(&self) -> u64 {
         self.accepted
     }
 
-    pub fn name(&self) -> &str {
+    fn name(&self) -> &str {
         &self.name
-    }
-
-    pub fn kind(&self) -> Kind {
-        self.kind
     }
 }
 

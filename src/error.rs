@@ -32,6 +32,8 @@ pub struct Error {
     unanswered: bool,
     /// What was written before this happened is of no use.
     spoilt: bool,
+    /// The medium is full.
+    full: bool,
 }
 
 impl Error {
@@ -44,6 +46,7 @@ impl Error {
             again: None,
             unanswered: false,
             spoilt: false,
+            full: false,
         }
     }
 
@@ -94,6 +97,16 @@ impl Error {
 
     pub fn is_spoilt(&self) -> bool {
         self.spoilt
+    }
+
+    /// The medium has no more room: to go on takes another.
+    pub fn full(mut self) -> Self {
+        self.full = true;
+        self
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     pub fn is_unanswered(&self) -> bool {

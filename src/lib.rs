@@ -15,6 +15,7 @@ pub mod compress;
 pub mod config;
 pub mod csv;
 pub mod device;
+pub mod drive;
 pub mod error;
 pub mod gather;
 pub mod graph;
@@ -34,10 +35,12 @@ pub mod registry;
 pub mod replace;
 #[allow(unsafe_code)]
 pub mod ring;
+pub mod sink;
 pub mod sources;
 #[allow(unsafe_code)]
 pub mod stop;
 pub mod store;
+pub mod strokes;
 #[allow(unsafe_code)]
 pub mod tape;
 pub mod units;

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -16,10 +16,11 @@ use std::{
 use nix::sys::pthread::{Pthread, pthread_self};
 
 use crate::{
-    device::Device,
     error::{Context, Error, Result},
     ring::{self, Bounds, Consumer, Producers, Segment, Stopped},
+    sink::Sink,
     stop,
+    strokes::Strokes,
 };
 
 /// How often the watcher looks.
@@ -91,6 +92,8 @@ impl From<Error> for Halt {
 pub struct Snapshot {
     /// Where the device stands: bytes that it has accepted, those of an earlier run included.
     pub accepted: u64,
+    /// Up to where it is on the medium for good.
+    pub sure: u64,
     /// Where this run began.
     pub from: u64,
     /// Bytes that producers have published.
@@ -99,8 +102,10 @@ pub struct Snapshot {
     pub capacity: u64,
     /// The device is being written to; otherwise it waits for the mark.
     pub writing: bool,
-    /// How often the device was started at the mark; 0 without one.
-    pub strokes: u64,
+    /// How the device was kept busy.
+    pub strokes: Strokes,
+    /// How often the producers had to wait for room.
+    pub full: u64,
     pub elapsed: Duration,
 }
 
@@ -108,8 +113,9 @@ pub struct Snapshot {
 #[derive(Default)]
 struct Meters {
     accepted: AtomicU64,
+    sure: AtomicU64,
     writing: AtomicBool,
-    strokes: AtomicU64,
+    strokes: Mutex<Strokes>,
     running: AtomicUsize,
     failure: OnceLock<Error>,
 }
@@ -134,7 +140,7 @@ pub struct Job<'a> {
 /// once more at the end; an error of its ends the run like any other.
 ///
 /// Returns where the device stands, and the first error.
-pub fn run(job: Job, device: &mut Device, tick: &mut dyn FnMut(&Snapshot) -> Result<()>) -> (Snapshot, Result<()>) {
+pub fn run(job: Job, device: &mut dyn Sink, tick: &mut dyn FnMut(&Snapshot) -> Result<()>) -> (Snapshot, Result<()>) {
     let begun = Instant::now();
     let Geometry { block, slots, mark } = job.geometry;
     let expected = job.bounds.total().map(|total| job.from + total);
@@ -146,17 +152,23 @@ pub fn run(job: Job, device: &mut Device, tick: &mut dyn FnMut(&Snapshot) -> Res
         Err(e) => return (Snapshot::default(), Err(e)),
     };
     let stopper = producers.stopper();
-    let meters = Meters { accepted: AtomicU64::new(device.accepted()), ..Meters::default() };
+    let meters = Meters {
+        accepted: AtomicU64::new(device.accepted()),
+        sure: AtomicU64::new(device.sure()),
+        ..Meters::default()
+    };
     let mut watched = Snapshot::default();
     let mut look = |meters: &Meters| {
         watched = Snapshot {
+            sure: meters.sure.load(Ordering::Acquire),
             accepted: meters.accepted.load(Ordering::Acquire),
             from: job.from,
             received: stopper.published(),
             fill: stopper.fill(),
             capacity: stopper.capacity(),
             writing: meters.writing.load(Ordering::Relaxed),
-            strokes: meters.strokes.load(Ordering::Relaxed),
+            strokes: *meters.strokes.lock().unwrap_or_else(PoisonError::into_inner),
+            full: stopper.full(),
             elapsed: begun.elapsed(),
         };
         watched
@@ -256,7 +268,8 @@ pub fn fill(producers: &Producers, produce: &(dyn Fn(Segment) -> Result<(), Halt
 }
 
 /// The writer: waits for the mark, writes until the ring runs dry, waits again.
-fn write(mut consumer: Consumer, device: &mut Device, mark: u64, full: usize, meters: &Meters) -> Result<()> {
+fn write(mut consumer: Consumer, device: &mut dyn Sink, mark: u64, full: usize, meters: &Meters) -> Result<()> {
+    let mut stopped = Instant::now();
     loop {
         match consumer.wait(mark) {
             Ok(true) => {}
@@ -264,17 +277,27 @@ fn write(mut consumer: Consumer, device: &mut Device, mark: u64, full: usize, me
             // Whoever stopped the ring has said why.
             Err(Stopped) => return Ok(()),
         }
-        if mark > 1 {
-            meters.strokes.fetch_add(1, Ordering::Relaxed);
-        }
+        let (started, from, mut blocks) = (Instant::now(), device.accepted(), 0);
         meters.writing.store(true, Ordering::Relaxed);
-        while let Some(block) = consumer.block() {
+        let outcome = loop {
+            let Some(block) = consumer.block() else { break Ok(()) };
             let outcome = device.write_block(block, full, &|| meters.failure.get().is_some());
             meters.accepted.store(device.accepted(), Ordering::Release);
-            outcome?;
+            meters.sure.store(device.sure(), Ordering::Release);
+            if outcome.is_err() {
+                break outcome;
+            }
+            blocks += 1;
             consumer.release();
-        }
+        };
         meters.writing.store(false, Ordering::Relaxed);
+        let mut strokes = meters.strokes.lock().unwrap_or_else(PoisonError::into_inner);
+        strokes.add(started - stopped, started.elapsed(), device.accepted() - from, blocks);
+        drop(strokes);
+        outcome?;
+        stopped = Instant::now();
     }
-    device.finish()
+    let finished = device.finish();
+    meters.sure.store(device.sure(), Ordering::Release);
+    finished
 }

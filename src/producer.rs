@@ -26,8 +26,10 @@ const ZEROS: [u8; 2 * TAR_BLOCK as usize] = [0; 2 * TAR_BLOCK as usize];
 
 /// Where in the plan's stream producing begins: at its start, or where an interrupted run is taken up.
 #[derive(Default)]
-pub struct Begin {
+pub struct Begin<'a> {
     pub offset: u64,
+    /// What the stream holds from there on, up to the end of a blob: it was read from the medium.
+    pub kept: &'a [u8],
     /// Reads what the medium holds of the stream, from an offset on: for the digest of the blob that
     /// it breaks off in.
     pub behind: Option<Box<dyn Behind>>,
@@ -42,6 +44,12 @@ pub trait Behind: Sync {
 pub fn fill(plan: &Plan, store: &dyn Store, begin: &Begin, mut segment: Segment) -> Result<(), Halt> {
     let first = plan.entry_at(begin.offset);
     let entry = first + segment.index();
+    let at = plan.start(entry).saturating_sub(begin.offset) as usize;
+    if let Some(kept) = begin.kept.get(at..at + segment.remaining() as usize) {
+        segment.put(kept)?;
+        segment.complete();
+        return Ok(());
+    }
     let mut skip = begin.offset.saturating_sub(plan.start(entry));
     segment.put(rest(&plan.header(entry), &mut skip))?;
     match plan.content(entry) {

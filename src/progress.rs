@@ -122,8 +122,19 @@ enum Event {
     Done {
         accepted: u64,
         rate: u64,
-        strokes: u64,
+        /// How often the device was started, and the blocks that it took.
+        starts: u64,
+        blocks: u64,
+        /// Seconds in which it was written to, and in which it waited.
+        writing: f64,
+        waiting: f64,
+        /// Bytes a second of a stroke, and of the slowest.
+        stroke_rate: u64,
+        slowest: u64,
         elapsed: f64,
+        /// The report in words, for people.
+        #[serde(skip)]
+        report: Option<String>,
     },
 }
 
@@ -194,14 +205,21 @@ impl Progress {
         self.tell(true, |_| Event::Pushed { blobs, spared, manifests, bytes });
     }
 
-    /// All is written.
-    pub fn done(&self, last: &Snapshot) {
+    /// All is written. `report` says more in words.
+    pub fn done(&self, last: &Snapshot, report: Option<String>) {
         self.clear();
+        let strokes = &last.strokes;
         self.tell(true, |_| Event::Done {
             accepted: last.accepted,
             rate: ((last.accepted - last.from) as f64 / last.elapsed.as_secs_f64().max(1e-3)) as u64,
-            strokes: last.strokes,
+            starts: strokes.starts,
+            blocks: strokes.blocks,
+            writing: strokes.writing.as_secs_f64(),
+            waiting: strokes.waiting.as_secs_f64(),
+            stroke_rate: strokes.rate(),
+            slowest: strokes.slowest.unwrap_or(0),
             elapsed: last.elapsed.as_secs_f64(),
+            report,
         });
     }
 
@@ -303,15 +321,13 @@ impl Event {
                 let (bytes, sent) = (human_size(*bytes), blobs - spared);
                 format!("{blobs} blobs and {manifests} manifests are there, {bytes}; {sent} blobs were sent")
             }
-            Event::Done { accepted, rate, elapsed, strokes } => {
+            Event::Done { accepted, rate, elapsed, report, .. } => {
                 let time = if *elapsed < 60.0 { format!("{elapsed:.1} s") } else { human_time(*elapsed as u64) };
-                let mut text = format!("wrote {} in {time}, {}/s", human_size(*accepted), human_size(*rate));
-                match strokes {
-                    0 => {}
-                    1 => text.push_str(", 1 start of the device"),
-                    n => text.push_str(&format!(", {n} starts of the device")),
+                let text = format!("wrote {} in {time}, {}/s", human_size(*accepted), human_size(*rate));
+                match report {
+                    Some(report) => format!("{text}; {report}"),
+                    None => text,
                 }
-                text
             }
         }
     }

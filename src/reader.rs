@@ -34,7 +34,7 @@ use crate::{
     log, stop,
     tape::{self, Op},
     units::grouped,
-    volumes::Changer,
+    volumes::{Changer, Label},
 };
 
 /// What is handed over at once, at the least: small blocks come together.
@@ -70,7 +70,8 @@ pub fn open(paths: &[PathBuf], options: Options) -> Result<Input> {
         }
         if meta.is_file() {
             let mut magic = [0; 4];
-            let read = File::open(path).and_then(|file| file.read_at(&mut magic, 0));
+            let file = File::open(path).doing(opening)?;
+            let read = file.read_at(&mut magic, label_of(&file).map_or(0, |label| label.size));
             plain &= read.map(|n| Format::of(&magic[..n]).is_none()).doing(opening)?;
         } else {
             plain = false;
@@ -85,18 +86,48 @@ pub fn open(paths: &[PathBuf], options: Options) -> Result<Input> {
 /// Regular files as one, to be read at any place by any thread.
 pub struct Files {
     /// With the offset at which each begins.
-    parts: Vec<(File, u64)>,
+    parts: Vec<(Part, u64)>,
     total: u64,
+}
+
+struct Part {
+    file: File,
+    /// Bytes of its label, which are no part of the stream.
+    label: u64,
+}
+
+/// The label that a file begins with, as the image of a volume does.
+fn label_of(file: &File) -> Option<Label> {
+    let mut block = [0; 512];
+    let n = file.read_at(&mut block, 0).ok()?;
+    Label::read(&block[..n])
+}
+
+/// Whether a label is that of volume `volume`, and of the same series as those before.
+fn belongs(label: &Label, volume: usize, series: &mut Option<String>) -> Result<()> {
+    let series = series.get_or_insert_with(|| label.text.clone());
+    if label.volume == volume && label.text == *series {
+        return Ok(());
+    }
+    let why =
+        format!("volume {volume} of {series:?} is wanted, and this is volume {} of {:?}", label.volume, label.text);
+    Err(Error::new(why))
 }
 
 impl Files {
     fn open(paths: &[PathBuf]) -> Result<Files> {
-        let (mut parts, mut total) = (Vec::new(), 0);
+        let (mut parts, mut total, mut series) = (Vec::new(), 0, None);
         for path in paths {
-            let file = File::open(path).doing(|| format!("opening {path:?}"))?;
-            let len = file.metadata().doing(|| format!("opening {path:?}"))?.len();
-            parts.push((file, total));
-            total += len;
+            let opening = || format!("opening {path:?}");
+            let file = File::open(path).doing(opening)?;
+            let len = file.metadata().doing(opening)?.len();
+            let label = label_of(&file);
+            if let Some(label) = &label {
+                belongs(label, parts.len() + 1, &mut series).doing(opening)?;
+            }
+            let label = label.map_or(0, |label| label.size).min(len);
+            parts.push((Part { file, label }, total));
+            total += len - label;
         }
         Ok(Files { parts, total })
     }
@@ -120,8 +151,8 @@ impl Files {
     pub fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut part = self.part(offset);
         loop {
-            let Some((file, start)) = self.parts.get(part) else { return Ok(0) };
-            match file.read_at(into, offset - start.min(&offset)) {
+            let Some((Part { file, label }, start)) = self.parts.get(part) else { return Ok(0) };
+            match file.read_at(into, label + offset - start.min(&offset)) {
                 // An empty file, or the end of one.
                 Ok(0) if !into.is_empty() && self.parts.get(part + 1).is_some_and(|(_, next)| *next <= offset) => {
                     part += 1;
@@ -238,6 +269,8 @@ impl<S: Source + ?Sized> Source for &mut S {
 enum Piece {
     /// Blocks of so many bytes each, but the last, which may be shorter.
     Blocks(Vec<u8>, usize),
+    /// A block that is no part of the stream.
+    Label,
     /// The end of a file, or a filemark.
     End,
     Failed(Error),
@@ -351,6 +384,7 @@ impl BufRead for Stream {
                     let _ = self.used.send(before);
                     (self.taken, self.each) = (0, each);
                 }
+                Piece::Label => self.block += 1,
                 Piece::End => self.state = State::Ended,
                 Piece::Finished => self.state = State::Finished,
                 Piece::Failed(e) => {
@@ -413,8 +447,12 @@ fn read_all(
     buffers: &Receiver<Vec<u8>>,
     go_on: &Receiver<()>,
 ) {
-    let (mut medium, mut volume) = (first, 1);
+    let (mut medium, mut volume, mut series) = (first, 1, None);
     loop {
+        if let Err(e) = medium.label(volume, &mut series, to) {
+            let _ = to.send(Piece::Failed(e));
+            return;
+        }
         loop {
             let piece = match medium.read(buffers.try_recv().unwrap_or_default()) {
                 Ok(Some((bytes, each))) => Piece::Blocks(bytes, each),
@@ -560,6 +598,24 @@ impl Medium {
             Some(Err(e)) => Err(e),
             _ => Ok(None),
         }
+    }
+
+    /// Takes away the label that the medium begins with, if there is one, and tells of it.
+    fn label(&mut self, volume: usize, series: &mut Option<String>, to: &SyncSender<Piece>) -> Result<()> {
+        let Some((mut bytes, each)) = self.read(Vec::new())? else {
+            self.ending = Some(Ok(()));
+            return Ok(());
+        };
+        let label = Label::read(&bytes).filter(|label| !self.tape || label.size == each as u64);
+        if let Some(label) = label {
+            belongs(&label, volume, series).doing(|| format!("reading {}", self.name))?;
+            bytes.drain(..bytes.len().min(label.size as usize));
+            let _ = to.send(Piece::Label);
+        }
+        if !bytes.is_empty() {
+            let _ = to.send(Piece::Blocks(bytes, each));
+        }
+        Ok(())
     }
 
     /// One read, which may be interrupted.

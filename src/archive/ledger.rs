@@ -2,7 +2,11 @@
 //!
 //! Each line is a blob's descriptor with the annotation [`annotation::OFFSET`]: the length of the
 //! shortest prefix of the archive that holds the blob whole, padding included. A line is written
-//! only after the kernel has accepted those bytes.
+//! only after the kernel has accepted those bytes; on a tape, when the drive has brought them onto it.
+//!
+//! Of an archive on tapes a line also says on which of them the blob ends ([`annotation::VOLUME`]) and
+//! where the archive begins on that one ([`annotation::VOLUME_BEGIN`]): the offset in the archive, the
+//! file of the tape and the block in it, and the bytes of a block.
 
 use std::{
     collections::HashSet,
@@ -17,6 +21,7 @@ use crate::{
     log,
     oci::{Descriptor, Digest, annotation, json},
     plan::Plan,
+    sink::{Volume, Volumes},
 };
 
 /// Writes the ledger of one plan.
@@ -35,6 +40,8 @@ pub struct Writer {
 pub struct Record {
     pub digest: Digest,
     pub offset: u64,
+    /// On a tape: where the archive begins on that one.
+    pub volume: Option<Volume>,
     /// Bytes of the ledger up to the end of the line.
     pub end: u64,
 }
@@ -60,8 +67,15 @@ impl Writer {
     }
 
     /// Writes the record of every blob that lies whole below `accepted` on the medium. `offset` says
-    /// where on the medium that lies which ends at an offset of the plan, if that is known yet.
-    pub fn advance(&mut self, plan: &Plan, accepted: u64, offset: &dyn Fn(u64) -> Option<u64>) -> Result<()> {
+    /// where on the medium that lies which ends at an offset of the plan, if that is known yet;
+    /// `volumes` are the tapes, if it is on such.
+    pub fn advance(
+        &mut self,
+        plan: &Plan,
+        accepted: u64,
+        offset: &dyn Fn(u64) -> Option<u64>,
+        volumes: &Volumes,
+    ) -> Result<()> {
         let doing = || format!("writing the checkpoint {:?}", self.path);
         if !self.begun {
             let file = self.out.get_mut();
@@ -75,6 +89,10 @@ impl Writer {
         while let Some(offset) = plan.blob_end(self.records).and_then(offset).filter(|offset| *offset <= accepted) {
             let mut descriptor = plan.descriptor(self.records as u32);
             descriptor.annotations.insert(annotation::OFFSET.into(), offset.to_string());
+            if let Some(volume) = volumes.at(offset) {
+                descriptor.annotations.insert(annotation::VOLUME.into(), volume.number.to_string());
+                descriptor.annotations.insert(annotation::VOLUME_BEGIN.into(), begin(&volume));
+            }
             let mut line = json::compact(&descriptor);
             line.push(b'\n');
             self.out.write_all(&line).doing(doing)?;
@@ -134,22 +152,69 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
             Ok(Some(_)) | Err(_) if torn => {
                 log::warn(format_args!("{}: it is cut short and was left out", reading(number)));
             }
-            Ok(Some((digest, offset))) => all.push(Record { digest, offset, end }),
+            Ok(Some((digest, offset, volume))) => all.push(Record { digest, offset, volume, end }),
             Err(why) => return Err(Error::new(why).doing(reading(number))),
         }
     }
 }
 
-/// One record: the blob's digest and its offset. A blank line is none.
-fn parse(line: &[u8]) -> std::result::Result<Option<(Digest, u64)>, String> {
+/// One record: the blob's digest, its offset, and on a tape the volume. A blank line is none.
+fn parse(line: &[u8]) -> std::result::Result<Option<(Digest, u64, Option<Volume>)>, String> {
     if line.trim_ascii().is_empty() {
         return Ok(None);
     }
     let descriptor: Descriptor = serde_json::from_slice(line).map_err(|e| format!("it is not a descriptor: {e}"))?;
-    let offset = descriptor
-        .annotations
-        .get(annotation::OFFSET)
-        .ok_or_else(|| format!("it has no annotation {}", annotation::OFFSET))?;
+    let annotations = &descriptor.annotations;
+    let offset =
+        annotations.get(annotation::OFFSET).ok_or_else(|| format!("it has no annotation {}", annotation::OFFSET))?;
     let offset = offset.parse().map_err(|_| format!("its offset {offset:?} is not a number"))?;
-    Ok(Some((descriptor.digest, offset)))
+    let volume = match (annotations.get(annotation::VOLUME), annotations.get(annotation::VOLUME_BEGIN)) {
+        (Some(number), Some(text)) => {
+            let volume = number.parse().ok().and_then(|number| begun(number, text));
+            Some(volume.ok_or_else(|| format!("volume {number:?} with {text:?} is none"))?)
+        }
+        _ => None,
+    };
+    Ok(Some((descriptor.digest, offset, volume)))
+}
+
+/// Where a stream begins on a volume, as [`annotation::VOLUME_BEGIN`] says it.
+fn begin(volume: &Volume) -> String {
+    let mut text = format!("offset={}", volume.offset);
+    for (key, value) in [("file", volume.file), ("block", volume.block), ("size", Some(volume.size))] {
+        if let Some(value) = value {
+            text.push_str(&format!(",{key}={value}"));
+        }
+    }
+    text
+}
+
+fn begun(number: usize, text: &str) -> Option<Volume> {
+    let mut volume = Volume { number, offset: 0, file: None, block: None, size: 0, blocks: 0 };
+    for pair in text.split(',') {
+        let (key, value) = pair.split_once('=')?;
+        match key {
+            "offset" => volume.offset = value.parse().ok()?,
+            "file" => volume.file = Some(value.parse().ok()?),
+            "block" => volume.block = Some(value.parse().ok()?),
+            "size" => volume.size = value.parse().ok()?,
+            _ => {}
+        }
+    }
+    (volume.number > 0 && volume.size > 0).then_some(volume)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_read_as_it_was_written() {
+        for (file, block) in [(Some(3), Some(17)), (None, None)] {
+            let volume = Volume { number: 2, offset: 1 << 40, file, block, size: 512, blocks: 0 };
+            assert_eq!(begun(2, &begin(&volume)), Some(volume));
+        }
+        assert_eq!(begun(1, "offset=1"), None);
+        assert_eq!(begun(1, "offset=x,size=1"), None);
+    }
 }

@@ -72,6 +72,8 @@ pub struct Args {
     pub existing: Vec<PathBuf>,
     pub output: Output,
     pub volume_command: Option<String>,
+    pub label: Option<String>,
+    pub checkpoint_interval: u64,
     /// Name of the tracker file in the sync directory.
     pub tracker_filename: String,
     pub operands: Vec<OsString>,
@@ -109,6 +111,8 @@ impl Default for Args {
             existing: Vec::new(),
             output: Output::Table,
             volume_command: None,
+            label: None,
+            checkpoint_interval: 1 << 30,
             tracker_filename: "record-keeping.csv".into(),
             operands: Vec::new(),
             given: Vec::new(),

@@ -112,9 +112,24 @@ pub static FLAGS: &[Flag] = &[
         long: "checkpoint",
         value: Value::Required("FILE"),
         on: ARCHIVES,
-        text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there is replaced when the device takes the first block. A line stands in it only when the kernel has taken the bytes that it speaks of.",
+        text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there is replaced when the device takes the first block. A line stands in it only when the kernel has taken the bytes that it speaks of; on a tape, when they are on it, as `--checkpoint-interval` says.",
         set: |a, v| {
             a.checkpoint = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "checkpoint-interval",
+        value: Value::Required("SIZE"),
+        default: "1Gi",
+        on: ARCHIVES,
+        text: "On a tape, with `--checkpoint`: have the drive bring all that it has in its buffer onto the tape each time so much was written. Only then does the ledger speak of it. A drive may stop for it, so a small interval costs time.",
+        set: |a, v| {
+            a.checkpoint_interval = match units::parse_size(v)? {
+                0 => return Err("an interval must hold something".into()),
+                size => size,
+            };
             Ok(())
         },
         ..FLAG
@@ -157,7 +172,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "resume",
         on: ARCHIVES,
-        text: "Go on with an interrupted `DEST-FILE`, by its ledger: give the same command again, with `--checkpoint` and this. What is there is compared with the plan, but blobs that the ledger speaks of are not read again: damage to the file since then is not found. What is whole is not fetched again, and of the blob that the run stopped in only the rest. The end is the very archive that an uninterrupted run makes. If the sources have moved on meanwhile, the error says which, and nothing is changed. If `DEST-FILE` is not there or empty, the run starts from the beginning. Only for regular files.",
+        text: "Go on with an interrupted `DEST-FILE`, by its ledger: give the same command again, with `--checkpoint` and this. What is there is compared with the plan, but blobs that the ledger speaks of are not read again: damage to the file since then is not found. What is whole is not fetched again, and of the blob that the run stopped in only the rest. The end is the very archive that an uninterrupted run makes. If the sources have moved on meanwhile, the error says which, and nothing is changed. If `DEST-FILE` is not there or empty, the run starts from the beginning. For regular files and tapes. A tape is rewound and brought to the block in which the last blob ends that the ledger speaks of; of several tapes that one must be in the drive on which the ledger says that it ends. If the ledger speaks of nothing yet, the archive begins where the tape stands.",
         set: |a, _| {
             a.resume = true;
             Ok(())
@@ -311,6 +326,31 @@ pub static FLAGS: &[Flag] = &[
         text: "How the list is printed: `table` for people, `json` (an array of objects), or `csv` with a header.",
         set: |a, v| {
             a.output = v.parse()?;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "volume-command",
+        value: Value::Required("COMMAND"),
+        on: ARCHIVES,
+        text: "When a tape is full, have `/bin/sh` run this, which must put the next one into the drive; then the archive goes on there. `$ACE_DT_VOLUME` is its number (2 for the second), `$ACE_DT_DEVICE` the drive, and `$ACE_DT_ACTION` `write`. The drive is closed meanwhile. If the command fails, what it last printed is told, and the run ends. Without it the terminal is asked, if there is one.",
+        set: |a, v| {
+            a.volume_command = Some(v.into());
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "label",
+        value: Value::Required("TEXT"),
+        on: ARCHIVES,
+        text: "Begin each tape with a block of its own that holds `TEXT` and the number of the volume, so that volumes cannot be mixed up when they are read. It is a TAR member of the type that GNU tar has for such labels.",
+        set: |a, v| {
+            if v.is_empty() || v.len() > 80 || v.chars().any(char::is_control) {
+                return Err(format!("{v:?} is no label: 1 to 80 bytes, on one line"));
+            }
+            a.label = Some(v.into());
             Ok(())
         },
         ..FLAG

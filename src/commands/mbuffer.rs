@@ -11,6 +11,7 @@ use nix::poll::PollFlags;
 use crate::{
     cli::args::Args,
     device::{self, Device},
+    drive,
     error::{Context, Error, Result, io_reason},
     pipeline::{self, Geometry, Halt, Job},
     progress::Progress,
@@ -25,7 +26,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let input = File::from(stdin.as_fd().try_clone_to_owned().doing(|| "opening standard input")?);
     device::enlarge_pipe(&input);
-    let mut device = Device::stdout()?;
+    let mut device = Device::stdout()?.into_sink(None, drive::Options::default())?;
     let progress = Progress::new(&args.progress)?;
     let job = Job {
         geometry,
@@ -37,12 +38,12 @@ pub fn run(args: &Args) -> Result<()> {
         // A read that blocks ends when its thread is nudged.
         cancel: &|| {},
     };
-    let (last, outcome) = pipeline::run(job, &mut device, &mut |now| {
+    let (last, outcome) = pipeline::run(job, &mut *device, &mut |now| {
         progress.writing(now, None);
         Ok(())
     });
     match outcome {
-        Ok(()) => progress.done(&last),
+        Ok(()) => progress.done(&last, None),
         Err(_) => progress.clear(),
     }
     outcome.map_err(|e| if last.capacity > 0 { e.after(format!("{} bytes were written", last.accepted)) } else { e })

@@ -1,12 +1,18 @@
-//! `--report`: what became of each source, in JSON.
+//! What is told at the end: `--report`, which says in JSON what became of each source, and how the
+//! device was kept busy.
 
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::{
+    device::Kind,
     error::{Context, Result},
+    log,
     oci::{Digest, json},
+    pipeline::{Geometry, Snapshot},
+    sink::{Volume, Volumes},
+    units::grouped,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,4 +56,30 @@ pub fn write(path: &Path, records: &[Record]) -> Result<()> {
     let mut text = json::pretty(records);
     text.push(b'\n');
     std::fs::write(path, text).doing(|| format!("writing the report {path:?}"))
+}
+
+/// How the device was kept busy, and where a stream lies on tapes.
+pub fn strokes(last: &Snapshot, volumes: &Volumes) -> String {
+    let mut text = last.strokes.in_words();
+    let all = volumes.all();
+    for Volume { number, file, block, blocks, .. } in &all {
+        let volume = if all.len() > 1 { format!("volume {number}, ") } else { String::new() };
+        let file = file.map_or(String::new(), |file| format!(", file {}", grouped(file.into())));
+        text.push_str(&match block {
+            Some(block) => {
+                let end = u64::from(*block) + blocks;
+                format!("; on the tape {volume}block {} to block {}{file}", grouped((*block).into()), grouped(end))
+            }
+            None => format!("; on the tape {volume}{} blocks{file}", grouped(*blocks)),
+        });
+    }
+    text
+}
+
+/// Warns of a drive that had to stop too often, with what to try.
+pub fn advise(last: &Snapshot, geometry: Geometry, kind: Kind) {
+    let mark = if geometry.mark > 1 { geometry.mark * geometry.block as u64 } else { 0 };
+    if let Some(advice) = last.strokes.advice(last.capacity, mark).filter(|_| kind == Kind::Tape) {
+        log::warn(advice);
+    }
 }

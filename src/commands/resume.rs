@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufReader, ErrorKind, Read, Seek, SeekFrom},
+    io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom},
     os::unix::fs::FileExt,
     path::Path,
 };
@@ -15,11 +15,13 @@ use std::{
 use crate::{
     archive::ledger::{self, Record},
     compress::{self, Codec, Format},
+    drive::{self, Drive},
     error::{Context, Error, Result},
     log,
     oci::{Descriptor, Digest, Manifest, annotation, media},
     plan::{Content, Plan},
     producer::Behind,
+    sink::{Sink, Volume},
     units::grouped,
 };
 
@@ -86,12 +88,7 @@ pub fn examine(plan: &Plan, path: &Path, ledger: &Path, codec: Option<Codec>, bl
         true => ledger::records(ledger)?,
         false => Vec::new(),
     };
-    for (n, record) in records.iter().enumerate() {
-        if plan.blob_end(n).is_none() || *plan.digest(n as u32) != record.digest {
-            let why = another(format_args!("the checkpoint says that blob {n} is {}", record.digest));
-            return Err(explained(why, plan, path, codec)).doing(doing);
-        }
-    }
+    belong(plan, &records).map_err(|e| explained(e, plan, path, codec)).doing(doing)?;
     let told = records.len();
     records.retain(|record| record.offset <= length);
     if records.len() < told {
@@ -105,6 +102,118 @@ pub fn examine(plan: &Plan, path: &Path, ledger: &Path, codec: Option<Codec>, bl
         Some(codec) => compressed(plan, &file, records, codec, block),
     };
     looked.map_err(|e| explained(e, plan, path, codec)).doing(doing)
+}
+
+/// Whether records speak of the planned archive.
+fn belong(plan: &Plan, records: &[Record]) -> Result<()> {
+    for (n, record) in records.iter().enumerate() {
+        if plan.blob_end(n).is_none() || *plan.digest(n as u32) != record.digest {
+            return Err(another(format_args!("the checkpoint says that blob {n} is {}", record.digest)));
+        }
+    }
+    Ok(())
+}
+
+/// Positions the tape in the drive at `path` where an interrupted run can be taken up: in front of the
+/// last block that both the ledger and the tape have, and that ends behind the last whole blob. What
+/// the block holds of whole blobs is read, and written again with what follows.
+///
+/// # Errors
+/// If the tape or the ledger is of another archive; then nothing was written.
+pub fn on_tape(
+    plan: &Plan,
+    path: &Path,
+    ledger: &Path,
+    codec: Option<Codec>,
+    block: u64,
+    options: drive::Options,
+) -> Result<(Found, Box<dyn Sink>)> {
+    let doing = || format!("resuming on the tape in {path:?}");
+    let mut records = ledger::records(ledger)?;
+    belong(plan, &records).doing(doing)?;
+    let moved = |(n, record): (usize, &Record)| plan.blob_end(n) != Some(record.offset);
+    if codec.is_none() && records.iter().enumerate().any(moved) {
+        return Err(another("blobs end elsewhere")).doing(doing);
+    }
+    loop {
+        let last = records.last().ok_or_else(|| Error::new("the tape holds nothing that the ledger speaks of"));
+        let last = last.doing(doing)?.clone();
+        let Some(volume) = last.volume else {
+            return Err(Error::usage("the ledger is that of a file, not of a tape")).doing(doing);
+        };
+        if !block.is_multiple_of(volume.size.into()) {
+            let why = format!(
+                "the tape has blocks of {} bytes: give --block-size {}",
+                grouped(volume.size.into()),
+                volume.size
+            );
+            return Err(Error::usage(why)).doing(doing);
+        }
+        if volume.number == 1 {
+            same_beginning(plan, path, &volume, codec, block).doing(doing)?;
+        }
+        let at = (last.offset / block * block).max(volume.offset);
+        let need = (last.offset - at) as usize;
+        let (mut tape, mut reached) = drive::position(path, &volume, at).doing(doing)?;
+        let mut kept = Vec::new();
+        if need > 0 && reached == at {
+            kept = drive::read_block(&tape, block as usize).doing(doing)?;
+            drop(tape);
+            (tape, reached) = drive::position(path, &volume, at).doing(doing)?;
+        }
+        if reached < at || kept.len() < need {
+            log::warn(format_args!(
+                "{path:?}: the tape ends before offset {}, of which the ledger speaks: what is missing is made again",
+                grouped(last.offset)
+            ));
+            records.retain(|record| record.offset <= reached && record.offset < last.offset);
+            continue;
+        }
+        kept.truncate(need);
+        log::info(format_args!(
+            "{path:?}: going on with volume {} at block {} of the archive",
+            volume.number,
+            grouped((at - volume.offset) / u64::from(volume.size))
+        ));
+        let mut sink = Drive::new(tape, Some(path), format!("{path:?}"), options);
+        sink.go_on(volume, at);
+        let end = plan.blob_end(records.len() - 1).unwrap_or(0);
+        return Ok((Found { plan: end, medium: at, kept, records, behind: None }, Box::new(sink)));
+    }
+}
+
+/// Whether the first block of the archive on a tape is what is planned, as far as that is known here.
+fn same_beginning(plan: &Plan, path: &Path, volume: &Volume, codec: Option<Codec>, block: u64) -> Result<()> {
+    let (tape, _) = drive::position(path, volume, volume.offset)?;
+    let block = drive::read_block(&tape, block as usize)?;
+    let mut known = Vec::new();
+    for entry in 0..plan.entries() {
+        match plan.content(entry) {
+            Content::Directory(_) => known.extend(plan.header(entry)),
+            Content::File(_, bytes) | Content::Held(_, bytes) => {
+                known.extend(plan.header(entry));
+                known.extend(&*bytes);
+                known.resize(known.len().next_multiple_of(512), 0);
+            }
+            Content::Fetched(_) | Content::End => break,
+        }
+    }
+    let there = match codec {
+        None => block,
+        Some(codec) => {
+            let mut begin = Vec::new();
+            // The block may end in the middle of a frame.
+            if let Ok(from) = decoder(&block[..], codec.format) {
+                let _ = from.take(known.len() as u64).read_to_end(&mut begin);
+            }
+            begin
+        }
+    };
+    let n = known.len().min(there.len());
+    match known[..n] == there[..n] && n > 0 {
+        true => Ok(()),
+        false => Err(another("the tape begins otherwise")),
+    }
 }
 
 fn plain(plan: &Plan, file: &File, length: u64, mut records: Vec<Record>, block: u64) -> Result<Found> {
@@ -219,7 +328,7 @@ fn has_magic(file: &File, format: Format) -> bool {
 }
 
 /// Reads frame after frame.
-fn decoder(from: BufReader<File>, format: Format) -> std::io::Result<Box<dyn Read>> {
+fn decoder<'a>(from: impl BufRead + 'a, format: Format) -> std::io::Result<Box<dyn Read + 'a>> {
     Ok(match format {
         Format::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(from)?),
         Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),

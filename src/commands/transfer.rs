@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Setup,
+    Setup, report,
     resume::{self, Found},
     there::There,
 };
@@ -17,8 +17,10 @@ use crate::{
     cli::args::Args,
     compress::{Codec, Marks, Stage},
     device::{Device, Kind},
+    drive,
     error::{Error, Result},
     graph::Graph,
+    log,
     oci::{Descriptor, annotation},
     output,
     pipeline::{self, Geometry, Job},
@@ -26,7 +28,10 @@ use crate::{
     producer::{self, Begin},
     progress::Progress,
     ring::{Bounds, Segment},
+    sink::Volume,
     store::Store,
+    tape, units,
+    volumes::Changer,
 };
 
 /// How an archive is written, and whereto.
@@ -44,9 +49,11 @@ pub struct Transfer<'a> {
     pub checkpoint: Option<&'a Path>,
 }
 
-/// The destination, open.
+/// The destination, looked at.
 pub struct Opened {
-    device: Device,
+    /// Open, unless it is a tape that is still to be positioned.
+    device: Option<Device>,
+    kind: Kind,
     /// It holds the beginning of an archive.
     begun: bool,
 }
@@ -56,21 +63,41 @@ pub fn open(args: &Args, dest: &Path) -> Result<Opened> {
     if args.resume && dest == Path::new("-") {
         return Err(Error::usage("--resume: standard output cannot be taken up again"));
     }
-    if args.resume && args.checkpoint.is_none() {
-        return Err(Error::usage("--resume goes by the ledger: give the --checkpoint of the interrupted run"));
-    }
+    let ledger = match (args.resume, &args.checkpoint) {
+        (true, None) => {
+            return Err(Error::usage("--resume goes by the ledger: give the --checkpoint of the interrupted run"));
+        }
+        (true, ledger) => ledger.as_deref(),
+        (false, _) => None,
+    };
     let there = std::fs::metadata(dest).ok();
-    if args.resume && there.as_ref().is_some_and(|meta| !meta.is_file()) {
+    let tape = there.as_ref().is_some_and(tape::is_tape);
+    if ledger.is_some() && !tape && there.as_ref().is_some_and(|meta| !meta.is_file()) {
         // Not even opened: a FIFO would keep us waiting for its reader.
-        return Err(Error::usage("--resume is for regular files only").doing(format!("the destination {dest:?}")));
+        let why = "--resume is for regular files and tapes only";
+        return Err(Error::usage(why).doing(format!("the destination {dest:?}")));
     }
-    let begun = args.resume && there.is_some_and(|meta| meta.len() > 0);
+    let begun = match ledger {
+        Some(ledger) if tape => ledger.exists() && !ledger::records(ledger)?.is_empty(),
+        Some(_) => there.is_some_and(|meta| meta.len() > 0),
+        None => false,
+    };
     let device = match dest {
         path if path == Path::new("-") => Device::stdout()?,
+        path if begun && tape => {
+            // That it can be opened is found out before anything is fetched.
+            let device = Device::open(path, args.force)?;
+            return Ok(Opened { kind: device.kind(), device: None, begun });
+        }
         path if begun => Device::reopen(path)?,
         path => Device::open(path, args.force)?,
     };
-    Ok(Opened { device, begun })
+    if ledger.is_some() && tape && !begun {
+        log::warn(format_args!(
+            "the ledger speaks of nothing yet: the archive begins where the tape stands in {dest:?}"
+        ));
+    }
+    Ok(Opened { kind: device.kind(), device: Some(device), begun })
 }
 
 /// Plans the archive of what lies below `root`, which gets this name in its `index.json`.
@@ -112,16 +139,36 @@ impl<'a> Transfer<'a> {
 
     /// Carries the planned archive onto the device, and keeps the ledger.
     pub fn run(&self, plan: &Plan, opened: Opened) -> Result<()> {
-        let Opened { mut device, begun } = opened;
-        let Found { plan: begin, medium, kept, records, behind } = match (begun, self.checkpoint) {
-            (true, Some(ledger)) => resume::examine(plan, self.dest, ledger, self.codec, self.geometry.block as u64)?,
-            _ => Found::default(),
+        let Opened { device, kind, begun } = opened;
+        let block = self.geometry.block as u64;
+        let options = drive::Options {
+            changer: Changer { command: self.args.volume_command.clone() },
+            label: self.args.label.clone(),
+            interval: if self.checkpoint.is_some() { self.args.checkpoint_interval } else { 0 },
+            pad: self.codec.is_none(),
         };
+        let (found, mut sink) = match (device, self.checkpoint) {
+            (None, Some(ledger)) => resume::on_tape(plan, self.dest, ledger, self.codec, block, options)?,
+            (Some(device), Some(ledger)) if begun => {
+                let found = resume::examine(plan, self.dest, ledger, self.codec, block)?;
+                (found, device.into_sink(None, options)?)
+            }
+            (device, _) => {
+                let path = Some(self.dest).filter(|path| *path != Path::new("-"));
+                let device = device.ok_or_else(|| Error::new("it is not open").doing(format!("{:?}", self.dest)))?;
+                (Found::default(), device.into_sink(path, options)?)
+            }
+        };
+        let Found { plan: begin, medium, kept, records, behind } = found;
+        let sink = &mut *sink;
+        let volumes = sink.volumes();
         let mut ledger = match self.checkpoint {
             Some(path) => Some(ledger::Writer::after(path, &records)?),
             None => None,
         };
-        let from = Begin { offset: begin, behind };
+        // What is kept of an uncompressed stream is a part of it.
+        let start = if self.codec.is_none() { medium } else { begin };
+        let from = Begin { offset: start, kept: if self.codec.is_none() { &kept } else { &[] }, behind };
         let (marks, inner) = (Marks::default(), OnceLock::new());
         let producers = self.threads.min(plan.entries());
         let fill = |segment: Segment| producer::fill(plan, self.store, &from, segment);
@@ -135,18 +182,15 @@ impl<'a> Transfer<'a> {
             producers,
             compressors: thread::available_parallelism().map_or(1, usize::from),
             marks: &marks,
-            pad: (device.kind() == Kind::Tape).then_some(self.geometry.block),
+            pad: (kind == Kind::Tape).then_some(self.geometry.block),
             stopper: &inner,
         });
-        if stage.is_none() {
-            device.pad_last_block();
-        }
         let compress = |segment: Segment| stage.as_ref().expect("only if there is one").run(segment);
         let job = Job {
             geometry: self.geometry,
             from: medium,
             keep: medium + kept.len() as u64,
-            bounds: if stage.is_some() { Bounds::open() } else { Bounds::new(plan.bounds(begin)) },
+            bounds: if stage.is_some() { Bounds::open() } else { Bounds::new(plan.bounds(start)) },
             producers: if stage.is_some() { 1 } else { producers },
             produce: if stage.is_some() { &compress } else { &fill },
             cancel: &|| {
@@ -160,21 +204,27 @@ impl<'a> Transfer<'a> {
         let last = plan.blobs().checked_sub(1).and_then(|last| plan.blob_end(last)).unwrap_or(0);
         let unsynced = |end: u64| offset(end).filter(|_| end < last);
         let total = self.codec.is_none().then_some(plan.total());
-        let (reached, outcome) = pipeline::run(job, &mut device, &mut |now| {
+        let (reached, outcome) = pipeline::run(job, sink, &mut |now| {
             self.progress.writing(now, total);
             match &mut ledger {
-                Some(ledger) => ledger.advance(plan, now.accepted, &unsynced),
+                Some(ledger) => ledger.advance(plan, now.sure, &unsynced, &volumes),
                 None => Ok(()),
             }
         });
+        // A device that was never begun still holds what the ledger said before.
+        let written = reached.capacity > 0;
         let synced = match &outcome {
-            Ok(()) => Ok(()),
-            Err(_) => device.finish(),
+            Err(_) if written => sink.finish(),
+            _ => Ok(()),
         };
+        if let (Err(e), Kind::Tape) = (&synced, kind) {
+            log::warn(e);
+        }
+        let sure = sink.sure();
         let outcome = outcome.and_then(|()| {
             let short = match self.codec {
-                None => reached.accepted < plan.total(),
-                Some(_) => last > begin && offset(last).is_none_or(|at| reached.accepted < at),
+                None => sure < plan.total(),
+                Some(_) => last > begin && offset(last).is_none_or(|at| sure < at),
             };
             if short {
                 return Err(Error::new("the device took less than the plan; this is a fault of ace-dt"));
@@ -182,36 +232,52 @@ impl<'a> Transfer<'a> {
             Ok(())
         });
         let mut recorded = Ok(());
-        // A device that was never begun still holds what the ledger said before.
-        if let (Some(ledger), Ok(()), true) = (&mut ledger, synced, reached.capacity > 0) {
-            recorded = ledger.advance(plan, reached.accepted, &offset).and_then(|()| ledger.sync());
+        if let (Some(ledger), true) = (&mut ledger, written && (synced.is_ok() || kind == Kind::Tape)) {
+            recorded = ledger.advance(plan, sure, &offset, &volumes).and_then(|()| ledger.sync());
         }
         match outcome {
             Ok(()) => {
-                self.progress.done(&reached);
+                let told = kind == Kind::Tape || self.geometry.mark > 1;
+                self.progress.done(&reached, told.then(|| report::strokes(&reached, &volumes)));
+                report::advise(&reached, self.geometry, kind);
                 recorded
             }
             Err(e) => {
                 self.progress.clear();
-                let there = |end: u64| end <= begin || offset(end).is_some_and(|at| at <= reached.accepted);
-                let whole = if reached.capacity > 0 { plan.whole(there) } else { 0 };
+                let there = |end: u64| end <= begin || offset(end).is_some_and(|at| at <= sure);
+                let whole = if written { plan.whole(there) } else { 0 };
                 let end = whole
                     .checked_sub(1)
                     .and_then(|last| plan.blob_end(last))
                     .map_or(0, |end| offset(end).or(records.last().map(|record| record.offset)).unwrap_or(0));
                 // A blob that proved wrong must not be gone on with.
-                let cut = if e.is_spoilt() && reached.capacity > 0 { device.cut(end) } else { Ok(()) };
-                cut.and(Err(self.stands(e, plan, &device, whole, end)))
+                let cut = if e.is_spoilt() && written { sink.cut(end) } else { Ok(()) };
+                let place = volumes.at(sure.max(1)).filter(|_| kind == Kind::Tape);
+                cut.and(Err(self.stands(e, plan, sink.name(), kind, whole, end, place)))
             }
         }
     }
 
     /// Adds to an error where the archive stands, and the command that goes on with it.
-    fn stands(&self, error: Error, plan: &Plan, device: &Device, whole: usize, offset: u64) -> Error {
+    #[allow(clippy::too_many_arguments)]
+    fn stands(
+        &self,
+        error: Error,
+        plan: &Plan,
+        device: &str,
+        kind: Kind,
+        whole: usize,
+        offset: u64,
+        volume: Option<Volume>,
+    ) -> Error {
         let Some(name) = self.command else { return error };
-        let what = format!("{} holds {whole} of {} blobs whole, up to offset {offset}", device.name(), plan.blobs());
+        let place = volume.map_or(String::new(), |volume| {
+            let blocks = units::grouped(volume.blocks);
+            format!("; volume {} has {blocks} blocks of it, and a filemark behind them", volume.number)
+        });
+        let what = format!("{device} holds {whole} of {} blobs whole, up to offset {offset}{place}", plan.blobs());
         let error = error.after(what);
-        let is_file = device.kind() == Kind::File && self.dest != Path::new("-");
+        let (is_file, is_tape) = (kind == Kind::File && self.dest != Path::new("-"), kind == Kind::Tape);
         let again = |changes: &[(&str, String)]| command(name, self.args, changes, self.dest);
         let force: Vec<(&str, String)> = is_file.then(|| ("force", String::new())).into_iter().collect();
         match self.checkpoint {
@@ -219,14 +285,16 @@ impl<'a> Transfer<'a> {
             None => {
                 error.hint(format_args!("only with --checkpoint can a run go on; to start again: {}", again(&force)))
             }
-            Some(_) if is_file => error.hint(format_args!("to go on: {}", again(&[("resume", String::new())]))),
+            Some(_) if is_file || is_tape && !error.is_full() => {
+                error.hint(format_args!("to go on: {}", again(&[("resume", String::new())])))
+            }
             Some(ledger) => {
                 let next = PathBuf::from(format!("{}.2", ledger.display()));
                 let known = format!("{}:{offset}", ledger.display());
                 let known =
                     if known.contains([',', '"']) { format!("\"{}\"", known.replace('"', "\"\"")) } else { known };
                 let changes = [("checkpoint", next.display().to_string()), ("existing-from-checkpoint", known)];
-                let place = if device.kind() == Kind::Tape { ", on another tape" } else { "" };
+                let place = if is_tape { ", on another tape" } else { "" };
                 error.hint(format_args!("to go on with what is missing{place}: {}", again(&changes)))
             }
         }

@@ -29,4 +29,8 @@ pub mod annotation {
     pub const EXTRA_MANIFESTS: &str = "vnd.act3-ace.data.extra-manifests";
     pub const SERIALIZATION_VERSION: &str = "vnd.act3-ace.data.serialization.version";
     pub const OFFSET: &str = "vnd.act3-ace.data.offset";
+    /// On which tape of several a blob ends, counted from 1.
+    pub const VOLUME: &str = "vnd.act3-ace.data.volume";
+    /// Where the archive begins on that tape: `offset=N,file=N,block=N,size=N` (see `archive::ledger`).
+    pub const VOLUME_BEGIN: &str = "vnd.act3-ace.data.volume.begin";
 }

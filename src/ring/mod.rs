@@ -127,6 +127,8 @@ struct Shared {
     written: AtomicU64,
     /// Bytes published by all producers together, for whoever shows the fill.
     published: AtomicU64,
+    /// How often a producer had to wait for room.
+    full: AtomicU64,
     /// Length of the stream, [`NEVER`] as long as nobody knows it.
     end: AtomicU64,
     bounds: Bounds,
@@ -225,6 +227,7 @@ pub fn new(block: usize, slots: usize, producers: usize, bounds: Bounds) -> io::
         filled: (0..slots).map(|_| AtomicUsize::new(0)).collect(),
         written: AtomicU64::new(0),
         published: AtomicU64::new(0),
+        full: AtomicU64::new(0),
         end: AtomicU64::new(bounds.len()),
         bounds,
         next: AtomicUsize::new(0),
@@ -258,6 +261,11 @@ impl Stopper {
     /// Bytes published so far.
     pub fn published(&self) -> u64 {
         self.shared.published.load(Ordering::Relaxed)
+    }
+
+    /// How often a producer had to wait for room.
+    pub fn full(&self) -> u64 {
+        self.shared.full.load(Ordering::Relaxed)
     }
 
     /// Bytes of memory.
@@ -357,6 +365,7 @@ impl Segment<'_> {
         }
         if !shared.in_window(self.filled) {
             self.publish();
+            shared.full.fetch_add(1, Ordering::Relaxed);
             let filled = self.filled;
             self.waiter.sleep_until(filled, || shared.is_stopped() || shared.in_window(filled));
             if shared.is_stopped() {

@@ -271,7 +271,7 @@ fn torn_ledgers_and_files_that_are_not_what_they_seem() {
     // Wrong usage. A FIFO that nobody reads is not waited for.
     crate::util::peer(&dir, "mkfifo", &["fifo"]);
     ace_dt(&dir, &["mirror", "archive", "s", "fifo", "--resume", "--checkpoint", "l"])
-        .fails(2, &["regular files only"]);
+        .fails(2, &["regular files and tapes only"]);
     ace_dt(&dir, &["mirror", "archive", "s", "out", "--resume"]).fails(2, &["--resume", "--checkpoint"]);
     ace_dt(&dir, &["mirror", "archive", "s", "-", "--resume", "--checkpoint", "l"]).fails(2, &["standard output"]);
 }

@@ -1,0 +1,432 @@
+//! The writing side of a tape: each write one block, a filemark at the end, and from one volume to
+//! the next.
+//!
+//! A write(2) that succeeds only means that the drive has the block in its buffer; the error may
+//! come with a later operation (st(4)). So [`Drive`] tells two figures: what was accepted, and what
+//! was on the tape when the drive last brought all to it: at the end, at the end of a volume, and
+//! every so many bytes if a ledger is kept (`MTWEOF` with a count of 0, which reaches the drive as
+//! WRITE FILEMARKS of none and waits for its buffer).
+//!
+//! At the end of a tape a write fails with ENOSPC and has written nothing; what was accepted before
+//! still goes onto the tape, and so does a filemark.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read, Write},
+    os::{fd::IntoRawFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::{errno::Errno, libc};
+
+use crate::{
+    error::{Context, Error, Result, io_reason},
+    log,
+    sink::{GivenUp, Sink, Volume, Volumes},
+    stop,
+    tape::{self, Op},
+    units::grouped,
+    volumes::{Changer, label_block},
+};
+
+/// The most that one operation passes over: the driver has 24 bits, one of them for the direction.
+const STEP: u32 = 0x7f_ffff;
+
+/// How a tape is written.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub changer: Changer,
+    /// Each volume begins with a block that holds this.
+    pub label: Option<String>,
+    /// Bring all to the tape each time so many bytes were accepted; 0: only at the end.
+    pub interval: u64,
+    /// Pad the last block with zeros: harmless behind a TAR archive, wrong behind anything else.
+    pub pad: bool,
+}
+
+pub struct Drive {
+    /// `None` once it was closed.
+    file: Option<File>,
+    /// Only with it can a tape be changed.
+    path: Option<PathBuf>,
+    name: String,
+    options: Options,
+    /// The drive's fixed size of blocks; 0 if each write is a block of its size.
+    fixed: u32,
+    /// Bytes of a block on the tape.
+    size: u32,
+    /// Number of the volume that is in the drive.
+    volume: usize,
+    volumes: Volumes,
+    /// Blocks written to this volume.
+    blocks: u64,
+    accepted: u64,
+    sure: u64,
+    /// Something was written since a filemark.
+    open_end: bool,
+}
+
+impl Drive {
+    /// A drive that is open for writing. Without `path` its tape cannot be changed.
+    pub fn new(file: File, path: Option<&Path>, name: String, options: Options) -> Drive {
+        Drive {
+            file: Some(file),
+            path: path.map(Path::to_path_buf),
+            name,
+            options,
+            fixed: 0,
+            size: 0,
+            volume: 1,
+            volumes: Volumes::default(),
+            blocks: 0,
+            accepted: 0,
+            sure: 0,
+            open_end: false,
+        }
+    }
+
+    fn file(&self) -> Result<&File> {
+        self.file.as_ref().ok_or_else(|| Error::new("it is closed").doing(&self.name))
+    }
+
+    /// Looks whether the drive takes writes of `block` bytes.
+    fn examine(&mut self, block: usize) -> Result<()> {
+        let file = self.file()?;
+        let status = tape::status(file).doing(|| format!("asking {} for its status", self.name))?;
+        let limits = tape::limits(file);
+        let size = grouped(block as u64);
+        match status.block_size {
+            0 => {
+                if let Some(limits) = limits.filter(|l| !(l.least as usize..=l.most as usize).contains(&block)) {
+                    let why = format!("--block-size: the drive takes blocks of {limits}, and not of {size} bytes");
+                    return Err(Error::usage(why).doing(&self.name));
+                }
+            }
+            fixed if block.is_multiple_of(fixed as usize) => {}
+            fixed => {
+                let limits = limits.map_or(String::new(), |limits| format!(" (it could take {limits})"));
+                let why = format!(
+                    "--block-size: the drive is set to blocks of {} bytes{limits}, and writes of {size} bytes are no multiple of that",
+                    grouped(fixed.into())
+                );
+                let hint = "give another --block-size, or set the drive with mt(1): mt setblk 0 for any size";
+                return Err(Error::usage(why).doing(&self.name).hint(hint));
+            }
+        }
+        self.fixed = status.block_size;
+        self.size = if self.fixed > 0 { self.fixed } else { u32::try_from(block).unwrap_or(u32::MAX) };
+        Ok(())
+    }
+
+    /// Begins the volume that is in the drive: with a label if there is to be one.
+    fn begin_volume(&mut self) -> Result<()> {
+        if let Some(text) = &self.options.label {
+            let block = label_block(text, self.volume, self.fixed as usize);
+            let written = self.file()?.write_all_once(&block);
+            written.map_err(|e| Error::new(io_reason(&e)).doing(format!("writing the label to {}", self.name)))?;
+            self.open_end = true;
+        }
+        let status = tape::status(self.file()?).doing(|| format!("asking {} for its status", self.name))?;
+        self.blocks = 0;
+        self.volumes.push(Volume {
+            number: self.volume,
+            offset: self.accepted,
+            file: status.file,
+            block: status.block,
+            size: self.size,
+            blocks: 0,
+        });
+        Ok(())
+    }
+
+    /// Goes on with a volume whose beginning `volume` tells, at offset `from` of the stream: the drive
+    /// stands in front of that block.
+    pub fn go_on(&mut self, volume: Volume, from: u64) {
+        (self.volume, self.accepted, self.sure) = (volume.number, from, from);
+        self.blocks = (from - volume.offset) / u64::from(volume.size.max(1));
+        self.volumes.push(volume);
+        self.open_end = true;
+    }
+
+    /// One write, of which the driver took `n` bytes.
+    fn took(&mut self, n: usize, stream: usize) {
+        self.accepted += n.min(stream) as u64;
+        self.blocks += if self.fixed > 0 { n as u64 / u64::from(self.fixed) } else { 1 };
+        self.open_end = true;
+        self.volumes.count(self.blocks);
+    }
+
+    fn write(&mut self, mut rest: &[u8], mut stream: usize, given_up: GivenUp) -> Result<()> {
+        while !rest.is_empty() {
+            match self.file()?.write(rest) {
+                Ok(0) => return Err(self.failed("the drive took no bytes")),
+                // In fixed-block mode a write that meets the end of the tape is cut short.
+                Ok(n) => {
+                    self.took(n, stream);
+                    (rest, stream) = (&rest[n..], stream.saturating_sub(n));
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {
+                    stop::check()?;
+                    if given_up() {
+                        return Err(self.failed("the run was given up"));
+                    }
+                }
+                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => self.next_volume()?,
+                Err(e) => return Err(self.explained(&e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, why: &str) -> Error {
+        Error::new(why).doing(format!("writing {} at {}", self.name, self.place()))
+    }
+
+    fn place(&self) -> String {
+        let volume = if self.volume > 1 { format!("volume {}, ", self.volume) } else { String::new() };
+        format!("{volume}block {} (offset {})", grouped(self.blocks), grouped(self.accepted))
+    }
+
+    fn explained(&self, error: &io::Error) -> Error {
+        let failed = self.failed(&io_reason(error));
+        match error.raw_os_error() {
+            // Nothing of a block that the driver refuses reaches the drive.
+            Some(libc::EINVAL | libc::EOVERFLOW | libc::ENOMEM) if self.blocks == 0 => failed.hint(format_args!(
+                "the drive or its adapter may not take blocks of {} bytes; try a smaller --block-size",
+                grouped(self.size.into())
+            )),
+            _ => failed,
+        }
+    }
+
+    /// Brings all that was accepted to the tape.
+    fn flush(&mut self) -> Result<()> {
+        match tape::operate(self.file()?, Op::WriteFilemarks, 0) {
+            Ok(()) => self.sure = self.accepted,
+            // The early warning: writes will tell.
+            Err(Errno::ENOSPC) => {}
+            Err(e) => return Err(self.failed(e.desc()).doing("bringing what the drive has in its buffer to the tape")),
+        }
+        Ok(())
+    }
+
+    /// Ends what stands on this tape with a filemark.
+    fn end_volume(&mut self) -> Result<()> {
+        if !self.open_end {
+            return Ok(());
+        }
+        let file = self.file()?;
+        // At the early warning the first try may be refused.
+        let outcome = match tape::operate(file, Op::WriteFilemarks, 1) {
+            Err(Errno::ENOSPC) => tape::operate(file, Op::WriteFilemarks, 1),
+            other => other,
+        };
+        if let Err(e) = outcome {
+            let sure =
+                format!("only what was brought to it before, up to offset {}, is on it for sure", grouped(self.sure));
+            return Err(self.failed(e.desc()).doing("writing the filemark").after(sure));
+        }
+        self.sure = self.accepted;
+        self.open_end = false;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        // What was written may fail as late as this.
+        nix::unistd::close(file.into_raw_fd()).doing(|| format!("closing {}", self.name))
+    }
+
+    /// The tape is full: ends it, and has it changed.
+    fn next_volume(&mut self) -> Result<()> {
+        let full = format!("the tape is full after block {}", self.place().replacen("block ", "", 1));
+        self.end_volume().doing(|| full.clone()).map_err(Error::full)?;
+        let changer = self.options.changer.clone();
+        let path = match &self.path {
+            Some(path) if changer.is_there() => path.clone(),
+            path => {
+                let way = match path {
+                    Some(_) => "with --volume-command, or at a terminal, it would go on with the next tape",
+                    None => "a tape that is named, and not on standard output, could be changed",
+                };
+                return Err(Error::new(full).full().doing(format!("writing {}", self.name)).after(way));
+            }
+        };
+        log::info(format_args!("{}: {full}", self.name));
+        self.close()?;
+        self.volume += 1;
+        changer.change(&path, self.volume, "write")?;
+        let volume = self.volume;
+        let opening = || format!("opening {path:?} for volume {volume}");
+        let file = open_options().open(&path).doing(opening)?;
+        // A drive may forget with its tape what it was set to.
+        if tape::status(&file).doing(opening)?.block_size != self.fixed {
+            tape::operate(&file, Op::SetBlockSize, self.fixed).doing(opening)?;
+        }
+        self.file = Some(file);
+        self.begin_volume()
+    }
+}
+
+/// How a drive is opened.
+fn open_options() -> std::fs::OpenOptions {
+    let mut options = File::options();
+    options.write(true).custom_flags(libc::O_CLOEXEC);
+    options
+}
+
+/// A write that must be taken whole.
+trait WriteOnce {
+    fn write_all_once(&self, block: &[u8]) -> io::Result<()>;
+}
+
+impl WriteOnce for &File {
+    fn write_all_once(&self, block: &[u8]) -> io::Result<()> {
+        let mut file = *self;
+        loop {
+            match file.write(block) {
+                Ok(n) if n == block.len() => return Ok(()),
+                Ok(_) => return Err(ErrorKind::WriteZero.into()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => stop::check().map_err(io::Error::other)?,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl Sink for Drive {
+    fn begin(&mut self, block: usize, from: u64, _keep: u64, _expected: Option<u64>) -> Result<()> {
+        self.examine(block)?;
+        if tape::rewinds(&self.file()?.metadata().doing(|| format!("examining {}", self.name))?) {
+            log::warn(format_args!(
+                "{} rewinds the tape when it is closed: what is written next stands over this; its node /dev/nst* does not rewind",
+                self.name
+            ));
+        }
+        match self.volumes.all().is_empty() {
+            true => {
+                (self.accepted, self.sure) = (from, from);
+                self.begin_volume()
+            }
+            false => Ok(()),
+        }
+    }
+
+    fn write_block(&mut self, block: &[u8], full: usize, given_up: GivenUp) -> Result<()> {
+        let fixed = self.fixed as usize;
+        let wanted = match block.len() {
+            n if n == full => n,
+            _ if self.options.pad => full,
+            n if fixed > 0 => n.next_multiple_of(fixed),
+            n => n,
+        };
+        if wanted == block.len() {
+            self.write(block, block.len(), given_up)?;
+        } else {
+            if !self.options.pad {
+                let zeros = grouped((wanted - block.len()) as u64);
+                log::warn(format_args!("{}: the last block is padded with {zeros} zeros", self.name));
+            }
+            let mut padded = block.to_vec();
+            padded.resize(wanted, 0);
+            self.write(&padded, block.len(), given_up)?;
+        }
+        if self.options.interval > 0 && self.accepted - self.sure >= self.options.interval {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        if self.file.is_none() {
+            return Ok(());
+        }
+        self.end_volume()?;
+        self.close()
+    }
+
+    fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    fn sure(&self) -> u64 {
+        self.sure
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn volumes(&self) -> Volumes {
+        self.volumes.clone()
+    }
+}
+
+/// Opens the drive at `path`, for reading too, and moves the tape in front of the block that begins at
+/// `offset` of the stream, or as far as the stream is on it. Returns the offset that it stands at.
+///
+/// # Errors
+/// If the tape cannot be moved, or nobody knows where it stands.
+pub fn position(path: &Path, volume: &Volume, offset: u64) -> Result<(File, u64)> {
+    let doing = || format!("positioning {path:?}");
+    let file = open_options().read(true).open(path).doing(|| format!("opening the destination {path:?}"))?;
+    let (Some(in_file), Some(in_block)) = (volume.file, volume.block) else {
+        return Err(Error::new("the ledger does not say where the archive begins on the tape").doing(doing()));
+    };
+    tape::operate(&file, Op::Rewind, 1).doing(doing)?;
+    if in_file > 0 {
+        let behind = || format!("going to file {in_file} of the tape in {path:?}");
+        tape::operate(&file, Op::ForwardFiles, in_file).doing(behind)?;
+    }
+    let blocks = (offset - volume.offset) / u64::from(volume.size);
+    let reached = forward(&file, u64::from(in_block) + blocks).doing(doing)?;
+    let reached = reached.saturating_sub(in_block.into()).min(blocks);
+    Ok((file, volume.offset + reached * u64::from(volume.size)))
+}
+
+/// Reads what stands where the tape stands, at most as much as one write of `block` bytes put there.
+/// The tape must be positioned again then.
+pub fn read_block(mut file: &File, block: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; block];
+    loop {
+        match file.read(&mut bytes) {
+            Ok(n) => {
+                bytes.truncate(n);
+                return Ok(bytes);
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => stop::check()?,
+            Err(e) => return Err(e).doing(|| "reading a block of it"),
+        }
+    }
+}
+
+/// Moves the tape to block number `to` of the file at whose beginning it stands, or as far as there
+/// are blocks. Returns which block that is.
+fn forward(file: &File, to: u64) -> Result<u64> {
+    if let Some(first) = tape::position(file)
+        && let Ok(absolute) = u32::try_from(first + to)
+        && tape::operate(file, Op::Seek, absolute).is_ok()
+        && tape::position(file) == Some(absolute.into())
+    {
+        return Ok(to);
+    }
+    let mut left = to;
+    while left > 0 {
+        let step = u32::try_from(left).unwrap_or(STEP).min(STEP);
+        if let Err(e) = tape::operate(file, Op::ForwardBlocks, step) {
+            // A filemark, or the end of what was written.
+            let stands = tape::status(file).ok().and_then(|status| status.block);
+            return match (e, stands) {
+                (Errno::EIO | Errno::ENOSPC, Some(block)) => Ok(block.into()),
+                _ => Err(Error::new(e.desc())),
+            };
+        }
+        left -= u64::from(step);
+    }
+    let stands = tape::status(file).ok().and_then(|status| status.block).map(u64::from);
+    match stands {
+        Some(block) if block == to => Ok(to),
+        Some(block) => Err(Error::new(format!("it stands at block {}, not at {}", grouped(block), grouped(to)))),
+        None => Err(Error::new("the driver does not know where it stands")),
+    }
+}
