@@ -7,7 +7,7 @@ CARGO  ?= cargo
 # Seconds of `make stress`.
 STRESS_SECONDS ?= 60
 
-.PHONY: all test lint man test-big test-second soak loom stress bench install clean
+.PHONY: all test lint man test-big test-second test-tape soak loom stress bench install clean
 
 all:
 	$(CARGO) build --release --locked
@@ -39,6 +39,14 @@ test-second:
 	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
 	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
 	$(CARGO) test --locked --test suite -- --ignored --nocapture second:: crane_oras
+
+# The static binary on a tape drive: Debian's kernel and its st driver in a virtual machine.
+STATIC = target/static/x86_64-unknown-linux-gnu/release/ace-dt
+test-tape:
+	tests/deps.sh tape
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked \
+	--target x86_64-unknown-linux-gnu --target-dir target/static
+	tests/tape/run.sh $(STATIC)
 
 # 200 archives from a registry with faults: identical, or refused where the bytes are wrong; 100
 # gathers into one, all whole.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to it that the Debian packages are here which the tests named by the arguments need:
-# `test`, `big`, `second`, `bench`. Installs them as root, else says which command does.
+# `test`, `big`, `second`, `tape`, `bench`. Installs them as root, else says which command does.
 set -eu
 
 missing=""
@@ -29,13 +29,20 @@ for what in "$@"; do
         second)
             need go golang-go
             ;;
+        tape)
+            need docker-registry docker-registry
+            need qemu-system-x86_64 qemu-system-x86
+            need busybox busybox-static
+            need cpio cpio
+            need depmod kmod
+            ;;
         bench)
             need docker-registry docker-registry
             need mbuffer mbuffer
             need go golang-go
             ;;
         *)
-            echo "deps.sh: $what is none of test, big, second, bench" >&2
+            echo "deps.sh: $what is none of test, big, second, tape, bench" >&2
             exit 2
             ;;
     esac

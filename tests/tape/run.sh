@@ -1,0 +1,16 @@
+#!/bin/sh
+# The program on a tape drive in a virtual machine: `make test-tape`. Takes the static binary.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+work=$here/../../target/tape/work
+"$here/machine.sh" build "$1"
+rm -rf "$work"
+mkdir -p "$work"
+cp "$here/suite.sh" "$work/"
+"$here/machine.sh" boot "$work" suite.sh 1500 < /dev/null > "$work/console" 2>&1 || true
+tr -d '\r' < "$work/console" > "$work/log"
+grep -E '^(ok|FAILED)' -A 5 "$work/log" | grep -v '^--' || true
+passed=$(grep -c '^ok ' "$work/log" || true)
+failed=$(grep -c '^FAILED ' "$work/log" || true)
+echo "on a tape: $passed passed, $failed failed"
+[ "$failed" -eq 0 ] && grep -q '^end$' "$work/log"

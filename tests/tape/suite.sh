@@ -1,0 +1,158 @@
+# Run in the guest by machine.sh: the program on a real st driver, with a drive that keeps its data.
+# Each check prints a line that begins with `ok` or `FAILED`.
+mkdir -p /run/tgtd /var/run/tgtd
+cd /tmp
+T=/dev/nst0
+mt() { mt-st -f $T "$@"; }
+check() { # name command...
+    what=$1
+    shift
+    if "$@" > out 2>&1; then echo "ok $what ($(cut -d' ' -f1 /proc/uptime) s)"; else echo "FAILED $what"; tail -n 5 out; fi
+}
+says() { # text file
+    grep -qF -e "$1" "$2"
+}
+tape() { # name megabytes
+    tgtimg --op new --device-type tape --barcode "$1" --size "$2" --type data --file "/tmp/$1.tape" > /dev/null
+}
+# Puts another tape into the drive.
+cat > /bin/change <<'END'
+#!/bin/sh
+for to in online=0 path=/tmp/$1.tape online=1; do
+    tgtadm --lld iscsi --mode logicalunit --op update --tid 1 --lun 1 --params $to || exit 1
+done
+END
+chmod 755 /bin/change
+for n in 1 2 3 4; do tape "T$n" 2; done
+tape T0 64
+tgtd -f -d 1 > /tmp/tgtd.log 2>&1 &
+sleep 1
+N=iqn.2026-01.com.example
+tgtadm --lld iscsi --mode target --op new --tid 1 --targetname $N:tape
+tgtadm --lld iscsi --mode logicalunit --op new --tid 1 --lun 1 --backing-store /tmp/T0.tape --device-type=tape --bstype=ssc
+tgtadm --lld iscsi --mode target --op bind --tid 1 --initiator-address ALL
+iscsistart -i $N:host -t $N:tape -g 1 -a 127.0.0.1 -p 3260 > /dev/null
+sleep 1
+
+blob() { # layout: takes its file x in, and says its digest
+    h=$(sha256sum "$1/x" | cut -d' ' -f1)
+    mv "$1/x" "$1/blobs/sha256/$h"
+    echo "sha256:$h"
+}
+# An image of layers of the sizes given, as a layout.
+image() { # directory size...
+    d=$1
+    shift
+    mkdir -p "$d/blobs/sha256"
+    layers=
+    for n in "$@"; do
+        head -c "$n" /dev/urandom > "$d/x"
+        layers="$layers${layers:+,}{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"$(blob "$d")\",\"size\":$n}"
+    done
+    c='{"architecture":"amd64","os":"linux"}'
+    printf %s "$c" > "$d/x"
+    printf %s "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"$(blob "$d")\",\"size\":${#c}},\"layers\":[$layers]}" > "$d/y"
+    mv "$d/y" "$d/x"
+    size=$(stat -c %s "$d/x")
+    printf '{"imageLayoutVersion":"1.0.0"}' > "$d/oci-layout"
+    printf %s "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"$(blob "$d")\",\"size\":$size,\"annotations\":{\"org.opencontainers.image.ref.name\":\"v1\"}}]}" > "$d/index.json"
+}
+image small 9000 100 20000
+image large 1000000 100 900000 700000 500000 800000 1200000 100000
+image long 1500000 1400000 1500000 1300000 1500000 1400000 1500000 1300000 1500000 1400000 1500000 1300000
+echo oci:small:v1 > small.list
+echo oci:large:v1 > large.list
+echo oci:long:v1 > long.list
+ace-dt mirror archive -q small.list small.tar
+ace-dt mirror archive -q large.list large.tar
+ace-dt mirror archive -q long.list long.tar
+
+# The tape from where it stands: the same bytes, and zeros at the most behind them.
+same() { # archive
+    size=$(stat -c %s "$1")
+    dd if=$T of=got bs=1048576 2> /dev/null
+    head -c "$size" got | cmp - "$1" && [ "$(tail -c +$((size + 1)) got | tr -d '\0' | wc -c)" -eq 0 ]
+}
+for mode in "0 512 small" "0 64Ki large" "0 256Ki large" "0 1Mi large" "512 512 small" "65536 64Ki large" "65536 256Ki large" "1048576 1Mi large"; do
+    set -- $mode
+    name="blocks of $2, mt setblk $1"
+    mt rewind && mt setblk "$1"
+    check "$name: archive" ace-dt mirror archive -q -b "$2" --checkpoint led "$3.list" $T
+    mt rewind
+    check "$name: verify with the ledger" ace-dt mirror verify -q --checkpoint led $T
+    check "$name: it ends with a filemark" sh -c "mt-st -f $T status | grep -q 'File number=1, block number=0'"
+    mt rewind
+    check "$name: list" ace-dt mirror list -q $T
+    mt rewind
+    check "$name: the same bytes" same "$3.tar"
+    mt rewind && mt setblk 0
+    check "$name: verify in variable mode" ace-dt mirror verify -q $T
+done
+mt rewind && mt setblk 4096
+check "a tape of 1 MiB blocks in a drive set to 4096" ace-dt mirror verify -q $T
+check "the drive is set as it was" sh -c "mt-st -f $T status | grep -q 'Tape block size 4096'"
+mt setblk 0
+ace-dt mirror archive -q -b 2Mi small.list $T 2> err
+check "a block too large is refused with the limits" says "takes blocks of 4 to 1,048,576 bytes" err
+mt setblk 512
+ace-dt mirror archive -q -b 1000 small.list $T 2> err
+check "no multiple of fixed blocks is refused" says "set to blocks of 512 bytes" err
+mt setblk 0
+
+mt rewind
+ace-dt mirror archive --progress plain small.list $T 2> err
+check "the position is told" says "block 0 to block 1, file 0" err
+check "a second archive behind the first" ace-dt mirror archive -q large.list $T
+mt rewind
+check "the first is whole" ace-dt mirror verify -q $T
+check "the second is whole" ace-dt mirror verify -q $T
+ace-dt mirror archive -q small.list /dev/st0 2> err
+check "the node that rewinds is warned of" says "rewinds the tape" err
+mt rewind
+check "fed through util mbuffer" sh -c "ace-dt util mbuffer -q -m 4Mi -b 64Ki < large.tar > $T && mt-st -f $T rewind && ace-dt mirror verify -q $T"
+
+change T1
+mt rewind
+ace-dt mirror archive -q -b 64Ki --checkpoint led large.list $T 2> err < /dev/null
+check "a full tape ends the run" says "the tape is full after" err
+check "and says how to go on" says "to go on with what is missing, on another tape" err
+check "its ledger is true" sh -c "mt-st -f $T rewind && ace-dt mirror verify -q --checkpoint led $T > v; grep -q '^ledger' v && ! grep -q 'the ledger says' v"
+for label in "" "--label week-48"; do
+    change T1
+    mt rewind
+    check "three tapes $label" ace-dt mirror archive -q -b 64Ki $label --checkpoint led --volume-command 'change T$ACE_DT_VOLUME' large.list $T
+    check "the ledger names the volumes" says '"vnd.act3-ace.data.volume":"3"' led
+    change T1
+    mt rewind
+    check "three tapes $label: verify" ace-dt mirror verify -q --checkpoint led --volume-command 'change T$ACE_DT_VOLUME' $T
+done
+change T2
+mt rewind
+ace-dt mirror verify -q $T 2> err
+check "the wrong volume is refused" says 'volume 1 of "week-48" is wanted' err
+change T1
+mt rewind
+ace-dt mirror archive -q -b 64Ki --volume-command 'echo no tape left; echo jammed >&2; exit 3' large.list $T 2> err
+check "why a tape cannot be changed is told" says jammed err
+
+change T0
+for mode in "0" "65536"; do
+    for after in 0.3 0.6 0.9 1.2; do
+        mt rewind && mt setblk $mode
+        rm -f led
+        ace-dt mirror archive -q -b 64Ki --checkpoint led --checkpoint-interval 128Ki long.list $T &
+        sleep $after
+        kill -9 $! 2> /dev/null
+        wait $! 2> /dev/null
+        sleep 0.3
+        records=$(wc -l < led 2> /dev/null || echo 0)
+        [ "$records" -gt 0 ] || mt rewind
+        check "killed after $after s, $records records, mt setblk $mode: resumed" ace-dt mirror archive -q -b 64Ki --resume --checkpoint led long.list $T
+        mt rewind
+        check "and the tape is as if nothing had happened" same long.tar
+        mt rewind
+        check "and its ledger is true" ace-dt mirror verify -q --checkpoint led $T
+    done
+done
+mt setblk 0
+echo "end"
