@@ -73,6 +73,10 @@ pub struct Args {
     pub output: Output,
     pub volume_command: Option<String>,
     pub label: Option<String>,
+    /// Read and written by `util mbuffer` in place of standard input and output.
+    pub input: Option<PathBuf>,
+    pub output_file: Option<PathBuf>,
+    pub sha256: bool,
     pub checkpoint_interval: u64,
     /// Name of the tracker file in the sync directory.
     pub tracker_filename: String,
@@ -112,6 +116,9 @@ impl Default for Args {
             output: Output::Table,
             volume_command: None,
             label: None,
+            input: None,
+            output_file: None,
+            sha256: false,
             checkpoint_interval: 1 << 30,
             tracker_filename: "record-keeping.csv".into(),
             operands: Vec::new(),

@@ -278,7 +278,8 @@ pub static COMMANDS: &[Command] = &[
         name: "util mbuffer",
         summary: "buffer a pipeline in memory",
         operands: NO_OPERANDS,
-        description: "Copies standard input to standard output through a buffer in memory. Reading and writing go on at the same time; every write is one block of `--block-size`, except the last.",
+        description: "Copies standard input to standard output through a buffer in memory. Reading and writing go on at the same time; every write is one block of `--block-size`, except the last.\n\n\
+            At the end it tells how often the device was started, how long it was written to and waited, how fast, and how often the buffer was empty and full.",
         sections: &[
             ("EXIT STATUS", EXIT_STATUS),
             (

@@ -318,6 +318,50 @@ pub static FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        long: "input",
+        short: Some('i'),
+        value: Value::Required("FILE"),
+        on: &["util mbuffer"],
+        text: "Read this file in place of standard input.",
+        set: |a, v| {
+            a.input = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "output",
+        short: Some('o'),
+        value: Value::Required("FILE"),
+        on: &["util mbuffer"],
+        text: "Write this file or device in place of standard output. A tape ends with a filemark, and can be changed when it is full; see `--volume-command`.",
+        set: |a, v| {
+            a.output_file = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "sha256",
+        on: &["util mbuffer"],
+        text: "Print the SHA-256 of what went through on standard error.",
+        set: |a, _| {
+            a.sha256 = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "force",
+        on: &["util mbuffer"],
+        text: "Write over an `--output` that is a regular file and not empty.",
+        set: |a, _| {
+            a.force = true;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
         long: "output",
         short: Some('o'),
         value: Value::Required("FORMAT"),
@@ -333,8 +377,8 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "volume-command",
         value: Value::Required("COMMAND"),
-        on: ARCHIVES,
-        text: "When a tape is full, have `/bin/sh` run this, which must put the next one into the drive; then the archive goes on there. `$ACE_DT_VOLUME` is its number (2 for the second), `$ACE_DT_DEVICE` the drive, and `$ACE_DT_ACTION` `write`. The drive is closed meanwhile. If the command fails, what it last printed is told, and the run ends. Without it the terminal is asked, if there is one.",
+        on: &["mirror archive", "mirror serialize", "util mbuffer"],
+        text: "When a tape is full, have `/bin/sh` run this, which must put the next one into the drive; then the stream goes on there. `$ACE_DT_VOLUME` is its number (2 for the second), `$ACE_DT_DEVICE` the drive, and `$ACE_DT_ACTION` `write`. The drive is closed meanwhile. If the command fails, what it last printed is told, and the run ends. Without it the terminal is asked, if there is one.",
         set: |a, v| {
             a.volume_command = Some(v.into());
             Ok(())

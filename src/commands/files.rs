@@ -35,7 +35,7 @@ pub fn check(args: &Args, sources: Option<&Path>) -> Result<()> {
 }
 
 /// Whether two paths name one regular file, there or not.
-fn is_same_file(a: &Path, b: &Path) -> bool {
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
     match (std::fs::metadata(a), std::fs::metadata(b)) {
         (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
         (Err(_), Err(_)) => absolute(a) == absolute(b),

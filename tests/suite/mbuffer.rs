@@ -70,3 +70,22 @@ fn a_signal_ends_it_though_the_source_is_silent() {
     finish(child).fails(130, &["0 bytes were written", "interrupted by SIGINT"]);
     drop(kept);
 }
+
+#[test]
+fn files_in_place_of_standard_streams() {
+    let dir = Dir::new();
+    let bytes = noise(4, (2 << 20) + 5);
+    dir.write("in", &bytes);
+    let words = ["util", "mbuffer", "-m", "1Mi", "-b", "64Ki", "-i", "in", "-o", "out", "--sha256"];
+    let outcome = crate::util::ace_dt(&dir, &words).ok();
+    assert!(dir.read("out") == bytes && outcome.out.is_empty());
+    let sum = String::from_utf8(crate::util::peer(&dir, "sha256sum", &["in"])).unwrap();
+    assert!(outcome.err.contains(&format!("sha256:{}", sum.split(' ').next().unwrap())), "{}", outcome.err);
+    assert!(outcome.err.contains("times empty") && outcome.err.contains("33 blocks"), "{}", outcome.err);
+    crate::util::ace_dt(&dir, &words).fails(1, &["\"out\"", "--force"]);
+    crate::util::ace_dt(&dir, &[&words[..], &["--force"]].concat()).ok();
+    crate::util::ace_dt(&dir, &["util", "mbuffer", "-m", "1Mi", "-i", "in", "-o", "in", "--force"])
+        .fails(2, &["both --input and --output"]);
+    assert!(dir.read("in") == bytes);
+    crate::util::ace_dt(&dir, &["util", "mbuffer", "-m", "1Mi", "-i", "nowhere"]).fails(1, &["opening \"nowhere\""]);
+}
