@@ -1,62 +1,6 @@
-# Run in the guest by machine.sh: the program on a real st driver, with a drive that keeps its data.
-# Each check prints a line that begins with `ok` or `FAILED`.
-mkdir -p /run/tgtd /var/run/tgtd
-cd /tmp
-T=/dev/nst0
-mt() { mt-st -f $T "$@"; }
-check() { # name command...
-    what=$1
-    shift
-    if "$@" > out 2>&1; then echo "ok $what ($(cut -d' ' -f1 /proc/uptime) s)"; else echo "FAILED $what"; tail -n 5 out; fi
-}
-says() { # text file
-    grep -qF -e "$1" "$2"
-}
-tape() { # name megabytes
-    tgtimg --op new --device-type tape --barcode "$1" --size "$2" --type data --file "/tmp/$1.tape" > /dev/null
-}
-# Puts another tape into the drive.
-cat > /bin/change <<'END'
-#!/bin/sh
-for to in online=0 path=/tmp/$1.tape online=1; do
-    tgtadm --lld iscsi --mode logicalunit --op update --tid 1 --lun 1 --params $to || exit 1
-done
-END
-chmod 755 /bin/change
+# Run in the guest by run.sh: the program on a real st driver, with a drive that keeps its data.
+. /work/guest.sh
 for n in 1 2 3 4; do tape "T$n" 2; done
-tape T0 64
-tgtd -f -d 1 > /tmp/tgtd.log 2>&1 &
-sleep 1
-N=iqn.2026-01.com.example
-tgtadm --lld iscsi --mode target --op new --tid 1 --targetname $N:tape
-tgtadm --lld iscsi --mode logicalunit --op new --tid 1 --lun 1 --backing-store /tmp/T0.tape --device-type=tape --bstype=ssc
-tgtadm --lld iscsi --mode target --op bind --tid 1 --initiator-address ALL
-iscsistart -i $N:host -t $N:tape -g 1 -a 127.0.0.1 -p 3260 > /dev/null
-sleep 1
-
-blob() { # layout: takes its file x in, and says its digest
-    h=$(sha256sum "$1/x" | cut -d' ' -f1)
-    mv "$1/x" "$1/blobs/sha256/$h"
-    echo "sha256:$h"
-}
-# An image of layers of the sizes given, as a layout.
-image() { # directory size...
-    d=$1
-    shift
-    mkdir -p "$d/blobs/sha256"
-    layers=
-    for n in "$@"; do
-        head -c "$n" /dev/urandom > "$d/x"
-        layers="$layers${layers:+,}{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"$(blob "$d")\",\"size\":$n}"
-    done
-    c='{"architecture":"amd64","os":"linux"}'
-    printf %s "$c" > "$d/x"
-    printf %s "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"$(blob "$d")\",\"size\":${#c}},\"layers\":[$layers]}" > "$d/y"
-    mv "$d/y" "$d/x"
-    size=$(stat -c %s "$d/x")
-    printf '{"imageLayoutVersion":"1.0.0"}' > "$d/oci-layout"
-    printf %s "{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"$(blob "$d")\",\"size\":$size,\"annotations\":{\"org.opencontainers.image.ref.name\":\"v1\"}}]}" > "$d/index.json"
-}
 image small 9000 100 20000
 image large 1000000 100 900000 700000 500000 800000 1200000 100000
 image long 1500000 1400000 1500000 1300000 1500000 1400000 1500000 1300000 1500000 1400000 1500000 1300000
@@ -67,12 +11,6 @@ ace-dt mirror archive -q small.list small.tar
 ace-dt mirror archive -q large.list large.tar
 ace-dt mirror archive -q long.list long.tar
 
-# The tape from where it stands: the same bytes, and zeros at the most behind them.
-same() { # archive
-    size=$(stat -c %s "$1")
-    dd if=$T of=got bs=1048576 2> /dev/null
-    head -c "$size" got | cmp - "$1" && [ "$(tail -c +$((size + 1)) got | tr -d '\0' | wc -c)" -eq 0 ]
-}
 for mode in "0 512 small" "0 64Ki large" "0 256Ki large" "0 1Mi large" "512 512 small" "65536 64Ki large" "65536 256Ki large" "1048576 1Mi large"; do
     set -- $mode
     name="blocks of $2, mt setblk $1"
