@@ -122,8 +122,7 @@ impl Drive {
     fn begin_volume(&mut self) -> Result<()> {
         if let Some(text) = &self.options.label {
             let block = label_block(text, self.volume, self.fixed as usize);
-            let written = self.file()?.write_all_once(&block);
-            written.map_err(|e| Error::new(io_reason(&e)).doing(format!("writing the label to {}", self.name)))?;
+            write_whole(self.file()?, &block).doing(|| format!("writing the label to {}", self.name))?;
             self.open_end = true;
         }
         let status = tape::status(self.file()?).doing(|| format!("asking {} for its status", self.name))?;
@@ -140,12 +139,11 @@ impl Drive {
     }
 
     /// Goes on with a volume whose beginning `volume` tells, at offset `from` of the stream: the drive
-    /// stands in front of that block.
+    /// stands in front of that block. As long as nothing is written, the tape stays as it is.
     pub fn go_on(&mut self, volume: Volume, from: u64) {
         (self.volume, self.accepted, self.sure) = (volume.number, from, from);
         self.blocks = (from - volume.offset) / u64::from(volume.size.max(1));
         self.volumes.push(volume);
-        self.open_end = true;
     }
 
     /// One write, of which the driver took `n` bytes.
@@ -239,7 +237,7 @@ impl Drive {
 
     /// The tape is full: ends it, and has it changed.
     fn next_volume(&mut self) -> Result<()> {
-        let full = format!("the tape is full after block {}", self.place().replacen("block ", "", 1));
+        let full = format!("the tape is full after {}", self.place());
         self.end_volume().doing(|| full.clone()).map_err(Error::full)?;
         let changer = self.options.changer.clone();
         let path = match &self.path {
@@ -276,20 +274,13 @@ fn open_options() -> std::fs::OpenOptions {
 }
 
 /// A write that must be taken whole.
-trait WriteOnce {
-    fn write_all_once(&self, block: &[u8]) -> io::Result<()>;
-}
-
-impl WriteOnce for &File {
-    fn write_all_once(&self, block: &[u8]) -> io::Result<()> {
-        let mut file = *self;
-        loop {
-            match file.write(block) {
-                Ok(n) if n == block.len() => return Ok(()),
-                Ok(_) => return Err(ErrorKind::WriteZero.into()),
-                Err(e) if e.kind() == ErrorKind::Interrupted => stop::check().map_err(io::Error::other)?,
-                Err(e) => return Err(e),
-            }
+fn write_whole(mut file: &File, block: &[u8]) -> Result<()> {
+    loop {
+        match file.write(block) {
+            Ok(n) if n == block.len() => return Ok(()),
+            Ok(_) => return Err(Error::new("the drive did not take it whole")),
+            Err(e) if e.kind() == ErrorKind::Interrupted => stop::check()?,
+            Err(e) => return Err(Error::new(io_reason(&e))),
         }
     }
 }

@@ -290,8 +290,6 @@ pub struct Stream {
     each: usize,
     /// Bytes of the piece that were taken.
     taken: usize,
-    /// Bytes taken of the whole stream.
-    at: u64,
     /// Number of the piece's first block.
     block: u64,
     volume: usize,
@@ -328,7 +326,6 @@ impl Stream {
             piece: Vec::new(),
             each: 1,
             taken: 0,
-            at: 0,
             block: 0,
             volume: 1,
             volumes,
@@ -336,11 +333,6 @@ impl Stream {
             stay: false,
             tape,
         })
-    }
-
-    /// Bytes taken so far, as the medium holds them.
-    pub fn taken(&self) -> u64 {
-        self.at
     }
 
     /// Goes on with the next file. `false` if there is none.
@@ -398,7 +390,6 @@ impl BufRead for Stream {
 
     fn consume(&mut self, n: usize) {
         self.taken += n;
-        self.at += n as u64;
     }
 }
 
@@ -460,6 +451,10 @@ fn read_all(
                 Err(e) => Piece::Failed(e),
             };
             let is_last = !matches!(piece, Piece::Blocks(..));
+            if is_last {
+                // Before anybody hears of the end: the program may end then, and this thread with it.
+                medium.restore();
+            }
             if to.send(piece).is_err() {
                 return;
             }
@@ -688,12 +683,12 @@ impl Medium {
         (self.fixed, self.was_fixed) = (0, was);
         Ok(())
     }
-}
 
-impl Drop for Medium {
-    fn drop(&mut self) {
-        if self.was_fixed > 0 {
-            let _ = tape::operate(&self.file, Op::SetBlockSize, self.was_fixed);
+    /// Sets the drive to the blocks that it was set to before.
+    fn restore(&mut self) {
+        let was = std::mem::take(&mut self.was_fixed);
+        if was > 0 {
+            let _ = tape::operate(&self.file, Op::SetBlockSize, was);
         }
     }
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, io_reason},
-    oci::Digest,
+    oci::{Digest, Hasher},
     reader::{Cursor, Files},
     stop,
     units::grouped,
@@ -87,20 +87,13 @@ impl Scanner<'_> {
         let read = self.read;
         let mut walker = Walker::new(from, 0);
         let ended = self.walk(&mut walker, catalog, &mut |scanner, walker, member, digest, catalog| {
-            let (mut hasher, mut document) = (digest.hasher(), Vec::new());
-            let mut may_be = member.size <= DOCUMENT_MAX;
+            let mut content = Content::of(member, digest, scanner.deep);
             loop {
                 let piece = walker.content()?;
                 if piece.is_empty() {
                     break;
                 }
-                may_be &= !document.is_empty() || piece[0] == b'{';
-                if may_be {
-                    document.extend_from_slice(piece);
-                }
-                if scanner.deep {
-                    hasher.update(piece);
-                }
+                content.update(piece);
                 let n = piece.len();
                 walker.take(n);
                 read.fetch_add(n as u64, Ordering::Relaxed);
@@ -108,8 +101,7 @@ impl Scanner<'_> {
                     return Ok(());
                 }
             }
-            let found = if scanner.deep { hasher.finish() } else { digest.clone() };
-            let parsed = if may_be && found == *digest { parse(&document) } else { None };
+            let (found, parsed) = content.finish();
             scanner.hashed(catalog, member, digest, found, parsed).map_err(Fault::GivenUp)
         })?;
         self.rest(&mut walker, ended)?;
@@ -296,6 +288,8 @@ impl Scanner<'_> {
         match outcome {
             Ok((found, parsed)) => self.hashed(catalog, &member, &digest, found, parsed),
             Err(why) => {
+                // What a signal ends is not damaged.
+                stop::check()?;
                 self.damaged(format!("blob {digest} at {} cannot be read: {why}", member.place));
                 Ok(())
             }
@@ -373,6 +367,41 @@ fn is_layout(bytes: &[u8]) -> bool {
     found.is_some() && found == value(OCI_LAYOUT)
 }
 
+/// The content of a blob, as it passes: hashed, and kept as long as it may be a document.
+struct Content<'a> {
+    digest: &'a Digest,
+    /// If it is hashed at all.
+    hasher: Option<Hasher>,
+    document: Option<Vec<u8>>,
+}
+
+impl<'a> Content<'a> {
+    fn of(member: &Member, digest: &'a Digest, deep: bool) -> Content<'a> {
+        let document = (member.size <= DOCUMENT_MAX).then(Vec::new);
+        Content { digest, hasher: deep.then(|| digest.hasher()), document }
+    }
+
+    /// Takes a piece that is not empty.
+    fn update(&mut self, piece: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(piece);
+        }
+        if self.document.as_ref().is_some_and(|document| document.is_empty() && piece[0] != b'{') {
+            self.document = None;
+        }
+        if let Some(document) = &mut self.document {
+            document.extend_from_slice(piece);
+        }
+    }
+
+    /// The digest it has, and what it is if that is right.
+    fn finish(self) -> (Digest, Option<Parsed>) {
+        let found = self.hasher.map_or_else(|| self.digest.clone(), Hasher::finish);
+        let document = self.document.filter(|_| found == *self.digest);
+        (found, document.and_then(|document| parse(&document)))
+    }
+}
+
 /// A blob to be hashed.
 struct Job {
     member: Member,
@@ -406,8 +435,7 @@ fn hash_one(
     read: &AtomicU64,
     stopped: &AtomicBool,
 ) -> Result<(Digest, Option<Parsed>), String> {
-    let (mut hasher, mut document) = (job.digest.hasher(), Vec::new());
-    let mut may_be = job.member.size <= DOCUMENT_MAX;
+    let mut content = Content::of(&job.member, &job.digest, true);
     let (mut at, mut left) = (job.from, job.member.size);
     while left > 0 {
         if stopped.load(Ordering::Relaxed) || stop::requested().is_some() {
@@ -419,17 +447,11 @@ fn hash_one(
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             other => other.map_err(|e| io_reason(&e))?,
         };
-        hasher.update(&piece[..n]);
-        may_be &= !document.is_empty() || piece[0] == b'{';
-        if may_be {
-            document.extend_from_slice(&piece[..n]);
-        }
+        content.update(&piece[..n]);
         (at, left) = (at + n as u64, left - n as u64);
         read.fetch_add(n as u64, Ordering::Relaxed);
     }
-    let found = hasher.finish();
-    let parsed = if may_be && found == job.digest { parse(&document) } else { None };
-    Ok((found, parsed))
+    Ok(content.finish())
 }
 
 /// Reads the manifests of an archive in files that were only found yet, and the configurations of its

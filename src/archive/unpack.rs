@@ -75,16 +75,6 @@ impl<'a, S: Source> Unpacked<'a, S> {
         }
     }
 
-    /// Bytes taken of the compressed stream.
-    pub fn compressed(&self) -> u64 {
-        match &self.from {
-            Frame::Between(counted) => counted.at,
-            Frame::Zstd(decoder) => decoder.get_ref().at,
-            Frame::Gzip(decoder) => decoder.get_ref().at,
-            Frame::Gone => 0,
-        }
-    }
-
     /// Decompresses the next bytes; none at the end of the stream.
     fn next_piece(&mut self) -> io::Result<()> {
         (self.taken, self.filled) = (0, 0);

@@ -13,6 +13,18 @@ const REGISTRY: Operand = Operand {
     text: "The registry's name as it stands in references: a host, with a port if need be.",
 };
 
+const SOURCES_FILE: Operand = Operand {
+    name: "SOURCES-FILE",
+    count: Count::One,
+    text: "One image a line: its reference, then labels, as CSV. `-` is standard input.",
+};
+const DEST_FILE: Operand =
+    Operand { name: "DEST-FILE", count: Count::One, text: "A file, FIFO, or tape device. `-` is standard output." };
+const EXISTING_IMAGE: Operand = Operand {
+    name: "EXISTING-IMAGE",
+    count: Count::Any,
+    text: "Leave out the blobs (not the manifests) of these images: they are at the destination already.",
+};
 const TAR_FILE: Operand =
     Operand { name: "TAR-FILE", count: Count::One, text: "A file, FIFO, or tape device. `-` is standard input." };
 
@@ -47,23 +59,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "mirror archive",
         summary: "gather images from registries and write one TAR archive of them",
-        operands: &[
-            Operand {
-                name: "SOURCES-FILE",
-                count: Count::One,
-                text: "One image a line: its reference, then labels, as CSV. `-` is standard input.",
-            },
-            Operand {
-                name: "DEST-FILE",
-                count: Count::One,
-                text: "A file, FIFO, or tape device. `-` is standard output.",
-            },
-            Operand {
-                name: "EXISTING-IMAGE",
-                count: Count::Any,
-                text: "Leave out the blobs (not the manifests) of these images: they are at the destination already.",
-            },
-        ],
+        operands: &[SOURCES_FILE, DEST_FILE, EXISTING_IMAGE],
         description: "Resolves every source, fetches all manifests, and so knows the whole archive to the byte before the first layer is fetched. Then the layers go from the registries through a buffer in memory onto the device. No layer is ever stored on disk.\n\n\
             A line of `SOURCES-FILE` is a reference, followed by labels `key=value` in Kubernetes syntax, separated by commas. Empty lines and lines that begin with `#` are ignored.\n\n\
             The archive is one OCI image layout in a TAR stream. Its root is a gather index over all sources. Each blob is in it once. The same sources give the same archive, byte for byte.\n\n\
@@ -107,16 +103,8 @@ pub static COMMANDS: &[Command] = &[
                 count: Count::One,
                 text: "What is to be archived, such as the artifact that `ace-dt mirror gather` made.",
             },
-            Operand {
-                name: "DEST-FILE",
-                count: Count::One,
-                text: "A file, FIFO, or tape device. `-` is standard output.",
-            },
-            Operand {
-                name: "EXISTING-IMAGE",
-                count: Count::Any,
-                text: "Leave out the blobs (not the manifests) of these images: they are at the destination already.",
-            },
+            DEST_FILE,
+            EXISTING_IMAGE,
         ],
         description: "Fetches all manifests below `IMAGE`, which so fixes the archive to the byte, and carries the blobs onto the device as `ace-dt mirror archive` does. The root of the archive is `IMAGE` itself; its name in `index.json` is the tag or digest of `IMAGE`.",
         sections: &[
@@ -139,11 +127,7 @@ pub static COMMANDS: &[Command] = &[
         name: "mirror gather",
         summary: "gather images from registries into one artifact in a registry",
         operands: &[
-            Operand {
-                name: "SOURCES-FILE",
-                count: Count::One,
-                text: "One image a line: its reference, then labels, as CSV. `-` is standard input.",
-            },
+            SOURCES_FILE,
             Operand {
                 name: "IMAGE",
                 count: Count::One,

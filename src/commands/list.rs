@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::verify::look;
+use super::look::look;
 use crate::{
     archive::catalog::Image,
     cli::args::{Args, Output},

@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
         drive::Options { changer: Changer { command: args.volume_command.clone() }, ..drive::Options::default() };
     let mut device = device.into_sink(output, options)?;
     let volumes = device.volumes();
-    let hasher = args.sha256.then(|| Mutex::new(Some(Hasher::Sha256(Default::default()))));
+    let hasher = args.sha256.then(|| Mutex::new(Hasher::Sha256(Default::default())));
     let progress = Progress::new(&args.progress)?;
     let job = Job {
         geometry,
@@ -66,9 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
             let empty = last.strokes.starts.saturating_sub(1);
             progress.done(&last, Some(format!("{strokes}; the buffer was {empty} times empty, {full} times full")));
             report::advise(&last, geometry, kind);
-            let hasher = hasher.and_then(|hasher| hasher.into_inner().unwrap_or_else(PoisonError::into_inner));
             if let Some(hasher) = hasher {
-                log::line(format_args!("{}", hasher.finish()));
+                log::line(format_args!("{}", hasher.into_inner().unwrap_or_else(PoisonError::into_inner).finish()));
             }
         }
         Err(_) => progress.clear(),
@@ -90,12 +89,7 @@ fn open(path: Option<&Path>) -> Result<(File, String)> {
 }
 
 /// Reads all there is into the one segment, and hashes it.
-fn pump(
-    mut input: &File,
-    name: &str,
-    hasher: Option<&Mutex<Option<Hasher>>>,
-    mut segment: Segment,
-) -> Result<(), Halt> {
+fn pump(mut input: &File, name: &str, hasher: Option<&Mutex<Hasher>>, mut segment: Segment) -> Result<(), Halt> {
     // There is one segment, so nobody waits for this.
     let mut hasher = hasher.map(|hasher| hasher.lock().unwrap_or_else(PoisonError::into_inner));
     loop {
@@ -106,7 +100,7 @@ fn pump(
                 return Ok(());
             }
             Ok(n) => {
-                if let Some(hasher) = hasher.as_mut().and_then(|hasher| hasher.as_mut()) {
+                if let Some(hasher) = &mut hasher {
                     hasher.update(&window[..n]);
                 }
                 segment.advance(n);

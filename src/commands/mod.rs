@@ -8,6 +8,7 @@ mod files;
 pub mod gather;
 pub mod list;
 pub mod login;
+mod look;
 pub mod mbuffer;
 pub mod mux;
 pub mod prune;

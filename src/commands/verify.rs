@@ -1,39 +1,39 @@
 //! `mirror verify`: whether archives are whole, without a registry.
 
 use std::{
+    cmp,
     collections::HashSet,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
 
+use super::look::{Frames, look, options, scan_stream};
 use crate::{
     archive::{
         catalog::Catalog,
         ledger::{self, Record},
         scan::{Ended, Finding, Scanner, What},
-        unpack::Unpacked,
+        walk,
     },
     cli::args::Args,
-    compress::Format,
-    error::{Context, Error, Result},
+    error::{Context, Error, Result, one_line},
     oci::Digest,
     output::print,
     progress::Progress,
-    reader::{self, Input, Options, Stream},
+    reader::{self, Input},
     units::grouped,
-    volumes::Changer,
 };
 
 /// So many lines of findings are printed of an archive.
 const TOLD_MAX: usize = 10_000;
 const TICK: Duration = Duration::from_millis(100);
-
-/// Where frames end: on the medium, and in the TAR stream.
-type Frames = Vec<(u64, u64)>;
 
 pub fn run(args: &Args) -> Result<()> {
     let paths: Vec<PathBuf> = args.operands.iter().map(PathBuf::from).collect();
@@ -52,10 +52,10 @@ pub fn run(args: &Args) -> Result<()> {
         Input::Stream(_) => None,
     };
     let outcome = thread::scope(|scope| {
-        let (watched, begun, (done, over)) = (&read, Instant::now(), std::sync::mpsc::channel::<()>());
+        let (watched, begun, (done, over)) = (&read, Instant::now(), mpsc::channel::<()>());
         let progress = &progress;
         scope.spawn(move || {
-            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = over.recv_timeout(TICK) {
+            while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(TICK) {
                 progress.reading(watched.load(Ordering::Relaxed), total, begun.elapsed());
             }
         });
@@ -71,12 +71,6 @@ pub fn run(args: &Args) -> Result<()> {
         n => Err(Error::new(format!("{} things are wrong", grouped(n)))),
     }
     .doing(|| format!("verifying {}", verifier.name))
-}
-
-/// How the flags have archives read.
-pub fn options(args: &Args) -> Options {
-    let block = args.was_given("block-size").then_some(args.block_size);
-    Options { block, changer: Changer { command: args.volume_command.clone() } }
 }
 
 struct Verifier {
@@ -100,7 +94,7 @@ impl Verifier {
                     let mut tell = |finding| self.tell(finding);
                     let mut scanner = Scanner { deep: true, tell: &mut tell, read };
                     let (ended, next) = scanner.files(&files, start, &mut catalog)?;
-                    self.conclude(&catalog, ended, None)?;
+                    self.conclude(&catalog, ended, None);
                     start = if ended.end.is_some() { next } else { files.total() };
                 }
                 Ok(())
@@ -110,8 +104,8 @@ impl Verifier {
                 let mut tell = |finding| self.tell(finding);
                 let scanner = Scanner { deep: true, tell: &mut tell, read };
                 let (ended, format) = scan_stream(scanner, &mut stream, &mut catalog, &mut frames)?;
-                self.conclude(&catalog, ended, format.map(|_| &frames))?;
-                if ended.end.is_none() || !stream.next_file().map_err(crate::archive::walk::told)? {
+                self.conclude(&catalog, ended, format.map(|_| &frames));
+                if ended.end.is_none() || !stream.next_file().map_err(walk::told)? {
                     return Ok(());
                 }
             },
@@ -127,14 +121,14 @@ impl Verifier {
             What::Wrong => "wrong",
         };
         match self.told.cmp(&TOLD_MAX) {
-            std::cmp::Ordering::Less => line(word, &text),
-            std::cmp::Ordering::Equal => line(word, "and more, which is only counted"),
-            std::cmp::Ordering::Greater => {}
+            cmp::Ordering::Less => line(word, &text),
+            cmp::Ordering::Equal => line(word, "and more, which is only counted"),
+            cmp::Ordering::Greater => {}
         }
     }
 
     /// What can be said when all of an archive was read.
-    fn conclude(&mut self, catalog: &Catalog, ended: Ended, frames: Option<&Frames>) -> Result<()> {
+    fn conclude(&mut self, catalog: &Catalog, ended: Ended, frames: Option<&Frames>) {
         self.archives += 1;
         let mut bad: HashSet<Digest> =
             catalog.blobs().iter().filter(|(_, held)| !held.sound).map(|(digest, _)| digest.clone()).collect();
@@ -188,7 +182,6 @@ impl Verifier {
         };
         line("archive", &format!("{text}; {verdict}"));
         self.told = 0;
-        Ok(())
     }
 
     /// Compares each record with what is there.
@@ -226,29 +219,7 @@ impl Verifier {
 
 fn line(word: &str, text: &str) {
     // Nobody reads on: that changes nothing in what is found.
-    let _ = print(&format!("{word:<8} {}\n", crate::error::one_line(text)));
-}
-
-/// Reads the next archive of a stream, compressed or not, and notes where frames end.
-pub fn scan_stream(
-    mut scanner: Scanner,
-    stream: &mut Stream,
-    catalog: &mut Catalog,
-    frames: &mut Frames,
-) -> Result<(Ended, Option<Format>)> {
-    use std::io::BufRead;
-    let format = match stream.fill_buf() {
-        Ok(magic) => Format::of(magic),
-        Err(e) => return Err(crate::archive::walk::told(e)),
-    };
-    let ended = match format {
-        None => scanner.stream(stream, catalog)?,
-        Some(format) => {
-            let mut unpacked = Unpacked::new(stream, format, |medium, plain| frames.push((medium, plain)));
-            scanner.stream(&mut unpacked, catalog)?
-        }
-    };
-    Ok((ended, format))
+    let _ = print(&format!("{word:<8} {}\n", one_line(text)));
 }
 
 /// The blobs that a ledger speaks of, or that an archive holds.
@@ -264,25 +235,4 @@ fn digests_in(path: &Path, args: &Args) -> Result<HashSet<Digest>> {
         Some(finding) => Err(Error::new(&finding.text).doing(format!("reading what exists already, {path:?}"))),
         None => Ok(catalog.blobs().keys().cloned().collect()),
     }
-}
-
-/// Finds what an archive holds without hashing it, with what is wrong.
-pub fn look(path: &Path, args: &Args) -> Result<(Catalog, Vec<Finding>)> {
-    let (mut catalog, mut findings, read) = (Catalog::default(), Vec::new(), AtomicU64::new(0));
-    let mut tell = |finding| {
-        if findings.len() < TOLD_MAX {
-            findings.push(finding);
-        }
-    };
-    let mut scanner = Scanner { deep: false, tell: &mut tell, read: &read };
-    match reader::open(&[path.into()], options(args))? {
-        Input::Files(files) => {
-            scanner.files(&files, 0, &mut catalog)?;
-            crate::archive::scan::documents(&files, 0, &mut catalog)?;
-        }
-        Input::Stream(mut stream) => {
-            scan_stream(scanner, &mut stream, &mut catalog, &mut Frames::new())?;
-        }
-    }
-    Ok((catalog, findings))
 }

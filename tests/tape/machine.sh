@@ -4,7 +4,7 @@
 #
 #   machine.sh build BINARY     fetches packages, makes kernel and initramfs (in target/tape)
 #   machine.sh boot DIR SCRIPT [SECONDS]
-#                               boots; the guest runs DIR/SCRIPT with DIR as its /work, and what it
+#                               boots; the guest runs DIR/SCRIPT with DIR as its /share, and what it
 #                               writes there stays; killed after SECONDS, if they are given
 #
 # Nothing is installed and no service is started: packages are unpacked below target/tape.
@@ -41,7 +41,7 @@ build() { # binary
     for package in $packages "$kernel"; do fetch "$package"; done
     root=$top/root
     rm -rf "$root"
-    mkdir -p "$root/bin" "$root/dev" "$root/proc" "$root/sys" "$root/tmp" "$root/run" "$root/var/run" "$root/work" \
+    mkdir -p "$root/bin" "$root/dev" "$root/proc" "$root/sys" "$root/tmp" "$root/run" "$root/var/run" "$root/share" \
         "$root/etc" "$root/var/lib/registry"
     for package in $packages; do
         (cd "$top/debs/$package" && tar -cf - --exclude=./usr/share --exclude=./lib/systemd .) | tar -C "$root" -xf -
@@ -78,8 +78,8 @@ build() { # binary
 boot() { # directory script [seconds]
     set -- "$(cd "$1" && pwd)" "$2" "${3:-1500}"
     timeout --signal=KILL "$3" qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 \
-        -kernel "$top/kernel" -initrd "$top/initramfs" -append "console=ttyS0 quiet panic=-1 work=$2" \
-        -virtfs "local,path=$1,mount_tag=work,security_model=none" \
+        -kernel "$top/kernel" -initrd "$top/initramfs" -append "console=ttyS0 quiet panic=-1 script=$2" \
+        -virtfs "local,path=$1,mount_tag=share,security_model=none" \
         -display none -no-reboot -nic none -serial stdio -monitor none
 }
 

@@ -1,9 +1,9 @@
 # Run in the guest by run.sh, twice: the first time the plug is pulled in the middle of an archive, and the
 # tape, what is to be archived and the ledger are kept.
-mkdir -p /work/plug
-tapes=/work/plug
-. /work/guest.sh
-cd /work/plug
+mkdir -p /share/plug
+tapes=/share/plug
+. /share/guest.sh
+cd /share/plug
 if [ ! -f led ]; then
     image long 1500000 1400000 1500000 1300000 1500000 1400000 1500000 1300000
     echo oci:long:v1 > long.list
