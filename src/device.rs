@@ -12,7 +12,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, open},
+    fcntl::{self, FallocateFlags, FcntlArg, OFlag, fallocate, fcntl},
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::stat::Mode,
@@ -79,14 +79,7 @@ impl Device {
             );
             return Err(Error::new(why).doing(opening()).hint("--force writes over it"));
         }
-        let file = loop {
-            // A FIFO without a reader keeps open(2) waiting until a signal ends it; the standard
-            // library would go on waiting.
-            match open(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o644)) {
-                Err(Errno::EINTR) => stop::check()?,
-                other => break File::from(other.doing(opening)?),
-            }
-        };
+        let file = open(path, OFlag::O_WRONLY | OFlag::O_CREAT).doing(opening)?;
         let created = before.is_err().then(|| path.to_path_buf());
         Device::new(file, format!("{path:?}"), created)
     }
@@ -247,6 +240,17 @@ impl Sink for Device {
 
     fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// open(2), which a signal that asks to stop ends: a FIFO keeps it waiting for the other side, and the
+/// standard library would go on waiting.
+pub fn open(path: &Path, flags: OFlag) -> Result<File> {
+    loop {
+        match fcntl::open(path, flags | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o644)) {
+            Err(Errno::EINTR) => stop::check()?,
+            other => return other.map(File::from).map_err(|e| Error::new(e.desc())),
+        }
     }
 }
 

@@ -1,16 +1,20 @@
-//! Lines on standard error, and the status line that is redrawn below them on a terminal.
+//! Lines on standard error, and in a file if there is to be one, and the status line that is redrawn
+//! below them on a terminal.
 
 use std::{
     fmt,
+    fs::File,
     io::Write as _,
+    path::Path,
     str::FromStr,
     sync::{
         Mutex,
         atomic::{AtomicU8, Ordering},
     },
+    time::SystemTime,
 };
 
-use crate::error::one_line;
+use crate::error::{Context, Result, one_line};
 
 /// How much is told. The numbers are those that `--verbosity` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +42,16 @@ impl FromStr for Level {
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
 /// The status line that stands on the terminal now.
 static STATUS: Mutex<String> = Mutex::new(String::new());
+
+/// Where every line goes too.
+static FILE: Mutex<Option<File>> = Mutex::new(None);
+
+/// Appends every line that follows to the file at `path` too, each with the time.
+pub fn also_to(path: &Path) -> Result<()> {
+    let file = File::options().append(true).create(true).open(path).doing(|| format!("opening the log {path:?}"))?;
+    *FILE.lock().unwrap_or_else(|e| e.into_inner()) = Some(file);
+    Ok(())
+}
 
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
@@ -76,12 +90,22 @@ pub fn debug(what: impl fmt::Display) {
 /// Prints one line, above the status line if there is one. Nowhere to print to is no failure.
 pub fn line(what: fmt::Arguments) {
     let what = one_line(&what.to_string());
+    note(&what);
     let status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
     let mut err = std::io::stderr().lock();
     let _ = match status.is_empty() {
         true => writeln!(err, "{what}"),
         false => write!(err, "\r\x1b[K{what}\n{status}"),
     };
+}
+
+/// A line for the file alone.
+pub fn note(what: &str) {
+    if let Some(file) = &mut *FILE.lock().unwrap_or_else(|e| e.into_inner()) {
+        let time = httpdate::fmt_http_date(SystemTime::now());
+        // The stream is worth more than what is told of it.
+        let _ = file.write_all(format!("{time}: {what}\n").as_bytes());
+    }
 }
 
 /// Draws the status line anew; an empty one takes it away. It is cut at the terminal's edge

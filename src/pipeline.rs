@@ -98,9 +98,11 @@ pub struct Snapshot {
     pub from: u64,
     /// Bytes that producers have published.
     pub received: u64,
+    /// Nothing more will come.
+    pub ended: bool,
     pub fill: u64,
     pub capacity: u64,
-    /// The device is being written to; otherwise it waits for the mark.
+    /// The device is being written to, or brought to an end; otherwise it waits for the mark.
     pub writing: bool,
     /// How the device was kept busy.
     pub strokes: Strokes,
@@ -164,6 +166,7 @@ pub fn run(job: Job, device: &mut dyn Sink, tick: &mut dyn FnMut(&Snapshot) -> R
             accepted: meters.accepted.load(Ordering::Acquire),
             from: job.from,
             received: stopper.published(),
+            ended: stopper.ended(),
             fill: stopper.fill(),
             capacity: stopper.capacity(),
             writing: meters.writing.load(Ordering::Relaxed),
@@ -297,7 +300,10 @@ fn write(mut consumer: Consumer, device: &mut dyn Sink, mark: u64, full: usize, 
         outcome?;
         stopped = Instant::now();
     }
+    // What the device has in its own buffers is written now.
+    meters.writing.store(true, Ordering::Relaxed);
     let finished = device.finish();
+    meters.writing.store(false, Ordering::Relaxed);
     meters.sure.store(device.sure(), Ordering::Release);
     finished
 }

@@ -78,8 +78,8 @@ pub struct Progress {
 struct State {
     events: Option<File>,
     due: Instant,
-    /// Time since the start of writing, and bytes accepted by then.
-    recent: VecDeque<(Duration, u64)>,
+    /// Time since the start of writing, and bytes received and accepted by then.
+    recent: VecDeque<(Duration, u64, u64)>,
 }
 
 /// One event, as `--progress json` and `--debug` write it. Sizes in bytes, times in seconds.
@@ -94,6 +94,9 @@ enum Event {
     Writing {
         accepted: u64,
         total: Option<u64>,
+        received: u64,
+        /// Bytes a second, in and out.
+        rate_in: u64,
         rate: u64,
         left: Option<u64>,
         fill: u64,
@@ -172,11 +175,13 @@ impl Progress {
     /// Bytes are on their way; `total` is known from the plan.
     pub fn writing(&self, now: &Snapshot, total: Option<u64>) {
         self.tell(false, |state| {
-            let rate = state.rate(now);
+            let (rate_in, rate) = state.rates(now);
             let left = total.and_then(|total| total.saturating_sub(now.accepted).checked_div(rate));
             Event::Writing {
                 accepted: now.accepted,
                 total,
+                received: now.received,
+                rate_in,
                 rate,
                 left,
                 fill: now.fill,
@@ -247,7 +252,10 @@ impl Progress {
             return;
         }
         let every = match self.shown {
-            Shown::Nothing => return,
+            Shown::Nothing => {
+                log::note(&event.in_words());
+                return;
+            }
             Shown::Redrawn if at_once => {
                 log::line(format_args!("{}", event.in_words()));
                 REDRAW
@@ -270,15 +278,17 @@ impl Progress {
 }
 
 impl State {
-    /// Bytes a second that the device took lately.
-    fn rate(&mut self, now: &Snapshot) -> u64 {
-        self.recent.push_back((now.elapsed, now.accepted));
+    /// Bytes a second that came in lately, and that the device took.
+    fn rates(&mut self, now: &Snapshot) -> (u64, u64) {
+        self.recent.push_back((now.elapsed, now.received, now.accepted));
         while self.recent.len() > 2 && now.elapsed - self.recent[1].0 >= RATE_SPAN {
             self.recent.pop_front();
         }
-        let (time, bytes) = if self.recent.len() > 1 { self.recent[0] } else { (Duration::ZERO, now.from) };
-        let span = (now.elapsed.saturating_sub(time)).as_secs_f64();
-        if span > 0.0 { ((now.accepted - bytes) as f64 / span) as u64 } else { 0 }
+        let (time, received, accepted) =
+            if self.recent.len() > 1 { self.recent[0] } else { (Duration::ZERO, 0, now.from) };
+        let span = now.elapsed.saturating_sub(time).as_secs_f64();
+        let rate = |bytes: u64| if span > 0.0 { (bytes as f64 / span) as u64 } else { 0 };
+        (rate(now.received - received), rate(now.accepted - accepted))
     }
 }
 
@@ -288,13 +298,13 @@ impl Event {
             Event::Resolving { sources, resolved, manifests } => {
                 format!("resolving: {resolved} of {sources} sources, {manifests} manifests")
             }
-            Event::Writing { accepted, total, rate, left, fill, capacity, device, .. } => {
+            Event::Writing { accepted, total, rate_in, rate, left, fill, capacity, device, .. } => {
                 let mut text = human_size(*accepted);
                 if let Some(total) = total {
                     let percent = accepted * 100 / (*total).max(1);
                     text.push_str(&format!(" of {} ({percent} %)", human_size(*total)));
                 }
-                text.push_str(&format!(", {}/s", human_size(*rate)));
+                text.push_str(&format!(", in {}/s, out {}/s", human_size(*rate_in), human_size(*rate)));
                 if let Some(left) = left {
                     text.push_str(&format!(", {} left", human_time(*left)));
                 }
@@ -342,6 +352,8 @@ mod tests {
         let event = Event::Writing {
             accepted: 1 << 30,
             total: Some(4 << 30),
+            received: 1 << 30,
+            rate_in: 80 << 20,
             rate: 100 << 20,
             left: Some(31),
             fill: 1,
@@ -349,18 +361,25 @@ mod tests {
             device: "waiting",
             elapsed: 1.0,
         };
-        assert_eq!(event.in_words(), "1.00 GiB of 4.00 GiB (25 %), 100 MiB/s, 0:31 left, buffer 25 %, device waiting");
+        assert_eq!(
+            event.in_words(),
+            "1.00 GiB of 4.00 GiB (25 %), in 80.0 MiB/s, out 100 MiB/s, 0:31 left, buffer 25 %, device waiting"
+        );
     }
 
     #[test]
     fn the_rate_is_that_of_the_last_seconds() {
         let mut state = State { events: None, due: Instant::now(), recent: VecDeque::new() };
-        let at =
-            |seconds, accepted| Snapshot { elapsed: Duration::from_secs(seconds), accepted, ..Snapshot::default() };
-        assert_eq!(state.rate(&at(1, 100)), 100);
+        let at = |seconds, accepted, received| Snapshot {
+            elapsed: Duration::from_secs(seconds),
+            accepted,
+            received,
+            ..Snapshot::default()
+        };
+        assert_eq!(state.rates(&at(1, 100, 200)), (200, 100));
         (2..=20).for_each(|s| {
-            state.rate(&at(s, 100));
+            state.rates(&at(s, 100, 200));
         });
-        assert_eq!(state.rate(&at(21, 600)), 100);
+        assert_eq!(state.rates(&at(21, 600, 200)), (0, 100));
     }
 }

@@ -11,10 +11,7 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom},
-    os::{
-        fd::AsFd,
-        unix::fs::{FileExt, OpenOptionsExt},
-    },
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -24,25 +21,17 @@ use std::{
     time::Duration,
 };
 
-use nix::{errno::Errno, libc};
-
 use crate::{
     archive::walk::{Source, Spot},
     compress::Format,
-    device::{enlarge_pipe, wait_until},
-    error::{Context, Error, Result, io_reason},
-    log, stop,
-    tape::{self, Op},
-    units::grouped,
+    error::{Context, Error, Result},
+    medium::Medium,
+    stop,
     volumes::{Changer, Label},
 };
 
-/// What is handed over at once, at the least: small blocks come together.
-const PIECE: usize = 1 << 20;
 /// Pieces that are ready or being filled.
 const PIECES: usize = 16;
-/// No block of a tape is larger: SCSI has 24 bits for it.
-const BLOCK_MAX: usize = (1 << 24) - 1;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How to read.
@@ -314,7 +303,7 @@ impl Stream {
         let (used, buffers) = mpsc::channel();
         let (more, go_on) = mpsc::channel();
         let volumes = paths.len();
-        let first = Medium::open(&paths[0], &options)?;
+        let first = Medium::open(&paths[0], options.block)?;
         let tape = first.tape;
         // It is not joined: a read that blocks ends with the process.
         let reading = move || read_all(first, &paths, &options, &to, &buffers, &go_on);
@@ -440,7 +429,7 @@ fn read_all(
 ) {
     let (mut medium, mut volume, mut series) = (first, 1, None);
     loop {
-        if let Err(e) = medium.label(volume, &mut series, to) {
+        if let Err(e) = begin(&mut medium, volume, &mut series, to) {
             let _ = to.send(Piece::Failed(e));
             return;
         }
@@ -470,10 +459,10 @@ fn read_all(
         // The drive must be closed to be given another tape.
         drop(medium);
         let next = match paths.get(volume - 1) {
-            Some(path) => Medium::open(path, options),
+            Some(path) => Medium::open(path, options.block),
             None if tape && options.changer.is_there() => {
                 let path = &paths[paths.len() - 1];
-                options.changer.change(path, volume, "read").and_then(|()| Medium::open(path, options))
+                options.changer.change(path, volume, "read").and_then(|()| Medium::open(path, options.block))
             }
             None => {
                 let _ = to.send(Piece::Finished);
@@ -490,205 +479,17 @@ fn read_all(
     }
 }
 
-/// One file or volume, open for reading.
-struct Medium {
-    file: File,
-    name: String,
-    tape: bool,
-    /// Bytes that a read asks for: no block of a tape may be larger.
-    ask: usize,
-    /// Where that stops growing.
-    most: usize,
-    /// The fixed size of blocks that the drive is set to, or 0.
-    fixed: u32,
-    /// The one that it was set to before, to be set again.
-    was_fixed: u32,
-    /// The block of the tape's file at which reading began.
-    first: Option<u32>,
-    /// A block that was read and belongs into the next piece.
-    ahead: Option<Vec<u8>>,
-    /// What the next call is to tell.
-    ending: Option<Result<()>>,
-    blocks: u64,
-}
-
-impl Medium {
-    fn open(path: &Path, options: &Options) -> Result<Medium> {
-        let opening = || format!("opening {path:?}");
-        let file = if path == Path::new("-") {
-            File::from(io::stdin().as_fd().try_clone_to_owned().doing(opening)?)
-        } else {
-            File::options().read(true).custom_flags(libc::O_CLOEXEC).open(path).doing(opening)?
-        };
-        let tape = tape::is_tape(&file.metadata().doing(opening)?);
-        let name = if path == Path::new("-") { "standard input".into() } else { format!("{path:?}") };
-        let mut ask = options.block.map_or(PIECE, |block| usize::try_from(block).unwrap_or(usize::MAX));
-        ask = ask.min(1 << 30);
-        let (mut most, mut fixed, mut first) = (ask, 0, None);
-        if tape {
-            let status = tape::status(&file).doing(opening)?;
-            most = tape::limits(&file).map_or(BLOCK_MAX, |limits| limits.most as usize).max(ask.min(BLOCK_MAX));
-            ask = ask.min(most);
-            (fixed, first) = (status.block_size, status.block);
-            if fixed > 0 {
-                ask = (ask / fixed as usize).max(1) * fixed as usize;
-            }
-        } else {
-            enlarge_pipe(&file);
-        }
-        Ok(Medium { file, name, tape, ask, most, fixed, was_fixed: 0, first, ahead: None, ending: None, blocks: 0 })
+/// Takes away the label that the medium begins with, if there is one, and tells of it.
+fn begin(medium: &mut Medium, volume: usize, series: &mut Option<String>, to: &SyncSender<Piece>) -> Result<()> {
+    let Some((mut bytes, each)) = medium.read(Vec::new())? else { return Ok(()) };
+    let label = Label::read(&bytes).filter(|label| !medium.tape || label.size == each as u64);
+    if let Some(label) = label {
+        belongs(&label, volume, series).doing(|| format!("reading {}", medium.name))?;
+        bytes.drain(..bytes.len().min(label.size as usize));
+        let _ = to.send(Piece::Label);
     }
-
-    /// The next blocks, all of one size but the last; `None` at the end, or at a filemark.
-    fn read(&mut self, mut into: Vec<u8>) -> Result<Option<(Vec<u8>, usize)>> {
-        if !self.tape {
-            into.resize(self.ask, 0);
-            let mut filled = 0;
-            while filled < into.len() {
-                match self.read_once(&mut into[filled..])? {
-                    0 => break,
-                    n => filled += n,
-                }
-            }
-            into.truncate(filled);
-            return Ok((filled > 0).then_some((into, filled)));
-        }
-        into.clear();
-        let mut each = 0;
-        if let Some(block) = self.ahead.take() {
-            each = block.len();
-            into = block;
-        }
-        while self.ending.is_none() {
-            let at = into.len();
-            let room = at + self.ask;
-            into.resize(room, 0);
-            match self.read_block(&mut into, at) {
-                Ok(n) => {
-                    into.truncate(at + n);
-                    if n == 0 {
-                        self.ending = Some(Ok(()));
-                    } else if each != 0 && n != each {
-                        self.ahead = Some(into.split_off(at));
-                        break;
-                    } else {
-                        each = n;
-                    }
-                }
-                Err(e) => {
-                    into.truncate(at);
-                    self.ending = Some(Err(e));
-                }
-            }
-            // In fixed-block mode a read gives many blocks.
-            if into.len() + self.ask > PIECE.max(self.ask) {
-                break;
-            }
-        }
-        if !into.is_empty() {
-            let each = if self.fixed > 0 { self.fixed as usize } else { each };
-            return Ok(Some((into, each)));
-        }
-        match self.ending.take() {
-            Some(Err(e)) => Err(e),
-            _ => Ok(None),
-        }
+    if !bytes.is_empty() {
+        let _ = to.send(Piece::Blocks(bytes, each));
     }
-
-    /// Takes away the label that the medium begins with, if there is one, and tells of it.
-    fn label(&mut self, volume: usize, series: &mut Option<String>, to: &SyncSender<Piece>) -> Result<()> {
-        let Some((mut bytes, each)) = self.read(Vec::new())? else {
-            self.ending = Some(Ok(()));
-            return Ok(());
-        };
-        let label = Label::read(&bytes).filter(|label| !self.tape || label.size == each as u64);
-        if let Some(label) = label {
-            belongs(&label, volume, series).doing(|| format!("reading {}", self.name))?;
-            bytes.drain(..bytes.len().min(label.size as usize));
-            let _ = to.send(Piece::Label);
-        }
-        if !bytes.is_empty() {
-            let _ = to.send(Piece::Blocks(bytes, each));
-        }
-        Ok(())
-    }
-
-    /// One read, which may be interrupted.
-    fn read_once(&self, into: &mut [u8]) -> Result<usize> {
-        loop {
-            match (&self.file).read(into) {
-                Ok(n) => return Ok(n),
-                Err(e) if e.kind() == ErrorKind::Interrupted => stop::check()?,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    wait_until(&self.file, nix::poll::PollFlags::POLLIN);
-                    stop::check()?;
-                }
-                Err(e) => return Err(Error::new(io_reason(&e)).doing(format!("reading {}", self.name))),
-            }
-        }
-    }
-
-    /// Reads one block of a tape, or in fixed-block mode several, to `into[at..]`, whatever its size.
-    fn read_block(&mut self, into: &mut Vec<u8>, at: usize) -> Result<usize> {
-        loop {
-            let failed = match (&self.file).read(&mut into[at..at + self.ask]) {
-                Ok(n) => {
-                    self.blocks += n.div_ceil(if self.fixed > 0 { self.fixed as usize } else { n.max(1) }) as u64;
-                    return Ok(n);
-                }
-                Err(e) => e,
-            };
-            let failed = match failed.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EINTR) => {
-                    stop::check()?;
-                    continue;
-                }
-                Some(Errno::ENOMEM) if self.fixed == 0 => self.grow(),
-                // The tape has other blocks than those that the drive is set to.
-                Some(Errno::EIO) if self.fixed > 0 && self.blocks == 0 => self.let_vary(),
-                _ => Err(Error::new(io_reason(&failed))),
-            };
-            let place = || format!("reading {} at block {}", self.name, grouped(self.blocks));
-            failed.doing(place)?;
-            into.resize(at + self.ask, 0);
-        }
-    }
-
-    /// After a block that did not fit, which the tape has passed (st(4)): back in front of it, and
-    /// asks for more.
-    fn grow(&mut self) -> Result<()> {
-        if self.ask >= self.most {
-            let why = format!("a block is larger than the {} bytes that a read can have", grouped(self.ask as u64));
-            return Err(Error::new(why));
-        }
-        let stands = self.first.map(|first| u64::from(first) + self.blocks);
-        let now = tape::status(&self.file).ok().and_then(|status| status.block).map(u64::from);
-        if now != stands || now.is_none() {
-            tape::operate(&self.file, Op::BackwardBlocks, 1).doing(|| "going back to a block that did not fit")?;
-        }
-        self.ask = (self.ask * 2).min(self.most);
-        log::debug(format_args!("{}: reading blocks of up to {} bytes", self.name, grouped(self.ask as u64)));
-        Ok(())
-    }
-
-    fn let_vary(&mut self) -> Result<()> {
-        let was = self.fixed;
-        tape::operate(&self.file, Op::SetBlockSize, 0).doing(|| "setting the drive to blocks of any size")?;
-        log::info(format_args!(
-            "{}: the drive is set to blocks of {} bytes, and the tape has others: reading blocks of any size",
-            self.name,
-            grouped(was.into())
-        ));
-        self.ask = PIECE.min(self.most);
-        (self.fixed, self.was_fixed) = (0, was);
-        Ok(())
-    }
-
-    /// Sets the drive to the blocks that it was set to before.
-    fn restore(&mut self) {
-        let was = std::mem::take(&mut self.was_fixed);
-        if was > 0 {
-            let _ = tape::operate(&self.file, Op::SetBlockSize, was);
-        }
-    }
+    Ok(())
 }

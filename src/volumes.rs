@@ -6,7 +6,10 @@ use std::{
     os::fd::AsFd,
     path::Path,
     process::{Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -27,9 +30,23 @@ const WORDS_MAX: usize = 500;
 pub struct Changer {
     /// Run by `/bin/sh -c` for each further volume; without one the terminal is asked.
     pub command: Option<String>,
+    /// How many tapes are being changed.
+    changing: Arc<AtomicUsize>,
 }
 
+/// One question at a time stands at the terminal.
+static ASKING: Mutex<()> = Mutex::new(());
+
 impl Changer {
+    pub fn new(command: Option<String>) -> Changer {
+        Changer { command, changing: Arc::default() }
+    }
+
+    /// Whether a tape is being changed, by this or a clone of it.
+    pub fn is_changing(&self) -> bool {
+        self.changing.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether there is anybody to change a tape.
     pub fn is_there(&self) -> bool {
         self.command.is_some() || terminal().is_ok()
@@ -41,10 +58,12 @@ impl Changer {
     /// # Errors
     /// If the command fails, with the last it said; if nobody answers, or somebody declines.
     pub fn change(&self, device: &Path, volume: usize, verb: &str) -> Result<()> {
+        self.changing.fetch_add(1, Ordering::Relaxed);
         let changed = match &self.command {
             Some(command) => run(command, device, volume, verb),
             None => ask(device, volume, verb),
         };
+        self.changing.fetch_sub(1, Ordering::Relaxed);
         changed.doing(|| format!("changing to volume {volume} in {device:?}"))
     }
 }
@@ -96,6 +115,7 @@ fn terminal() -> std::io::Result<File> {
 }
 
 fn ask(device: &Path, volume: usize, verb: &str) -> Result<()> {
+    let _one = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     let nobody = "there is no --volume-command, and no terminal to ask at";
     let mut terminal = terminal().map_err(|_| Error::new(nobody))?;
     log::status(String::new());

@@ -75,8 +75,14 @@ pub struct Args {
     pub label: Option<String>,
     /// Read and written by `util mbuffer` in place of standard input and output.
     pub input: Option<PathBuf>,
-    pub output_file: Option<PathBuf>,
+    pub outputs: Vec<PathBuf>,
     pub sha256: bool,
+    /// Every message goes there too.
+    pub log: Option<PathBuf>,
+    /// Most bytes a second that are written.
+    pub rate: Option<u64>,
+    /// How long a side may be stuck.
+    pub io_timeout: Option<Duration>,
     pub checkpoint_interval: u64,
     /// Name of the tracker file in the sync directory.
     pub tracker_filename: String,
@@ -117,8 +123,11 @@ impl Default for Args {
             volume_command: None,
             label: None,
             input: None,
-            output_file: None,
+            outputs: Vec::new(),
             sha256: false,
+            log: None,
+            rate: None,
+            io_timeout: None,
             checkpoint_interval: 1 << 30,
             tracker_filename: "record-keeping.csv".into(),
             operands: Vec::new(),
@@ -161,6 +170,11 @@ pub fn file(text: &str) -> Result<PathBuf, String> {
         "" | "-" => Err(format!("{text:?} names no file")),
         path => Ok(path.into()),
     }
+}
+
+/// A file, or `-` for a standard stream.
+pub fn file_or_dash(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("\"\" names no file".into()) } else { Ok(text.into()) }
 }
 
 /// Reads `key=value[,key=value]` into `map`.

@@ -262,14 +262,18 @@ pub static COMMANDS: &[Command] = &[
         name: "util mbuffer",
         summary: "buffer a pipeline in memory",
         operands: NO_OPERANDS,
-        description: "Copies standard input to standard output through a buffer in memory. Reading and writing go on at the same time; every write is one block of `--block-size`, except the last.\n\n\
-            At the end it tells how often the device was started, how long it was written to and waited, how fast, and how often the buffer was empty and full.",
+        description: "Copies standard input, or a file or tape, through a buffer in memory to standard output, or to one or several files and tapes. Reading and writing go on at the same time; every write is one block of `--block-size`, except the last.\n\n\
+            While it runs, it shows the rates at which data come in and go out over the last five seconds, how much was written, how full the buffer is, and whether the output is written to or waits for the high-water mark. At the end it tells how often the output was started, how long it was written to and waited, how fast, and how often the buffer was empty and full.",
         sections: &[
             ("EXIT STATUS", EXIT_STATUS),
             (
                 "EXAMPLES",
                 "Feed a tape drive in long strokes from a TAR stream that comes in gushes:\n\n    \
-                 tar -cf - dir | ace-dt util mbuffer -m 4Gi -b 256Ki --hwm 95 > /dev/nst0",
+                 tar -cf - dir | ace-dt util mbuffer -m 4Gi -b 256Ki --hwm 95 > /dev/nst0\n\n\
+                 Two copies on two drives, and the digest:\n\n    \
+                 ace-dt util mbuffer -m 4Gi -i week.tar -o /dev/nst0 -o /dev/nst1 --sha256\n\n\
+                 Read a tape back, and give up if the drive hangs:\n\n    \
+                 ace-dt util mbuffer -m 1Gi -i /dev/nst0 -o week.tar --io-timeout 10m",
             ),
         ],
         run: Some(commands::mbuffer::run),

@@ -322,9 +322,9 @@ pub static FLAGS: &[Flag] = &[
         short: Some('i'),
         value: Value::Required("FILE"),
         on: &["util mbuffer"],
-        text: "Read this file in place of standard input.",
+        text: "Read this file or device in place of standard input, which is `-`. Of a tape one file is read, up to the filemark; the size of its blocks is found out.",
         set: |a, v| {
-            a.input = Some(args::file(v)?);
+            a.input = Some(args::file_or_dash(v)?);
             Ok(())
         },
         ..FLAG
@@ -334,9 +334,46 @@ pub static FLAGS: &[Flag] = &[
         short: Some('o'),
         value: Value::Required("FILE"),
         on: &["util mbuffer"],
-        text: "Write this file or device in place of standard output. A tape ends with a filemark, and can be changed when it is full; see `--volume-command`.",
+        text: "Write this file or device in place of standard output, which is `-`. A tape ends with a filemark, and can be changed when it is full; see `--volume-command`. May be repeated: every output gets all, at the pace of the slowest. One that cannot be opened ends the run before anything is read; one that fails later is left behind, the others go on, and the exit status is 1 at the end.",
         set: |a, v| {
-            a.output_file = Some(args::file(v)?);
+            a.outputs.push(args::file_or_dash(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "rate",
+        short: Some('R'),
+        value: Value::Required("SIZE"),
+        on: &["util mbuffer"],
+        text: "Write at most so many bytes a second.",
+        set: |a, v| {
+            a.rate = match units::parse_size(v)? {
+                0 => return Err("nothing would ever be written".into()),
+                rate => Some(rate),
+            };
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "io-timeout",
+        value: Value::Required("DURATION"),
+        on: &["util mbuffer"],
+        text: "End the run when the input has given nothing for so long though there was room in the buffer, or an output has taken nothing of what it was given: `30s`, `5m`. The error names the side. Time in which a tape is changed does not count; a drive that goes back to the last block may need some seconds. Without this it waits for ever.",
+        set: |a, v| {
+            a.io_timeout = Some(units::parse_duration(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "log",
+        value: Value::Required("FILE"),
+        on: &["util mbuffer"],
+        text: "Append every message that goes to standard error to this file too, each with the time, and the summary even with `--quiet`.",
+        set: |a, v| {
+            a.log = Some(args::file(v)?);
             Ok(())
         },
         ..FLAG

@@ -25,7 +25,7 @@ pub type Frames = Vec<(u64, u64)>;
 /// How the flags have archives read.
 pub fn options(args: &Args) -> Options {
     let block = args.was_given("block-size").then_some(args.block_size);
-    Options { block, changer: Changer { command: args.volume_command.clone() } }
+    Options { block, changer: Changer::new(args.volume_command.clone()) }
 }
 
 /// Reads the next archive of a stream, compressed or not, and notes where frames end.

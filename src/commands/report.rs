@@ -60,7 +60,13 @@ pub fn write(path: &Path, records: &[Record]) -> Result<()> {
 
 /// How the device was kept busy, and where a stream lies on tapes.
 pub fn strokes(last: &Snapshot, volumes: &Volumes) -> String {
-    let mut text = last.strokes.in_words();
+    format!("{}{}", last.strokes.in_words(), on_tape(None, volumes))
+}
+
+/// Where a stream lies on the tapes of a drive, if it is one; `drive` is its name where there are several.
+pub fn on_tape(drive: Option<&str>, volumes: &Volumes) -> String {
+    let mut text = String::new();
+    let drive = drive.map_or(String::new(), |drive| format!(" in {drive}"));
     let all = volumes.all();
     for Volume { number, file, block, blocks, .. } in &all {
         let volume = if all.len() > 1 { format!("volume {number}, ") } else { String::new() };
@@ -68,9 +74,13 @@ pub fn strokes(last: &Snapshot, volumes: &Volumes) -> String {
         text.push_str(&match block {
             Some(block) => {
                 let end = u64::from(*block) + blocks;
-                format!("; on the tape {volume}block {} to block {}{file}", grouped((*block).into()), grouped(end))
+                format!(
+                    "; on the tape{drive} {volume}block {} to block {}{file}",
+                    grouped((*block).into()),
+                    grouped(end)
+                )
             }
-            None => format!("; on the tape {volume}{} blocks{file}", grouped(*blocks)),
+            None => format!("; on the tape{drive} {volume}{} blocks{file}", grouped(*blocks)),
         });
     }
     text

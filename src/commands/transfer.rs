@@ -142,7 +142,7 @@ impl<'a> Transfer<'a> {
         let Opened { device, kind, begun } = opened;
         let block = self.geometry.block as u64;
         let options = drive::Options {
-            changer: Changer { command: self.args.volume_command.clone() },
+            changer: Changer::new(self.args.volume_command.clone()),
             label: self.args.label.clone(),
             interval: if self.checkpoint.is_some() { self.args.checkpoint_interval } else { 0 },
             pad: self.codec.is_none(),

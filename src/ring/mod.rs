@@ -263,6 +263,11 @@ impl Stopper {
         self.shared.published.load(Ordering::Relaxed)
     }
 
+    /// Whether all of the stream is published.
+    pub fn ended(&self) -> bool {
+        self.published() >= self.shared.end.load(Ordering::Relaxed)
+    }
+
     /// How often a producer had to wait for room.
     pub fn full(&self) -> u64 {
         self.shared.full.load(Ordering::Relaxed)
