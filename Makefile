@@ -7,7 +7,7 @@ CARGO  ?= cargo
 # Seconds of `make stress`.
 STRESS_SECONDS ?= 60
 
-.PHONY: all test lint man test-big test-second test-tape soak loom stress bench install clean
+.PHONY: all test lint man test-big test-second test-tape soak loom stress bench strokes install clean
 
 all:
 	$(CARGO) build --release --locked
@@ -71,6 +71,11 @@ bench:
 	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
 	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
 	$(CARGO) bench --locked --bench throughput
+
+# A simulated drive: how often it stops behind `util mbuffer`, and behind mbuffer(1). About 20 minutes.
+strokes:
+	tests/deps.sh bench
+	$(CARGO) bench --locked --bench strokes
 
 install: all
 	install -D -m 755 target/release/ace-dt $(DESTDIR)$(BINDIR)/ace-dt

@@ -253,7 +253,7 @@ impl Drive {
         log::info(format_args!("{}: {full}", self.name));
         self.close()?;
         self.volume += 1;
-        changer.change(&path, self.volume, "write")?;
+        changer.change(&path, self.volume, "write").doing(|| full).map_err(Error::full)?;
         let volume = self.volume;
         let opening = || format!("opening {path:?} for volume {volume}");
         let file = open_options().open(&path).doing(opening)?;

@@ -35,6 +35,7 @@ for what in "$@"; do
             need busybox busybox-static
             need cpio cpio
             need depmod kmod
+            need script bsdutils
             ;;
         bench)
             need docker-registry docker-registry

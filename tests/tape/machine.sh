@@ -49,10 +49,11 @@ build() { # binary
     cp "$(command -v busybox)" "$root/bin/busybox"
     cp "$1" "$root/bin/ace-dt"
     cp "$(command -v docker-registry)" "$root/bin/docker-registry"
+    cp "$(command -v script)" "$root/bin/script"
     cp "$here/init" "$root/init"
     chmod 755 "$root/init"
     for program in "$root/usr/sbin/tgtd" "$root/usr/sbin/tgtadm" "$root/usr/sbin/tgtimg" "$root/sbin/iscsistart" \
-        "$root/bin/mt-st" "$root/bin/ace-dt" "$root/bin/docker-registry"; do
+        "$root/bin/mt-st" "$root/bin/ace-dt" "$root/bin/docker-registry" "$root/bin/script"; do
         for library in $(libraries "$root" "$program"); do
             case $library in "$root"/*) continue ;; esac
             mkdir -p "$root$(dirname "$library")"

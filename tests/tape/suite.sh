@@ -47,7 +47,34 @@ check "the second is whole" ace-dt mirror verify -q $T
 ace-dt mirror archive -q small.list /dev/st0 2> err
 check "the node that rewinds is warned of" says "rewinds the tape" err
 mt rewind
-check "fed through util mbuffer" sh -c "ace-dt util mbuffer -q -m 4Mi -b 64Ki < large.tar > $T && mt-st -f $T rewind && ace-dt mirror verify -q $T"
+check "a pipe fed through util mbuffer" sh -c "ace-dt util mbuffer -q -m 4Mi -b 64Ki < large.tar > $T && mt-st -f $T rewind && ace-dt mirror verify -q $T"
+for block in 512 64Ki 1Mi; do
+    mt rewind
+    check "util mbuffer, blocks of $block, to the tape and to a file" ace-dt util mbuffer -q -m 4Mi -b $block -i small.tar -o $T -o copy --force
+    check "and the file has the same bytes" cmp small.tar copy
+    mt rewind
+    check "and so has what it reads back through a small buffer" sh -c "ace-dt util mbuffer -q -m 64Ki -b 64Ki -i $T -o back --force && cmp small.tar back"
+done
+
+cat > registry.yml << 'END'
+version: 0.1
+storage:
+  inmemory:
+http:
+  addr: 127.0.0.1:5000
+END
+docker-registry serve registry.yml > registry.log 2>&1 &
+registry=$!
+echo 127.0.0.1:5000/all:v1 > registry.list
+for n in 1 2 3 4 5 6 7 8 9 10; do ace-dt mirror gather -q large.list 127.0.0.1:5000/all:v1 > /dev/null 2>&1 && break || sleep 1; done
+mt rewind
+check "from a registry" ace-dt mirror archive -q -b 64Ki --checkpoint led registry.list $T
+mt rewind
+check "from a registry: verify" ace-dt mirror verify -q --checkpoint led $T
+ace-dt mirror archive -q registry.list registry.tar
+mt rewind
+check "from a registry: the same bytes" same registry.tar
+kill $registry
 
 change T1
 mt rewind
@@ -55,6 +82,36 @@ ace-dt mirror archive -q -b 64Ki --checkpoint led large.list $T 2> err < /dev/nu
 check "a full tape ends the run" says "the tape is full after" err
 check "and says how to go on" says "to go on with what is missing, on another tape" err
 check "its ledger is true" sh -c "mt-st -f $T rewind && ace-dt mirror verify -q --checkpoint led $T > v; grep -q '^ledger' v && ! grep -q 'the ledger says' v"
+change T1
+mt rewind
+check "util mbuffer to three tapes" ace-dt util mbuffer -q -m 1Mi -b 64Ki -i large.tar -o $T --volume-command 'change T$ACE_DT_VOLUME'
+change T1
+mt rewind
+check "util mbuffer to three tapes: verify" ace-dt mirror verify -q --volume-command 'change T$ACE_DT_VOLUME' $T
+# At a terminal: the next tape is put in when it is asked for.
+answer() { # verb
+    for n in 2 3; do
+        until grep -q "tape of volume $n into $T, to $1 it" typescript 2> /dev/null; do sleep 0.2; done
+        change T$n
+        echo
+    done
+}
+mkfifo answers
+for verb in write read; do
+    change T1
+    mt rewind
+    rm -f typescript
+    case $verb in
+        write) command="ace-dt mirror archive -q -b 64Ki large.list $T" ;;
+        read) command="ace-dt mirror verify -q $T" ;;
+    esac
+    answer $verb > answers &
+    check "three tapes, asked for at the terminal, to $verb" sh -c "script -qefc '$command' typescript < answers"
+done
+change T1
+mt rewind
+ace-dt mirror archive -q -b 64Ki --volume-command 'test $ACE_DT_VOLUME = 2 && change T2' large.list $T 2> err
+check "a full second tape is told" says "the tape is full after volume 2, block" err
 for label in "" "--label week-48"; do
     change T1
     mt rewind
@@ -85,6 +142,11 @@ for mode in "0" "65536"; do
         sleep 0.3
         records=$(wc -l < led 2> /dev/null || echo 0)
         [ "$records" -gt 0 ] || mt rewind
+        if [ "$records" -gt 0 ]; then
+            mv long hidden
+            check "killed after $after s: no source is there, and the run fails" sh -c "! ace-dt mirror archive -q -b 64Ki --resume --checkpoint led long.list $T"
+            mv hidden long
+        fi
         check "killed after $after s, $records records, mt setblk $mode: resumed" ace-dt mirror archive -q -b 64Ki --resume --checkpoint led long.list $T
         mt rewind
         check "and the tape is as if nothing had happened" same long.tar
