@@ -72,7 +72,7 @@ bench:
 	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
 	$(CARGO) bench --locked --bench throughput
 
-# A simulated drive: how often it stops behind `util mbuffer`, and behind mbuffer(1). About 20 minutes.
+# A simulated drive: how often it stops behind `util mbuffer`, and behind mbuffer(1). About 40 minutes.
 strokes:
 	tests/deps.sh bench
 	$(CARGO) bench --locked --bench strokes

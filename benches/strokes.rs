@@ -24,7 +24,7 @@ const BACK_HITCH: Duration = Duration::from_secs(3);
 const OWN: f64 = 32e6;
 /// The most that the source gives, in bytes a second.
 const MOST: u64 = 600_000_000;
-const TOTAL: u64 = 6_000_000_000;
+const TOTAL: u64 = 12_000_000_000;
 const SLICE: Duration = Duration::from_millis(10);
 
 fn main() {

@@ -1,11 +1,17 @@
 //! `mirror verify` and `mirror list`: every archive that is whole is found so, and every damage is
 //! found out and named.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::Write,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use crate::{
     registry::{Registry, Storage, golden},
-    util::{Dir, Outcome, ace_dt, ace_dt_with, noise, peer},
+    util::{Dir, Outcome, ace_dt, ace_dt_with, finish, noise, peer, tool},
 };
 
 fn archive(name: &str) -> Vec<u8> {
@@ -363,6 +369,20 @@ fn parts_of_an_archive_are_read_one_behind_the_other() {
 }
 
 /// Memory does not follow claims: neither those of headers nor those of manifests.
+#[test]
+fn an_interrupted_check_tells_of_no_damage() {
+    let dir = Dir::new();
+    let bytes = archive("ser-all.tar");
+    let mut child = tool(&dir, &["mirror", "verify", "-q", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&bytes[..bytes.len() / 2]).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let outcome = finish(child).fails(130, &["interrupted by SIGINT"]);
+    assert_eq!(outcome.text(), "");
+    drop(stdin);
+}
+
 #[test]
 fn bombs_take_time_and_no_memory() {
     let dir = Dir::new();

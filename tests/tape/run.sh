@@ -6,6 +6,7 @@ work=$here/../../target/tape/work
 "$here/machine.sh" build "$1"
 rm -rf "$work"
 mkdir -p "$work"
+sed -n '/^```bash$/,/^```$/{/^```/!p}' "$here/../../README.md" > "$work/readme.sh"
 cp "$here/guest.sh" "$here/suite.sh" "$here/plug.sh" "$work/"
 for script in suite.sh plug.sh plug.sh; do
     "$here/machine.sh" boot "$work" "$script" 1500 < /dev/null || true

@@ -74,6 +74,11 @@ check "from a registry: verify" ace-dt mirror verify -q --checkpoint led $T
 ace-dt mirror archive -q registry.list registry.tar
 mt rewind
 check "from a registry: the same bytes" same registry.tar
+# What the README shows.
+ln -sf "$(command -v mt-st)" /bin/mt
+mkdir readme
+cp registry.list readme/sources.list
+check "the README's commands for a tape" sh -c "cd readme && sh -eux /share/readme.sh && cmp -n $(stat -c %s registry.tar) week.tar ../registry.tar"
 kill $registry
 
 change T1
