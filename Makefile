@@ -7,7 +7,7 @@ CARGO  ?= cargo
 # Seconds of `make stress`.
 STRESS_SECONDS ?= 60
 
-.PHONY: all test lint man test-big test-second test-tape soak loom stress bench strokes install clean
+.PHONY: all test lint man test-big test-second test-tape test-position soak loom stress bench strokes install clean
 
 all:
 	$(CARGO) build --release --locked
@@ -47,6 +47,13 @@ test-tape:
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked \
 	--target x86_64-unknown-linux-gnu --target-dir target/static
 	tests/tape/run.sh $(STATIC)
+
+# The same on a drive that tells its position, with a kernel of the next release's backports: 120 MB of packages.
+test-position:
+	tests/deps.sh tape
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked \
+	--target x86_64-unknown-linux-gnu --target-dir target/static
+	tests/tape/run.sh $(STATIC) debug
 
 # 200 archives from a registry with faults: identical, or refused where the bytes are wrong; 100
 # gathers into one, all whole.

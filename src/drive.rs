@@ -64,6 +64,8 @@ pub struct Drive {
     sure: u64,
     /// Something was written since a filemark.
     open_end: bool,
+    /// What comes next goes to another tape.
+    full: bool,
 }
 
 impl Drive {
@@ -82,6 +84,7 @@ impl Drive {
             accepted: 0,
             sure: 0,
             open_end: false,
+            full: false,
         }
     }
 
@@ -132,6 +135,7 @@ impl Drive {
             offset: self.accepted,
             file: status.file,
             block: status.block,
+            position: tape::position(self.file()?).and_then(|at| at.try_into().ok()),
             size: self.size,
             blocks: 0,
         });
@@ -154,8 +158,33 @@ impl Drive {
         self.volumes.count(self.blocks);
     }
 
+    /// Bytes of a write that are on the tape though it was refused at the end of it, as the drive's address
+    /// tells. (The driver believes what the drive says was left of it.)
+    fn taken_after_all(&self, bytes: usize) -> Result<usize> {
+        let first = self.volumes.all().last().and_then(|volume| volume.position).map(u64::from);
+        let (Some(first), Some(at)) = (first, tape::position(self.file()?)) else { return Ok(0) };
+        let more = at.saturating_sub(first + self.blocks);
+        let each = if self.fixed > 0 { u64::from(self.fixed) } else { bytes as u64 };
+        Ok(more.checked_mul(each).and_then(|taken| usize::try_from(taken).ok()).filter(|n| *n <= bytes).unwrap_or(0))
+    }
+
+    /// A ledger must not go by the drive's addresses if they do not count blocks.
+    fn check_position(&self) -> Result<()> {
+        let first = self.volumes.all().last().and_then(|volume| volume.position).map(u64::from);
+        if let Some(first) = first
+            && tape::position(self.file()?) != Some(first + self.blocks)
+        {
+            log::debug(format_args!("{}: the drive's addresses do not count blocks", self.name));
+            self.volumes.forget_position();
+        }
+        Ok(())
+    }
+
     fn write(&mut self, mut rest: &[u8], mut stream: usize, given_up: GivenUp) -> Result<()> {
         while !rest.is_empty() {
+            if self.full {
+                self.next_volume()?;
+            }
             match self.file()?.write(rest) {
                 Ok(0) => return Err(self.failed("the drive took no bytes")),
                 // In fixed-block mode a write that meets the end of the tape is cut short.
@@ -169,7 +198,14 @@ impl Drive {
                         return Err(self.failed("the run was given up"));
                     }
                 }
-                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => self.next_volume()?,
+                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => {
+                    self.full = true;
+                    let n = self.taken_after_all(rest.len())?;
+                    if n > 0 {
+                        self.took(n, stream);
+                        (rest, stream) = (&rest[n..], stream.saturating_sub(n));
+                    }
+                }
                 Err(e) => return Err(self.explained(&e)),
             }
         }
@@ -199,6 +235,7 @@ impl Drive {
 
     /// Brings all that was accepted to the tape.
     fn flush(&mut self) -> Result<()> {
+        self.check_position()?;
         match tape::operate(self.file()?, Op::WriteFilemarks, 0) {
             Ok(()) => self.sure = self.accepted,
             // The early warning: writes will tell.
@@ -213,6 +250,7 @@ impl Drive {
         if !self.open_end {
             return Ok(());
         }
+        self.check_position()?;
         let file = self.file()?;
         // At the early warning the first try may be refused.
         let outcome = match tape::operate(file, Op::WriteFilemarks, 1) {
@@ -237,6 +275,9 @@ impl Drive {
 
     /// The tape is full: ends it, and has it changed.
     fn next_volume(&mut self) -> Result<()> {
+        if self.volume > 1 && self.blocks == 0 {
+            return Err(self.failed("the tape took not one block").full());
+        }
         let full = format!("the tape is full after {}", self.place());
         self.end_volume().doing(|| full.clone()).map_err(Error::full)?;
         let changer = self.options.changer.clone();
@@ -261,7 +302,7 @@ impl Drive {
         if tape::status(&file).doing(opening)?.block_size != self.fixed {
             tape::operate(&file, Op::SetBlockSize, self.fixed).doing(opening)?;
         }
-        self.file = Some(file);
+        (self.file, self.full) = (Some(file), false);
         self.begin_volume()
     }
 }
@@ -361,18 +402,42 @@ impl Sink for Drive {
 pub fn position(path: &Path, volume: &Volume, offset: u64) -> Result<(File, u64)> {
     let doing = || format!("positioning {path:?}");
     let file = open_options().read(true).open(path).doing(|| format!("opening the destination {path:?}"))?;
-    let (Some(in_file), Some(in_block)) = (volume.file, volume.block) else {
-        return Err(Error::new("the ledger does not say where the archive begins on the tape").doing(doing()));
-    };
-    tape::operate(&file, Op::Rewind, 1).doing(doing)?;
-    if in_file > 0 {
-        let behind = || format!("going to file {in_file} of the tape in {path:?}");
-        tape::operate(&file, Op::ForwardFiles, in_file).doing(behind)?;
-    }
     let blocks = (offset - volume.offset) / u64::from(volume.size);
-    let reached = forward(&file, u64::from(in_block) + blocks).doing(doing)?;
-    let reached = reached.saturating_sub(in_block.into()).min(blocks);
+    let reached = match seek(&file, volume, blocks) {
+        Some(reached) => reached,
+        None => wind(&file, volume, blocks).doing(doing)?,
+    };
     Ok((file, volume.offset + reached * u64::from(volume.size)))
+}
+
+/// Moves the tape behind so many blocks of the stream by the drive's own addresses. Returns how many blocks
+/// it is behind, or `None` where the drive does not tell addresses, or goes elsewhere.
+fn seek(file: &File, volume: &Volume, blocks: u64) -> Option<u64> {
+    let first = u64::from(volume.position?);
+    tape::position(file)?;
+    let to = u32::try_from(first + blocks).ok()?;
+    let sought = tape::operate(file, Op::Seek, to);
+    let stands = tape::position(file)?;
+    log::debug(format_args!("sought block {to} of the tape, and it stands at {stands}"));
+    match sought {
+        Ok(()) if stands == u64::from(to) => Some(blocks),
+        // Behind the last block that was written.
+        Err(_) if (first..to.into()).contains(&stands) => Some(stands - first),
+        _ => None,
+    }
+}
+
+/// Moves the tape from its beginning behind so many blocks of the stream, or as many as there are.
+fn wind(file: &File, volume: &Volume, blocks: u64) -> Result<u64> {
+    let (Some(in_file), Some(in_block)) = (volume.file, volume.block) else {
+        return Err(Error::new("the ledger does not say where the archive begins on the tape"));
+    };
+    tape::operate(file, Op::Rewind, 1).doing(|| "rewinding")?;
+    if in_file > 0 {
+        tape::operate(file, Op::ForwardFiles, in_file).doing(|| format!("going to file {in_file}"))?;
+    }
+    let reached = forward(file, u64::from(in_block) + blocks)?;
+    Ok(reached.saturating_sub(in_block.into()).min(blocks))
 }
 
 /// Reads what stands where the tape stands, at most as much as one write of `block` bytes put there.
@@ -394,13 +459,6 @@ pub fn read_block(mut file: &File, block: usize) -> Result<Vec<u8>> {
 /// Moves the tape to block number `to` of the file at whose beginning it stands, or as far as there
 /// are blocks. Returns which block that is.
 fn forward(file: &File, to: u64) -> Result<u64> {
-    if let Some(first) = tape::position(file)
-        && let Ok(absolute) = u32::try_from(first + to)
-        && tape::operate(file, Op::Seek, absolute).is_ok()
-        && tape::position(file) == Some(absolute.into())
-    {
-        return Ok(to);
-    }
     let mut left = to;
     while left > 0 {
         let step = u32::try_from(left).unwrap_or(STEP).min(STEP);

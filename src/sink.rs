@@ -60,6 +60,8 @@ pub struct Volume {
     /// counts them; `None` where the driver does not know.
     pub file: Option<u32>,
     pub block: Option<u32>,
+    /// The drive's address of that block, as `MTIOCPOS` tells it, where the drive answers READ POSITION.
+    pub position: Option<u32>,
     /// Bytes of a block as the tape has it.
     pub size: u32,
     /// Blocks of the stream on it.
@@ -79,6 +81,13 @@ impl Volumes {
     pub fn count(&self, blocks: u64) {
         if let Some(last) = self.0.lock().unwrap_or_else(PoisonError::into_inner).last_mut() {
             last.blocks = blocks;
+        }
+    }
+
+    /// The last one's position is not to be relied on.
+    pub fn forget_position(&self) {
+        if let Some(last) = self.0.lock().unwrap_or_else(PoisonError::into_inner).last_mut() {
+            last.position = None;
         }
     }
 

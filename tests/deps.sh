@@ -36,6 +36,7 @@ for what in "$@"; do
             need cpio cpio
             need depmod kmod
             need script bsdutils
+            need xz xz-utils
             ;;
         bench)
             need docker-registry docker-registry

@@ -181,7 +181,9 @@ fn parse(line: &[u8]) -> std::result::Result<Option<(Digest, u64, Option<Volume>
 /// Where a stream begins on a volume, as [`annotation::VOLUME_BEGIN`] says it.
 fn begin(volume: &Volume) -> String {
     let mut text = format!("offset={}", volume.offset);
-    for (key, value) in [("file", volume.file), ("block", volume.block), ("size", Some(volume.size))] {
+    for (key, value) in
+        [("file", volume.file), ("block", volume.block), ("position", volume.position), ("size", Some(volume.size))]
+    {
         if let Some(value) = value {
             text.push_str(&format!(",{key}={value}"));
         }
@@ -190,13 +192,14 @@ fn begin(volume: &Volume) -> String {
 }
 
 fn begun(number: usize, text: &str) -> Option<Volume> {
-    let mut volume = Volume { number, offset: 0, file: None, block: None, size: 0, blocks: 0 };
+    let mut volume = Volume { number, offset: 0, file: None, block: None, position: None, size: 0, blocks: 0 };
     for pair in text.split(',') {
         let (key, value) = pair.split_once('=')?;
         match key {
             "offset" => volume.offset = value.parse().ok()?,
             "file" => volume.file = Some(value.parse().ok()?),
             "block" => volume.block = Some(value.parse().ok()?),
+            "position" => volume.position = Some(value.parse().ok()?),
             "size" => volume.size = value.parse().ok()?,
             _ => {}
         }
@@ -211,7 +214,7 @@ mod tests {
     #[test]
     fn a_volume_is_read_as_it_was_written() {
         for (file, block) in [(Some(3), Some(17)), (None, None)] {
-            let volume = Volume { number: 2, offset: 1 << 40, file, block, size: 512, blocks: 0 };
+            let volume = Volume { number: 2, offset: 1 << 40, file, block, position: block, size: 512, blocks: 0 };
             assert_eq!(begun(2, &begin(&volume)), Some(volume));
         }
         assert_eq!(begun(1, "offset=1"), None);

@@ -68,19 +68,19 @@ pub fn on_tape(drive: Option<&str>, volumes: &Volumes) -> String {
     let mut text = String::new();
     let drive = drive.map_or(String::new(), |drive| format!(" in {drive}"));
     let all = volumes.all();
-    for Volume { number, file, block, blocks, .. } in &all {
+    for Volume { number, file, block, position, blocks, .. } in &all {
         let volume = if all.len() > 1 { format!("volume {number}, ") } else { String::new() };
-        let file = file.map_or(String::new(), |file| format!(", file {}", grouped(file.into())));
-        text.push_str(&match block {
-            Some(block) => {
-                let end = u64::from(*block) + blocks;
-                format!(
-                    "; on the tape{drive} {volume}block {} to block {}{file}",
-                    grouped((*block).into()),
-                    grouped(end)
-                )
+        // The driver counts blocks in a file, the drive from the beginning of the tape.
+        let (from, counted) = match (file, block) {
+            (Some(file), Some(block)) => (Some(*block), format!(", file {}", grouped((*file).into()))),
+            _ => (*position, " of the tape".into()),
+        };
+        text.push_str(&match from.map(u64::from) {
+            Some(from) => {
+                let (from, to) = (grouped(from), grouped(from + blocks));
+                format!("; on the tape{drive} {volume}block {from} to block {to}{counted}")
             }
-            None => format!("; on the tape{drive} {volume}{} blocks{file}", grouped(*blocks)),
+            None => format!("; on the tape{drive} {volume}{} blocks", grouped(*blocks)),
         });
     }
     text

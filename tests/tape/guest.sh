@@ -1,7 +1,6 @@
-# For the scripts that run in the guest: an SSC drive that tgt emulates, tapes for it in $tapes, images,
-# and checks, each of which prints a line that begins with `ok` or `FAILED`.
+# For the scripts that run in the guest: checks, each of which prints a line that begins with `ok` or
+# `FAILED`, images, and an SSC drive that tgt emulates, with tapes in $tapes.
 tapes=${tapes:-/tmp}
-mkdir -p /run/tgtd /var/run/tgtd
 cd /tmp
 T=/dev/nst0
 mt() { mt-st -f $T "$@"; }
@@ -16,24 +15,6 @@ says() { # text file
 tape() { # name megabytes
     tgtimg --op new --device-type tape --barcode "$1" --size "$2" --type data --file "$tapes/$1.tape" > /dev/null
 }
-# Puts another tape into the drive.
-cat > /bin/change <<'END'
-#!/bin/sh
-for to in online=0 path=/tmp/$1.tape online=1; do
-    tgtadm --lld iscsi --mode logicalunit --op update --tid 1 --lun 1 --params $to || exit 1
-done
-END
-chmod 755 /bin/change
-[ -f "$tapes/T0.tape" ] || tape T0 64
-tgtd -f -d 1 > /tmp/tgtd.log 2>&1 &
-sleep 1
-N=iqn.2026-01.com.example
-tgtadm --lld iscsi --mode target --op new --tid 1 --targetname $N:tape
-tgtadm --lld iscsi --mode logicalunit --op new --tid 1 --lun 1 --backing-store $tapes/T0.tape --device-type=tape --bstype=ssc
-tgtadm --lld iscsi --mode target --op bind --tid 1 --initiator-address ALL
-iscsistart -i $N:host -t $N:tape -g 1 -a 127.0.0.1 -p 3260 > /dev/null
-sleep 1
-
 blob() { # layout: takes its file x in, and says its digest
     h=$(sha256sum "$1/x" | cut -d' ' -f1)
     mv "$1/x" "$1/blobs/sha256/$h"
@@ -63,4 +44,26 @@ same() { # archive
     size=$(stat -c %s "$1")
     dd if=$T of=got bs=1048576 2> /dev/null
     head -c "$size" got | cmp - "$1" && [ "$(tail -c +$((size + 1)) got | tr -d '\0' | wc -c)" -eq 0 ]
+}
+
+# Starts the drive that tgt emulates, with the tape T0.
+tgt_drive() {
+    mkdir -p /run/tgtd /var/run/tgtd
+    # Puts another tape into the drive.
+    cat > /bin/change <<'END'
+#!/bin/sh
+for to in online=0 path=/tmp/$1.tape online=1; do
+    tgtadm --lld iscsi --mode logicalunit --op update --tid 1 --lun 1 --params $to || exit 1
+done
+END
+    chmod 755 /bin/change
+    [ -f "$tapes/T0.tape" ] || tape T0 64
+    tgtd -f -d 1 > /tmp/tgtd.log 2>&1 &
+    sleep 1
+    N=iqn.2026-01.com.example
+    tgtadm --lld iscsi --mode target --op new --tid 1 --targetname $N:tape
+    tgtadm --lld iscsi --mode logicalunit --op new --tid 1 --lun 1 --backing-store $tapes/T0.tape --device-type=tape --bstype=ssc
+    tgtadm --lld iscsi --mode target --op bind --tid 1 --initiator-address ALL
+    iscsistart -i $N:host -t $N:tape -g 1 -a 127.0.0.1 -p 3260 > /dev/null
+    sleep 1
 }

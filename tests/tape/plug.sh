@@ -3,6 +3,7 @@
 mkdir -p /share/plug
 tapes=/share/plug
 . /share/guest.sh
+tgt_drive
 cd /share/plug
 if [ ! -f led ]; then
     image long 1500000 1400000 1500000 1300000 1500000 1400000 1500000 1300000

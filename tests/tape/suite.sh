@@ -1,5 +1,6 @@
 # Run in the guest by run.sh: the program on a real st driver, with a drive that keeps its data.
 . /share/guest.sh
+tgt_drive
 for n in 1 2 3 4; do tape "T$n" 2; done
 image small 9000 100 20000
 image large 1000000 100 900000 700000 500000 800000 1200000 100000
