@@ -1,5 +1,5 @@
 //! The writing side of a tape: each write one block, a filemark at the end, and from one volume to
-//! the next.
+//! the next. Where an interrupted archive goes on is found by [`crate::position`].
 //!
 //! A write(2) that succeeds only means that the drive has the block in its buffer; the error may
 //! come with a later operation (st(4)). So [`Drive`] tells two figures: what was accepted, and what
@@ -12,7 +12,7 @@
 
 use std::{
     fs::File,
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     os::{fd::IntoRawFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -28,9 +28,6 @@ use crate::{
     units::grouped,
     volumes::{Changer, label_block},
 };
-
-/// The most that one operation passes over: the driver has 24 bits, one of them for the direction.
-const STEP: u32 = 0x7f_ffff;
 
 /// How a tape is written.
 #[derive(Clone, Debug, Default)]
@@ -308,7 +305,7 @@ impl Drive {
 }
 
 /// How a drive is opened.
-fn open_options() -> std::fs::OpenOptions {
+pub fn open_options() -> std::fs::OpenOptions {
     let mut options = File::options();
     options.write(true).custom_flags(libc::O_CLOEXEC);
     options
@@ -391,91 +388,5 @@ impl Sink for Drive {
 
     fn volumes(&self) -> Volumes {
         self.volumes.clone()
-    }
-}
-
-/// Opens the drive at `path`, for reading too, and moves the tape in front of the block that begins at
-/// `offset` of the stream, or as far as the stream is on it. Returns the offset that it stands at.
-///
-/// # Errors
-/// If the tape cannot be moved, or nobody knows where it stands.
-pub fn position(path: &Path, volume: &Volume, offset: u64) -> Result<(File, u64)> {
-    let doing = || format!("positioning {path:?}");
-    let file = open_options().read(true).open(path).doing(|| format!("opening the destination {path:?}"))?;
-    let blocks = (offset - volume.offset) / u64::from(volume.size);
-    let reached = match seek(&file, volume, blocks) {
-        Some(reached) => reached,
-        None => wind(&file, volume, blocks).doing(doing)?,
-    };
-    Ok((file, volume.offset + reached * u64::from(volume.size)))
-}
-
-/// Moves the tape behind so many blocks of the stream by the drive's own addresses. Returns how many blocks
-/// it is behind, or `None` where the drive does not tell addresses, or goes elsewhere.
-fn seek(file: &File, volume: &Volume, blocks: u64) -> Option<u64> {
-    let first = u64::from(volume.position?);
-    tape::position(file)?;
-    let to = u32::try_from(first + blocks).ok()?;
-    let sought = tape::operate(file, Op::Seek, to);
-    let stands = tape::position(file)?;
-    log::debug(format_args!("sought block {to} of the tape, and it stands at {stands}"));
-    match sought {
-        Ok(()) if stands == u64::from(to) => Some(blocks),
-        // Behind the last block that was written.
-        Err(_) if (first..to.into()).contains(&stands) => Some(stands - first),
-        _ => None,
-    }
-}
-
-/// Moves the tape from its beginning behind so many blocks of the stream, or as many as there are.
-fn wind(file: &File, volume: &Volume, blocks: u64) -> Result<u64> {
-    let (Some(in_file), Some(in_block)) = (volume.file, volume.block) else {
-        return Err(Error::new("the ledger does not say where the archive begins on the tape"));
-    };
-    tape::operate(file, Op::Rewind, 1).doing(|| "rewinding")?;
-    if in_file > 0 {
-        tape::operate(file, Op::ForwardFiles, in_file).doing(|| format!("going to file {in_file}"))?;
-    }
-    let reached = forward(file, u64::from(in_block) + blocks)?;
-    Ok(reached.saturating_sub(in_block.into()).min(blocks))
-}
-
-/// Reads what stands where the tape stands, at most as much as one write of `block` bytes put there.
-/// The tape must be positioned again then.
-pub fn read_block(mut file: &File, block: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; block];
-    loop {
-        match file.read(&mut bytes) {
-            Ok(n) => {
-                bytes.truncate(n);
-                return Ok(bytes);
-            }
-            Err(e) if e.kind() == ErrorKind::Interrupted => stop::check()?,
-            Err(e) => return Err(e).doing(|| "reading a block of it"),
-        }
-    }
-}
-
-/// Moves the tape to block number `to` of the file at whose beginning it stands, or as far as there
-/// are blocks. Returns which block that is.
-fn forward(file: &File, to: u64) -> Result<u64> {
-    let mut left = to;
-    while left > 0 {
-        let step = u32::try_from(left).unwrap_or(STEP).min(STEP);
-        if let Err(e) = tape::operate(file, Op::ForwardBlocks, step) {
-            // A filemark, or the end of what was written.
-            let stands = tape::status(file).ok().and_then(|status| status.block);
-            return match (e, stands) {
-                (Errno::EIO | Errno::ENOSPC, Some(block)) => Ok(block.into()),
-                _ => Err(Error::new(e.desc())),
-            };
-        }
-        left -= u64::from(step);
-    }
-    let stands = tape::status(file).ok().and_then(|status| status.block).map(u64::from);
-    match stands {
-        Some(block) if block == to => Ok(to),
-        Some(block) => Err(Error::new(format!("it stands at block {}, not at {}", grouped(block), grouped(to)))),
-        None => Err(Error::new("the driver does not know where it stands")),
     }
 }

@@ -29,6 +29,7 @@ pub mod paced;
 pub mod parallel;
 pub mod pipeline;
 pub mod plan;
+pub mod position;
 pub mod producer;
 pub mod progress;
 pub mod publish;

@@ -20,6 +20,7 @@ use crate::{
     log,
     oci::{Descriptor, Digest, Manifest, annotation, media},
     plan::{Content, Plan},
+    position,
     producer::Behind,
     sink::{Sink, Volume},
     units::grouped,
@@ -154,12 +155,12 @@ pub fn on_tape(
         }
         let at = (last.offset / block * block).max(volume.offset);
         let need = (last.offset - at) as usize;
-        let (mut tape, mut reached) = drive::position(path, &volume, at).doing(doing)?;
+        let (mut tape, mut reached) = position::go_to(path, &volume, at).doing(doing)?;
         let mut kept = Vec::new();
         if need > 0 && reached == at {
-            kept = drive::read_block(&tape, block as usize).doing(doing)?;
+            kept = position::read_block(&tape, block as usize).doing(doing)?;
             drop(tape);
-            (tape, reached) = drive::position(path, &volume, at).doing(doing)?;
+            (tape, reached) = position::go_to(path, &volume, at).doing(doing)?;
         }
         if reached < at || kept.len() < need {
             log::warn(format_args!(
@@ -184,8 +185,8 @@ pub fn on_tape(
 
 /// Whether the first block of the archive on a tape is what is planned, as far as that is known here.
 fn same_beginning(plan: &Plan, path: &Path, volume: &Volume, codec: Option<Codec>, block: u64) -> Result<()> {
-    let (tape, _) = drive::position(path, volume, volume.offset)?;
-    let block = drive::read_block(&tape, block as usize)?;
+    let (tape, _) = position::go_to(path, volume, volume.offset)?;
+    let block = position::read_block(&tape, block as usize)?;
     let mut known = Vec::new();
     for entry in 0..plan.entries() {
         match plan.content(entry) {
