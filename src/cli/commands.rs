@@ -66,6 +66,7 @@ pub static COMMANDS: &[Command] = &[
             Every blob is checked against its digest before it counts. If one is wrong, or a registry fails, the run ends with an error, and the ledger says truly what the device holds.\n\n\
             On a tape every write is one physical block, and the last one is padded with zeros.",
         sections: &[
+            ("TAPE DRIVES", TAPES),
             ("ENVIRONMENT", ENVIRONMENT),
             ("FILES", FILES),
             ("EXIT STATUS", EXIT_STATUS),
@@ -108,6 +109,7 @@ pub static COMMANDS: &[Command] = &[
         ],
         description: "Fetches all manifests below `IMAGE`, which so fixes the archive to the byte, and carries the blobs onto the device as `ace-dt mirror archive` does. The root of the archive is `IMAGE` itself; its name in `index.json` is the tag or digest of `IMAGE`.",
         sections: &[
+            ("TAPE DRIVES", TAPES),
             ("ENVIRONMENT", ENVIRONMENT),
             ("FILES", FILES),
             ("EXIT STATUS", EXIT_STATUS),
@@ -189,6 +191,7 @@ pub static COMMANDS: &[Command] = &[
             Prints a line for each image, `whole` or `broken`, and for all that is wrong: `damaged` (a blob has not its digest, or something cannot be read), `missing` (something is referred to and not there), `wrong` (anything else), with the offset in the TAR stream, and on a tape the block. The last line sums up.\n\n\
             A file that ends in the middle of an archive is continued by the next `TAR-FILE`, and a tape by the next volume (see `--volume-command`); behind the end of an archive the next `TAR-FILE` is an archive of its own. From a tape it reads one file, up to the filemark, with blocks of any size; the drive is not rewound first.",
         sections: &[
+            ("TAPE DRIVES", TAPES_READ),
             ("EXIT STATUS", VERIFY_STATUS),
             (
                 "EXAMPLES",
@@ -213,6 +216,7 @@ pub static COMMANDS: &[Command] = &[
         description: "Prints reference, platform, digest and size of every image in an archive. Of an image for several platforms there is a line for its index (`index`) and one for each platform; what is no image for a platform has `-`. The size is that of all that the image consists of, each blob once.\n\n\
             Passes over blobs in a file without reading them; a pipe, a compressed archive or a tape is read once. Digests are not checked: `ace-dt mirror verify` does that.",
         sections: &[
+            ("TAPE DRIVES", TAPES_READ),
             ("EXIT STATUS", EXIT_STATUS),
             (
                 "EXAMPLES",
@@ -323,6 +327,16 @@ const EXIT_STATUS: &str =
     "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
 
 const VERIFY_STATUS: &str = "0 if all is whole, 1 if anything is wrong or cannot be read, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
+
+const TAPES: &str = "`/dev/nst0` is the node of a drive that leaves the tape where it was written last; `/dev/st0` rewinds it when it is closed, of which a warning tells. The archive begins where the tape stands (`mt -f /dev/nst0 rewind`, or `eod` to write behind what is there), and a filemark ends it. At the end it is told from which block to which it reaches.\n\n\
+    In variable-block mode (`mt -f /dev/nst0 setblk 0`) each write of `--block-size` bytes is one block of the tape. In fixed-block mode (`setblk N`) it must be a multiple of `N`, and is so many blocks. What the drive cannot take is refused before anything is written, with the sizes that it takes. The last block is filled up with zeros.\n\n\
+    A full tape is ended with a filemark, and the archive goes on with the next block on the next tape, which `--volume-command` or somebody at the terminal puts into the drive. With a changer:\n\n    \
+    ace-dt mirror archive --label week-48 --volume-command 'mtx -f /dev/sg3 next' sources.list /dev/nst0\n\n\
+    If there is neither, the run ends. What is on the tape is told, and how to go on on another one with what is missing; so it is if a write fails, or the tape cannot be changed. A write that succeeded only means that the drive has the block in its buffer: the ledger speaks of what the drive was made to bring to the tape, every `--checkpoint-interval` and at the end.\n\n\
+    After an interruption give the same command again with `--resume`; the tape on which the ledger ends must be in the drive.";
+
+const TAPES_READ: &str = "A tape is read from where it stands to the next filemark, which is passed: first `mt -f /dev/nst0 rewind`, and for the second archive on it `mt -f /dev/nst0 fsf 1`. The size of its blocks need not be known. A drive that is set to fixed blocks of another size is set to blocks of any size meanwhile.\n\n\
+    At the end of a tape on which an archive does not end, the next volume is asked for: by `--volume-command`, or at the terminal. A label (`--label` of `ace-dt mirror archive`) tells whether it is the right one. Volumes can also be read from files, one `TAR-FILE` behind the other, such as `ace-dt util mbuffer -i /dev/nst0 -o volume1` makes.";
 
 const ENVIRONMENT: &str = "`$ACE_DT_CONFIG` names the configuration file, `$ACE_DT_VERBOSITY` is as `--verbosity`, and `$ACE_DT_CONCURRENT_HTTP`, `$ACE_DT_CHUNK_SIZE`, `$ACE_DT_CACHE_PATH` and `$ACE_DT_CACHE_PRUNE_MAX` are as the keys of the configuration of those names.\n\n\
     `$ACE_DT_REGISTRY_AUTH_FILE`, `$REGISTRY_AUTH_FILE` and `$DOCKER_CONFIG` (a file, or a directory with a `config.json`) name the file with credentials; the first that is set is used.\n\n\

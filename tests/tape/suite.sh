@@ -127,6 +127,12 @@ for label in "" "--label week-48"; do
     mt rewind
     check "three tapes $label: verify" ace-dt mirror verify -q --checkpoint led --volume-command 'change T$ACE_DT_VOLUME' $T
 done
+for n in 1 2 3; do
+    change T$n
+    mt rewind
+    check "volume $n to a file" ace-dt util mbuffer -q -m 1Mi -i $T -o volume$n
+done
+check "and the files are the archive" ace-dt mirror verify -q --checkpoint led volume1 volume2 volume3
 change T2
 mt rewind
 ace-dt mirror verify -q $T 2> err
