@@ -24,6 +24,12 @@ use crate::{
 /// The most that one operation passes over: the driver has 24 bits, one of them for the direction.
 const STEP: u32 = 0x7f_ffff;
 
+/// The fixed size of blocks that the drive at `path` is set to; 0 for any size.
+pub fn block_size(path: &Path) -> Result<u32> {
+    let file = open_options().read(true).open(path).doing(|| "opening it")?;
+    Ok(tape::status(&file).doing(|| "asking for its status")?.block_size)
+}
+
 /// Opens the drive at `path`, for reading too, and moves the tape in front of the block that begins at
 /// `offset` of the stream, or as far as the stream is on it. Returns the offset that it stands at.
 ///

@@ -62,7 +62,8 @@ impl Strokes {
             return None;
         }
         let each = (self.bytes / self.starts).max(1);
-        let told = format!("the drive had to stop {} times, about every {}", grouped(stops), human_size(each));
+        let times = if stops == 1 { "once".into() } else { format!("{} times", grouped(stops)) };
+        let told = format!("the drive had to stop {times}, about every {}", human_size(each));
         // Room for strokes as long as is wanted, by the rule of three, and at the least for the mark.
         let factor = (STROKE_WANTED as f64 / each as f64).clamp(1.0, 1024.0);
         Some(match mark {
@@ -107,7 +108,7 @@ mod tests {
         assert!(told(1 << 30, 15 << 26).ends_with("a --buffer-size of 10 GiB or more would make strokes of 10 GiB"));
         assert!(told(1 << 30, 1 << 29).contains("--hwm"));
         assert!(told(8 << 20, 0).contains("--buffer-size, such as 4Gi"));
-        assert!(told(1, 0).starts_with("the drive had to stop 1 times, about every 1.00 GiB"));
+        assert!(told(1, 0).starts_with("the drive had to stop once, about every 1.00 GiB"));
         let mut long = Strokes::default();
         (0..3).for_each(|_| long.add(S, S, 20 << 30, 1));
         assert_eq!(long.advice(1, 1), None);

@@ -142,13 +142,14 @@ pub fn on_tape(
         let Some(volume) = last.volume else {
             return Err(Error::usage("the ledger is that of a file, not of a tape")).doing(doing);
         };
-        if !block.is_multiple_of(volume.size.into()) {
-            let why = format!(
-                "the tape has blocks of {} bytes: give --block-size {}",
-                grouped(volume.size.into()),
-                volume.size
-            );
-            return Err(Error::usage(why)).doing(doing);
+        let (fixed, size) = (u64::from(position::block_size(path).doing(doing)?), u64::from(volume.size));
+        if (if fixed > 0 { fixed } else { block }) != size || !block.is_multiple_of(size) {
+            let why = format!("the tape has blocks of {} bytes", grouped(size));
+            let hint = match fixed {
+                0 => format!("give --block-size {size}"),
+                _ => format!("mt setblk {size}, and a --block-size that is a multiple of it"),
+            };
+            return Err(Error::usage(why).hint(hint)).doing(doing);
         }
         if volume.number == 1 {
             same_beginning(plan, path, &volume, codec, block).doing(doing)?;

@@ -47,6 +47,38 @@ check "the first is whole" ace-dt mirror verify -q $T
 check "the second is whole" ace-dt mirror verify -q $T
 ace-dt mirror archive -q small.list /dev/st0 2> err
 check "the node that rewinds is warned of" says "rewinds the tape" err
+check "and has rewound" ace-dt mirror verify -q /dev/st0
+check "twice" ace-dt mirror verify -q /dev/st0
+mt rewind
+(head -c 65536 /dev/zero; sleep 1; head -c 65536 /dev/zero) | ace-dt util mbuffer -q -m 0 -b 512 -o $T 2> err
+check "a drive that has to stop too often is told, with what to try" says "give it a --buffer-size, such as 4Gi" err
+# The drive goes away when all but the filemark is written, and in the middle.
+online() { tgtadm --lld iscsi --mode logicalunit --op update --tid 1 --lun 1 --params online=$1; }
+mkfifo feed
+mt rewind
+ace-dt util mbuffer -q -m 0 -b 512 -i feed -o $T 2> err &
+run=$!
+exec 3> feed
+cat small.tar >&3
+sleep 1
+online 0
+exec 3>&-
+wait $run
+check "a filemark that cannot be written is an error" sh -c "[ $? -eq 1 ] && grep 'writing the filemark' err"
+online 1
+mt rewind
+rm -f led
+ace-dt mirror archive -q -b 64Ki --checkpoint led --checkpoint-interval 128Ki long.list $T 2> err &
+run=$!
+while [ "$(wc -l < led 2> /dev/null || echo 0)" -lt 5 ]; do sleep 0.02; done
+online 0
+wait $run
+check "a drive that goes away in the middle ends the run" sh -c "[ $? -eq 1 ] && grep 'writing \"$T\" at block' err"
+online 1
+mt rewind
+check "after $(wc -l < led) records the run goes on" ace-dt mirror archive -q -b 64Ki --resume --checkpoint led long.list $T
+mt rewind
+check "and the tape is as if nothing had happened" same long.tar
 mt rewind
 check "a pipe fed through util mbuffer" sh -c "ace-dt util mbuffer -q -m 4Mi -b 64Ki < large.tar > $T && mt-st -f $T rewind && ace-dt mirror verify -q $T"
 for block in 512 64Ki 1Mi; do
@@ -155,6 +187,8 @@ for mode in "0" "65536"; do
         records=$(wc -l < led 2> /dev/null || echo 0)
         [ "$records" -gt 0 ] || mt rewind
         if [ "$records" -gt 0 ]; then
+            ace-dt mirror archive -q -b 128Ki --resume --checkpoint led long.list $T 2> err
+            check "killed after $after s: other blocks than those on the tape are refused" says "the tape has blocks of 65,536 bytes" err
             mv long hidden
             check "killed after $after s: no source is there, and the run fails" sh -c "! ace-dt mirror archive -q -b 64Ki --resume --checkpoint led long.list $T"
             mv hidden long
