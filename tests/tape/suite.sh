@@ -187,7 +187,9 @@ for mode in "0" "65536"; do
         records=$(wc -l < led 2> /dev/null || echo 0)
         [ "$records" -gt 0 ] || mt rewind
         if [ "$records" -gt 0 ]; then
-            ace-dt mirror archive -q -b 128Ki --resume --checkpoint led long.list $T 2> err
+            if [ "$mode" = 0 ]; then blocks=128Ki; else blocks=64Ki && mt setblk 32768; fi
+            ace-dt mirror archive -q -b $blocks --resume --checkpoint led long.list $T 2> err
+            mt setblk $mode
             check "killed after $after s: other blocks than those on the tape are refused" says "the tape has blocks of 65,536 bytes" err
             mv long hidden
             check "killed after $after s: no source is there, and the run fails" sh -c "! ace-dt mirror archive -q -b 64Ki --resume --checkpoint led long.list $T"
