@@ -75,7 +75,7 @@ fetch() ( # release package
 # The libraries that a program needs, from the packages or else from this machine.
 libraries() { # root program
     paths=$(find "$1/usr/lib" "$1/lib" -name '*.so*' -printf '%h\n' 2>/dev/null | sort -u | paste -sd:)
-    LD_LIBRARY_PATH=$paths ldd "$2" | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[[:space:]]*\(\/[^ ]*\).*/\1/p'
+    LD_LIBRARY_PATH=$paths ldd "$2" 2> /dev/null | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[[:space:]]*\(\/[^ ]*\).*/\1/p'
 }
 
 build() { # binary [drive]
