@@ -94,12 +94,13 @@ fn built(name: &str) -> String {
 fn main() {
     let only: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
-    let benches: [(&str, fn()); 7] = [
+    let benches: [(&str, fn()); 8] = [
         ("start", start_up),
         ("latency", latency),
         ("mbuffer", mbuffer),
         ("archive", archive),
         ("parts", parts),
+        ("verify", verify),
         ("compression", compression),
         ("plan", plan),
     ];
@@ -303,6 +304,30 @@ fn parts() {
                     ),
                 );
             }),
+        ],
+    );
+}
+
+/// An archive of 2 GB in a file is checked and listed. The hash of one core bounds what all can do.
+fn verify() {
+    const LAYERS: usize = 16;
+    const LAYER: usize = 128 * MIB;
+    let dir = Dir::new();
+    let storage = Storage::new(&dir.join("storage"));
+    let digests: Vec<_> = (0..LAYERS as u64).map(|n| storage.blob("app", &noise(n + 1, LAYER))).collect();
+    storage.image_of("app", "v1", &digests, LAYER);
+    let registry = Registry::start(&dir.join("storage"));
+    registry.configure(&dir, "http", 25);
+    dir.write("sources.list", "reg.example.com/app:v1");
+    must(&mut tool(&dir, &["mirror", "archive", "-q", "sources.list", "out.tar"]));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    compare(
+        &format!("an archive of 2 GiB in a file, checked by {cores} cores"),
+        LAYERS * LAYER,
+        &[
+            runner("ace-dt mirror verify", || must(&mut tool(&dir, &["mirror", "verify", "-q", "out.tar"]))),
+            runner("openssl sha256 on one core", || shell(&dir, "openssl sha256 out.tar > /dev/null")),
+            runner("ace-dt mirror list", || must(&mut tool(&dir, &["mirror", "list", "-q", "out.tar"]))),
         ],
     );
 }
