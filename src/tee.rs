@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use memmap2::MmapMut;
 use nix::sys::pthread::{Pthread, pthread_self};
 
 use crate::{
@@ -28,6 +29,8 @@ pub struct Tee {
     sinks: Vec<Box<dyn Sink>>,
     /// What is written to and has not failed.
     lanes: Vec<Lane>,
+    /// The block that all write: memory of whole pages, which direct writes need.
+    block: Arc<MmapMut>,
     to: Sender<Outcome>,
     outcomes: Receiver<Outcome>,
     /// The threads give up what they are at.
@@ -62,8 +65,8 @@ impl Overview {
 
 #[derive(Clone)]
 enum Task {
-    /// A block, and the size of a full one.
-    Write(Arc<[u8]>, usize),
+    /// So many bytes of a block, and the size of a full one.
+    Write(Arc<MmapMut>, usize, usize),
     Finish,
 }
 
@@ -97,7 +100,9 @@ impl Lane {
             let _ = tell.send(pthread_self());
             for task in todo {
                 let result = match task {
-                    Task::Write(block, full) => sink.write_block(&block, full, &|| abandoned.load(Ordering::Relaxed)),
+                    Task::Write(block, len, full) => {
+                        sink.write_block(&block[..len], full, &|| abandoned.load(Ordering::Relaxed))
+                    }
                     Task::Finish => sink.finish(),
                 };
                 let _ = to.send(Outcome { lane: number, result, accepted: sink.accepted() });
@@ -111,19 +116,23 @@ impl Lane {
 }
 
 impl Tee {
-    pub fn new(sinks: Vec<Box<dyn Sink>>) -> Tee {
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(sinks: Vec<Box<dyn Sink>>, block: usize) -> Result<Tee> {
         let name = sinks.iter().map(|sink| sink.name()).collect::<Vec<_>>().join(" and ");
         let (to, outcomes) = mpsc::channel();
-        Tee {
+        let memory = MmapMut::map_anon(block).doing(|| format!("taking {block} bytes of memory"))?;
+        Ok(Tee {
             sinks,
             lanes: Vec::new(),
+            block: Arc::new(memory),
             to,
             outcomes,
             abandoned: Arc::default(),
             overview: Overview::default(),
             name,
             accepted: 0,
-        }
+        })
     }
 
     pub fn overview(&self) -> Overview {
@@ -138,12 +147,13 @@ impl Tee {
     ///
     /// # Errors
     /// If the run is given up meanwhile, or none is left.
-    fn all(&mut self, task: &Task, given_up: GivenUp) -> Result<()> {
+    fn all(&mut self, task: Task, given_up: GivenUp) -> Result<()> {
         for lane in &mut self.lanes {
             lane.busy = true;
             // A thread that is gone is found below.
             let _ = lane.tasks.send(task.clone());
         }
+        drop(task);
         while self.lanes.iter().any(|lane| lane.busy) {
             match self.outcomes.recv_timeout(LOOK) {
                 Ok(outcome) => {
@@ -208,11 +218,15 @@ impl Sink for Tee {
     }
 
     fn write_block(&mut self, block: &[u8], full: usize, given_up: GivenUp) -> Result<()> {
-        self.all(&Task::Write(block.into(), full), given_up)
+        // Each thread lets go of it before it tells the outcome.
+        let held = || Error::new("a thread still holds the block before").doing(&self.name);
+        let memory = Arc::get_mut(&mut self.block).ok_or_else(held)?;
+        memory[..block.len()].copy_from_slice(block);
+        self.all(Task::Write(self.block.clone(), block.len(), full), given_up)
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.all(&Task::Finish, &|| false)
+        self.all(Task::Finish, &|| false)
     }
 
     fn accepted(&self) -> u64 {

@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
     let input = open(args.input.as_deref())?;
     let input_name = input.name.clone();
     let changer = Changer::new(args.volume_command.clone());
-    let mut outputs = Outputs::open(args, &changer)?;
+    let mut outputs = Outputs::open(args, geometry, &changer)?;
     let hasher = args.sha256.then(|| Hasher::Sha256(Default::default()));
     let source = Mutex::new(Source { medium: input, hasher });
     let progress = Progress::new(&args.progress)?;
@@ -182,7 +182,7 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn open(args: &Args, changer: &Changer) -> Result<Outputs> {
+    fn open(args: &Args, geometry: Geometry, changer: &Changer) -> Result<Outputs> {
         let stdout = [PathBuf::from("-")];
         let paths = if args.outputs.is_empty() { &stdout[..] } else { &args.outputs };
         let (mut sinks, mut all, mut overview) = (Vec::new(), Vec::new(), Overview::default());
@@ -199,7 +199,7 @@ impl Outputs {
             sinks.push(sink);
         }
         let mut sink = if sinks.len() > 1 {
-            let tee = Tee::new(sinks);
+            let tee = Tee::new(sinks, geometry.block)?;
             overview = tee.overview();
             Box::new(tee)
         } else {
