@@ -39,9 +39,25 @@ impl FromStr for Level {
     }
 }
 
+struct Status {
+    /// The status line that stands on the terminal now.
+    line: String,
+    /// A question stands there.
+    asking: bool,
+}
+
+impl Status {
+    /// It is cut at the terminal's edge (DECAWM off), since a line that wraps cannot be redrawn.
+    fn draw(&mut self, text: String) {
+        let text = if text.is_empty() { text } else { format!("\x1b[?7l{text}\x1b[?7h") };
+        let mut err = std::io::stderr().lock();
+        let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
+        self.line = text;
+    }
+}
+
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
-/// The status line that stands on the terminal now.
-static STATUS: Mutex<String> = Mutex::new(String::new());
+static STATUS: Mutex<Status> = Mutex::new(Status { line: String::new(), asking: false });
 
 /// Where every line goes too.
 static FILE: Mutex<Option<File>> = Mutex::new(None);
@@ -93,9 +109,9 @@ pub fn line(what: fmt::Arguments) {
     note(&what);
     let status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
     let mut err = std::io::stderr().lock();
-    let _ = match status.is_empty() {
-        true => writeln!(err, "{what}"),
-        false => write!(err, "\r\x1b[K{what}\n{status}"),
+    let _ = match status.line.as_str() {
+        "" => writeln!(err, "{what}"),
+        line => write!(err, "\r\x1b[K{what}\n{line}"),
     };
 }
 
@@ -108,12 +124,27 @@ pub fn note(what: &str) {
     }
 }
 
-/// Draws the status line anew; an empty one takes it away. It is cut at the terminal's edge
-/// (DECAWM off), since a line that wraps cannot be redrawn.
+/// Draws the status line anew, unless a question stands there; an empty one takes it away.
 pub fn status(text: String) {
-    let text = if text.is_empty() { text } else { format!("\x1b[?7l{text}\x1b[?7h") };
     let mut status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
-    let mut err = std::io::stderr().lock();
-    let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
-    *status = text;
+    if !status.asking {
+        status.draw(text);
+    }
+}
+
+/// Keeps the status line away from a question on the terminal.
+pub struct Asking(());
+
+/// Takes the status line away, until what is returned is dropped.
+pub fn asking() -> Asking {
+    let mut status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
+    status.draw(String::new());
+    status.asking = true;
+    Asking(())
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        STATUS.lock().unwrap_or_else(|e| e.into_inner()).asking = false;
+    }
 }

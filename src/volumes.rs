@@ -118,7 +118,7 @@ fn ask(device: &Path, volume: usize, verb: &str) -> Result<()> {
     let _one = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     let nobody = "there is no --volume-command, and no terminal to ask at";
     let mut terminal = terminal().map_err(|_| Error::new(nobody))?;
-    log::status(String::new());
+    let _asking = log::asking();
     let question = format!(
         "ace-dt: put the tape of volume {volume} into {}, to {verb} it, and press Return (q and Return: give up): ",
         device.display()

@@ -131,6 +131,8 @@ answer() { # verb
     for n in 2 3; do
         until grep -q "tape of volume $n into $T, to $1 it" typescript 2> /dev/null; do sleep 0.2; done
         change T$n
+        sleep 1
+        tail -c 11 typescript > question
         echo
     done
 }
@@ -140,11 +142,12 @@ for verb in write read; do
     mt rewind
     rm -f typescript
     case $verb in
-        write) command="ace-dt mirror archive -q -b 64Ki large.list $T" ;;
-        read) command="ace-dt mirror verify -q $T" ;;
+        write) command="ace-dt mirror archive -b 64Ki large.list $T" ;;
+        read) command="ace-dt mirror verify $T" ;;
     esac
     answer $verb > answers &
     check "three tapes, asked for at the terminal, to $verb" sh -c "script -qefc '$command' typescript < answers"
+    check "and the status line leaves the question alone" says "give up): " question
 done
 change T1
 mt rewind
