@@ -62,7 +62,7 @@ soak:
 
 # The ring under loom's model checker: all interleavings within each model's bound.
 loom:
-	RUSTFLAGS="--cfg loom" $(CARGO) test --release --locked --target-dir target/loom --lib ring::
+	RUSTFLAGS="--cfg loom" $(CARGO) test --release --locked --target-dir target/loom -p ace-dt-ring
 
 # The ring under ThreadSanitizer, long and random. Needs a nightly toolchain; its standard library is
 # not instrumented, and tests/tsan.supp says what follows from that.
@@ -70,7 +70,7 @@ stress:
 	STRESS_SECONDS=$(STRESS_SECONDS) TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" \
 	RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg sanitize_thread" \
 	$(CARGO) +nightly test --release --locked --target x86_64-unknown-linux-gnu \
-	--target-dir target/stress --lib ring:: -- --include-ignored --nocapture
+	--target-dir target/stress -p ace-dt-ring -- --include-ignored --nocapture
 
 # Ratios against other programs on this machine.
 bench:

@@ -13,9 +13,10 @@ use regex_lite::Regex;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
-    compress::Level,
+    archive::write::compress::Level,
     error::{Context, Error, Result},
-    log, units,
+    log,
+    util::units,
 };
 
 const API_VERSION: &str = "config.dt.act3-ace.io/v1alpha1";

@@ -1,12 +1,10 @@
 //! The archive format: TAR entries, the index and manifest files in them, and the ledger beside.
 
-pub mod catalog;
-pub mod index;
-pub mod ledger;
-pub mod scan;
-pub mod tar;
-pub mod unpack;
-pub mod walk;
+pub mod checkpoint;
+pub mod documents;
+pub mod read;
+pub mod tar_header;
+pub mod write;
 
 /// `oci-layout`'s content.
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;

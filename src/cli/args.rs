@@ -8,14 +8,14 @@ use std::{
 };
 
 use crate::{
-    compress::{Codec, Format},
+    archive::write::compress::{Codec, Format},
+    cli::progress,
     config::{self, Config},
-    csv,
     error::Error,
     log::Level,
     oci::{Annotations, Wanted},
-    progress,
-    registry::Patience,
+    registry::client::Patience,
+    util::csv,
 };
 
 /// How a list is printed.

@@ -1,6 +1,6 @@
 //! `--help`, from the table.
 
-use super::table::{Command, Count, Flag};
+use crate::cli::schema::{Command, Count, Flag};
 
 const WIDTH: usize = 79;
 

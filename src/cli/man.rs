@@ -1,6 +1,6 @@
 //! Man pages in mdoc(7), from the table.
 
-use super::table::{COMMANDS, Command, Count};
+use crate::cli::schema::{COMMANDS, Command, Count};
 
 const WIDTH: usize = 78;
 

@@ -5,23 +5,20 @@
 //! defaults resolved.
 
 pub mod args;
-pub mod commands;
-pub mod flags;
+pub mod command_table;
+pub mod flag_table;
 pub mod help;
 pub mod man;
+pub mod output;
 pub mod parse;
-pub mod table;
+pub mod progress;
+pub mod schema;
 
 use std::process::ExitCode;
 
-use crate::{
-    error::Error,
-    log,
-    output::{self, print},
-    stop,
-};
-use args::Args;
-use parse::Parsed;
+use crate::cli::args::Args;
+use crate::cli::parse::Parsed;
+use crate::{cli::output::print, error::Error, log, signal};
 
 /// Runs the command that the arguments of this process name, and says how it went.
 pub fn main() -> ExitCode {
@@ -40,9 +37,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: &table::Command, args: Args) -> Result<(), Error> {
+fn run(command: &schema::Command, args: Args) -> Result<(), Error> {
     log::set_level(args.verbosity);
-    stop::install()?;
+    signal::install()?;
     let run = command.run.expect("the parser gives only commands that run");
     run(&args)
 }

@@ -4,9 +4,9 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
 
-use super::{
+use crate::cli::{
     args::Args,
-    table::{self, Command, Flag, Value},
+    schema::{self, Command, Flag, Value},
 };
 use crate::error::Error;
 
@@ -23,10 +23,10 @@ pub enum Parsed {
 /// All are wrong usage, and name the word that is wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
     let mut parser = lexopt::Parser::from_args(words);
-    let mut command = table::root();
+    let mut command = schema::root();
     let mut args = Args::default();
     let mut given: Vec<(&Flag, Option<OsString>)> = Vec::new();
-    for flag in table::FLAGS.iter().filter(|flag| !flag.env.is_empty()) {
+    for flag in schema::FLAGS.iter().filter(|flag| !flag.env.is_empty()) {
         if let Some(value) = std::env::var_os(flag.env).filter(|v| !v.is_empty()).filter(|_| flag.env_sets_it) {
             set(flag, &mut args, &value).map_err(|why| Error::usage(why).doing(flag.env))?;
         }
@@ -34,7 +34,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
     while let Some(arg) = parser.next().map_err(|e| wrong(command, told(e)))? {
         let flag = match arg {
             Arg::Value(word) => {
-                match word.to_str().filter(|_| command.run.is_none()).map(|name| table::below(command, name)) {
+                match word.to_str().filter(|_| command.run.is_none()).map(|name| schema::below(command, name)) {
                     Some(Some(below)) => command = below,
                     _ if command.run.is_none() => return Err(unknown_command(command, &word)),
                     _ => args.operands.push(word),
@@ -43,8 +43,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
             }
             Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help(command)),
             Arg::Long("version") => return Ok(Parsed::Version),
-            Arg::Long(name) => table::FLAGS.iter().find(|f| f.long == name).ok_or_else(|| format!("--{name}")),
-            Arg::Short(c) => table::FLAGS.iter().find(|f| f.short == Some(c)).ok_or_else(|| format!("-{c}")),
+            Arg::Long(name) => schema::FLAGS.iter().find(|f| f.long == name).ok_or_else(|| format!("--{name}")),
+            Arg::Short(c) => schema::FLAGS.iter().find(|f| f.short == Some(c)).ok_or_else(|| format!("-{c}")),
         };
         let flag = flag.map_err(|name| wrong(command, format!("there is no flag {name}")))?;
         let value = match flag.value {

@@ -2,27 +2,36 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    collect::{self, Collected, Collector},
-    files,
-    report::{self, Outcome, Record},
-    set_up,
-    there::There,
-    transfer::{self, Opened, Transfer},
+use crate::{
+    archive::write::plan::Plan,
+    cli::{args::Args, output, progress::Progress},
+    error::Result,
+    oci::Digest,
+    stream::pipeline::Geometry,
+    util::units,
 };
 use crate::{
-    cli::args::Args, error::Result, oci::Digest, output, pipeline::Geometry, plan::Plan, progress::Progress, units,
+    archive::write::{
+        existing::There,
+        session::{self, Opened, Transfer},
+    },
+    commands::{
+        path_conflicts,
+        report::{self, Outcome, Record},
+        set_up,
+    },
+    gather::collect::{self, Collected, Collector},
 };
 
 pub fn run(args: &Args) -> Result<()> {
     let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
-    files::check(args, Some(args.path(0)))?;
+    path_conflicts::check(args, Some(args.path(0)))?;
     let sources = collect::read(args.path(0))?;
     args.report.as_deref().map_or(Ok(()), report::prepare)?;
     let mut there = There::by_ledgers(args)?;
     let setup = set_up(args)?;
     let (store, threads) = (&*setup.store, setup.threads);
-    let dest = if args.dry_run { None } else { Some(transfer::open(args, args.path(1))?) };
+    let dest = if args.dry_run { None } else { Some(session::open(args, args.path(1))?) };
 
     let progress = Progress::new(&args.progress)?;
     there.add_images(&args.operands[2..], args, store, threads)?;
@@ -42,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// Plans the archive, and writes it or tells of it; notes how far the sources came.
 fn archive(args: &Args, found: &mut Collected, there: &There, transfer: &Transfer, dest: Option<Opened>) -> Result<()> {
     let (root, failed) = found.index(args)?;
-    let plan = transfer::plan(args, &found.graph, &root, &args.reference, there)?;
+    let plan = session::plan(args, &found.graph, &root, &args.reference, there)?;
     let done = match dest {
         None => output::print(&describe(&plan, &found.records)).map(|()| Outcome::Planned),
         Some(dest) => transfer.run(&plan, dest).map(|()| Outcome::Archived),

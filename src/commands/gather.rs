@@ -1,18 +1,18 @@
 //! `mirror gather`: from a list of sources to one artifact in a registry.
 
-use super::{
-    Setup,
-    collect::{self, Collector},
-    report::{self, Outcome},
-    set_up,
-};
 use crate::{
-    cli::args::Args,
+    cli::{args::Args, output, progress::Progress},
+    copy::push_graph::{Target, publish},
     error::{Error, Result},
     oci::Reference,
-    output,
-    progress::Progress,
-    publish::{Target, publish},
+};
+use crate::{
+    commands::{
+        Setup,
+        report::{self, Outcome},
+        set_up,
+    },
+    gather::collect::{self, Collector},
 };
 
 pub fn run(args: &Args) -> Result<()> {

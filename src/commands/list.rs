@@ -2,16 +2,17 @@
 
 use serde::Serialize;
 
-use super::look::look;
+use crate::archive::read::open::look;
 use crate::{
-    archive::catalog::Image,
-    cli::args::{Args, Output},
-    csv,
+    archive::read::catalog::Image,
+    cli::{
+        args::{Args, Output},
+        output::print,
+    },
     error::{Error, Result, one_line},
     log,
     oci::{Digest, json},
-    output::print,
-    units::human_size,
+    util::{csv, units::human_size},
 };
 
 /// One image, for `-o json`.

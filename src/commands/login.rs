@@ -10,10 +10,10 @@ use crate::{
     log,
     oci::Reference,
     registry::{
-        Registries,
-        credentials::{self, Credentials, Login},
+        auth::docker_config::{self, Credentials, Login},
+        client::Registries,
     },
-    stop,
+    signal,
 };
 
 pub fn login(args: &Args) -> Result<()> {
@@ -28,13 +28,13 @@ pub fn login(args: &Args) -> Result<()> {
     let login = Login::Password { user: user.clone(), password: password.clone() };
     let registries = std::sync::Arc::new(Registries::with(config, args.patience, Credentials::only(&registry, login))?);
     let shut = registries.clone();
-    stop::on_request(move || shut.shutdown());
+    signal::on_request(move || shut.shutdown());
     let checked = registries.check_login(&registry);
-    stop::check()?;
+    signal::check()?;
     if !checked? {
         log::warn(format_args!("{registry} asks for no credentials, so these were not checked"));
     }
-    let place = credentials::store(kept.as_ref(), &registry, &user, &password)?;
+    let place = docker_config::store(kept.as_ref(), &registry, &user, &password)?;
     if !args.progress.quiet {
         log::line(format_args!("ace-dt: logged in to {registry} as {user}; kept by {place}"));
     }
@@ -44,7 +44,7 @@ pub fn login(args: &Args) -> Result<()> {
 pub fn logout(args: &Args) -> Result<()> {
     let registry = registry(args)?;
     let config = args.load_config()?;
-    let places = credentials::erase(config.auth_file.as_ref(), &registry)?;
+    let places = docker_config::erase(config.auth_file.as_ref(), &registry)?;
     if places.is_empty() {
         return Err(Error::new("there are no credentials for it").doing(format!("logging out of {registry}")));
     }
@@ -60,7 +60,7 @@ fn password() -> Result<String> {
     let stdin = io::stdin();
     let bytes = match stdin.is_terminal() {
         true => from_terminal(&stdin).doing(|| doing)?,
-        false => stop::read_to_end(stdin.lock(), doing)?,
+        false => signal::read_to_end(stdin.lock(), doing)?,
     };
     let wrong = |why: &str| Error::usage(why).doing("the password on standard input");
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8"))?;
@@ -87,7 +87,7 @@ fn from_terminal(stdin: &io::Stdin) -> Result<Vec<u8>> {
             Ok(_) if byte == [b'\n'] => break Ok(()),
             Ok(_) => line.push(byte[0]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {
-                if let Err(e) = stop::check() {
+                if let Err(e) = signal::check() {
                     break Err(e);
                 }
             }

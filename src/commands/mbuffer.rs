@@ -10,24 +10,26 @@ use std::{
 
 use nix::poll::PollFlags;
 
-use super::{files, report};
+use crate::commands::{path_conflicts, report};
 use crate::{
-    cli::args::Args,
-    device::{self, Device, Kind},
-    drive,
+    cli::{args::Args, progress::Progress},
     error::{Error, Result, io_reason},
     log,
-    medium::Medium,
+    media::{
+        block_reader::Medium,
+        file_sink::{self, Device, Kind},
+        sink::{Sink, Volumes},
+        tape::{changer::Changer, sink},
+        tee::{Overview, Tee},
+        throttle::{self, Paced},
+    },
     oci::Hasher,
-    paced::{self, Paced},
-    pipeline::{self, Geometry, Halt, Job, Snapshot},
-    progress::Progress,
-    ring::{Bounds, Segment},
-    sink::{Sink, Volumes},
-    tee::{Overview, Tee},
-    volumes::Changer,
-    watchdog::{Side, Watchdog},
+    stream::{
+        pipeline::{self, Geometry, Halt, Job, Snapshot},
+        watchdog::{Side, Watchdog},
+    },
 };
+use ace_dt_ring::{Bounds, Segment};
 
 pub fn run(args: &Args) -> Result<()> {
     let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
@@ -53,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
         // A read that blocks ends when its thread is nudged.
         cancel: &|| {},
     };
-    let pause = args.rate.map_or(Duration::ZERO, |rate| paced::time_of(geometry.block, rate));
+    let pause = args.rate.map_or(Duration::ZERO, |rate| throttle::time_of(geometry.block, rate));
     let mut watchdog = Watchdog::new(Instant::now());
     let (overview, sink) = (&outputs.overview, &mut *outputs.sink);
     let output_name = sink.name().to_string();
@@ -95,7 +97,7 @@ fn check(args: &Args) -> Result<()> {
             let same = if *path == dash || *other == dash {
                 path == other && part == other_part
             } else {
-                path == other || files::is_same_file(path, other)
+                path == other || path_conflicts::is_same_file(path, other)
             };
             if same && part == other_part {
                 return Err(Error::usage(format!("{path:?} is named twice by {part}")));
@@ -151,7 +153,7 @@ impl Source {
                 }
                 // Stopped, perhaps: `window` knows.
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => device::wait_until(file, PollFlags::POLLIN),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => file_sink::wait_until(file, PollFlags::POLLIN),
                 Err(e) => return Err(Error::new(io_reason(&e)).doing(format!("reading {}", self.medium.name)).into()),
             }
         }
@@ -193,7 +195,7 @@ impl Outputs {
                 None => Device::stdout()?,
             };
             let kind = device.kind();
-            let options = drive::Options { changer: changer.clone(), ..drive::Options::default() };
+            let options = sink::Options { changer: changer.clone(), ..sink::Options::default() };
             let sink = device.into_sink(path, options)?;
             all.push((sink.name().to_string(), kind, sink.volumes()));
             sinks.push(sink);

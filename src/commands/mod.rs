@@ -2,33 +2,34 @@
 //! the parts of the tool put together.
 
 pub mod archive;
-pub mod batch;
-mod collect;
-mod files;
+pub mod batch_serialize;
 pub mod gather;
 pub mod list;
 pub mod login;
-mod look;
 pub mod mbuffer;
 pub mod mux;
+pub mod path_conflicts;
 pub mod prune;
-mod report;
-mod resume;
+pub mod report;
 pub mod serialize;
-mod there;
-mod transfer;
 pub mod verify;
 
 use std::sync::Arc;
 
-use crate::{cli::args::Args, compress::Codec, error::Result, origins::Origins, output, stop, store::Store};
+use crate::{
+    archive::write::compress::Codec,
+    cli::{args::Args, output},
+    error::Result,
+    signal,
+    store::{Store, router::Origins},
+};
 
 /// What the flags and the configuration make of a run.
 pub struct Setup {
-    store: Arc<Origins>,
+    pub store: Arc<Origins>,
     /// Requests at a time.
-    threads: usize,
-    codec: Option<Codec>,
+    pub threads: usize,
+    pub codec: Option<Codec>,
 }
 
 /// Reads the configuration, and makes ready for requests; a signal ends them.
@@ -37,7 +38,7 @@ fn set_up(args: &Args) -> Result<Setup> {
     let (threads, codec) = (config.concurrent_http, args.codec(&config));
     let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
     let shut = store.clone();
-    stop::on_request(move || shut.shutdown());
+    signal::on_request(move || shut.shutdown());
     Ok(Setup { store, threads, codec })
 }
 

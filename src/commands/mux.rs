@@ -16,7 +16,7 @@ use std::{
 use crate::{
     cli::args::Args,
     error::{Context, Error, Result, io_reason},
-    stop,
+    signal,
 };
 
 /// Bytes of a frame's head.
@@ -56,7 +56,7 @@ pub fn mux(args: &Args) -> Result<()> {
         let (number, bytes) = match pieces.recv_timeout(LOOK) {
             Ok(piece) => piece,
             Err(RecvTimeoutError::Timeout) => {
-                stop::check()?;
+                signal::check()?;
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => break,
@@ -137,7 +137,7 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
         match from.read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(n) => filled += n,
-            Err(e) if e.kind() == ErrorKind::Interrupted => stop::check()?,
+            Err(e) if e.kind() == ErrorKind::Interrupted => signal::check()?,
             Err(e) => return Err(e).doing(|| "reading standard input"),
         }
     }
@@ -148,7 +148,7 @@ fn write(to: &mut impl Write, mut bytes: &[u8], name: &str) -> Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
             Ok(n) if n > 0 => bytes = &bytes[n..],
-            Err(e) if e.kind() == ErrorKind::Interrupted => stop::check()?,
+            Err(e) if e.kind() == ErrorKind::Interrupted => signal::check()?,
             Err(e) => return Err(Error::new(io_reason(&e)).doing(format!("writing to {name}"))),
             Ok(_) => return Err(Error::new("it took no bytes").doing(format!("writing to {name}"))),
         }

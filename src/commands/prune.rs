@@ -1,11 +1,11 @@
 //! `util prune`: the cache, brought down to what it may hold.
 
 use crate::{
-    cache,
     cli::args::Args,
     error::{Error, Result},
     log,
-    units::human_size,
+    store::cache,
+    util::units::human_size,
 };
 
 pub fn run(args: &Args) -> Result<()> {

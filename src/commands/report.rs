@@ -6,13 +6,15 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::{
-    device::Kind,
     error::{Context, Result},
     log,
+    media::{
+        file_sink::Kind,
+        sink::{Volume, Volumes},
+    },
     oci::{Digest, json},
-    pipeline::{Geometry, Snapshot},
-    sink::{Volume, Volumes},
-    units::grouped,
+    stream::pipeline::{Geometry, Snapshot},
+    util::units::grouped,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

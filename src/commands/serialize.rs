@@ -5,34 +5,37 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use super::{
-    files, set_up,
-    there::There,
-    transfer::{self, Transfer},
+use crate::{
+    archive::write::{
+        existing::There,
+        session::{self, Transfer},
+    },
+    commands::{path_conflicts, set_up},
 };
 use crate::{
-    cli::args::Args,
+    cli::{args::Args, progress::Progress},
     error::{Context, Error, Result},
-    graph::{self, Graph},
     oci::Descriptor,
-    pipeline::Geometry,
-    progress::Progress,
-    stop,
-    store::{Locator, Store},
+    signal,
+    store::{
+        Locator, Store,
+        graph::{self, Graph},
+    },
+    stream::pipeline::Geometry,
 };
 
 pub fn run(args: &Args) -> Result<()> {
     let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
-    files::check(args, None)?;
+    path_conflicts::check(args, None)?;
     let image = locator(&args.operands[0])?;
     let mut there = There::by_ledgers(args)?;
     let setup = set_up(args)?;
     let (store, threads) = (&*setup.store, setup.threads);
-    let dest = transfer::open(args, args.path(1))?;
+    let dest = session::open(args, args.path(1))?;
     let progress = Progress::new(&args.progress)?;
     there.add_images(&args.operands[2..], args, store, threads)?;
     let (graph, root) = fetch(args, store, &image, threads, &progress)?;
-    let plan = transfer::plan(args, &graph, &root, &name(&image, &root), &there);
+    let plan = session::plan(args, &graph, &root, &name(&image, &root), &there);
     let plan = plan.doing(|| format!("planning the archive of {image}"))?;
     let transfer = Transfer::new("mirror serialize", args, &setup, geometry, &progress);
     let outcome = transfer.run(&plan, dest);
@@ -62,7 +65,7 @@ pub fn fetch(
     let roots = vec![(image.origin(), root.clone())];
     let graph = graph::fetch(store, graph, roots, args.recursive, threads, &tell);
     progress.clear();
-    stop::check()?;
+    signal::check()?;
     Ok((graph, root))
 }
 

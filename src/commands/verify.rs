@@ -14,21 +14,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::look::{Frames, look, options, scan_stream};
+use crate::archive::read::open::{Frames, look, options, scan_stream};
 use crate::{
     archive::{
-        catalog::Catalog,
-        ledger::{self, Record},
-        scan::{Ended, Finding, Scanner, What},
-        walk,
+        checkpoint::{self, Record},
+        read::{
+            catalog::Catalog,
+            scan::{Ended, Finding, Scanner, What},
+            tar,
+        },
     },
-    cli::args::Args,
+    cli::{args::Args, output::print, progress::Progress},
     error::{Context, Error, Result, one_line},
+    media::input::{self, Input},
     oci::Digest,
-    output::print,
-    progress::Progress,
-    reader::{self, Input},
-    units::grouped,
+    util::units::grouped,
 };
 
 /// So many lines of findings are printed of an archive.
@@ -37,12 +37,12 @@ const TICK: Duration = Duration::from_millis(100);
 
 pub fn run(args: &Args) -> Result<()> {
     let paths: Vec<PathBuf> = args.operands.iter().map(PathBuf::from).collect();
-    let records = args.checkpoint.as_deref().map(ledger::records).transpose()?;
+    let records = args.checkpoint.as_deref().map(checkpoint::records).transpose()?;
     let mut elsewhere = HashSet::new();
     for path in &args.existing {
         elsewhere.extend(digests_in(path, args)?);
     }
-    let input = reader::open(&paths, options(args))?;
+    let input = input::open(&paths, options(args))?;
     let progress = Progress::new(&args.progress)?;
     let name = paths.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
     let mut verifier = Verifier { name, elsewhere, records, archives: 0, flaws: 0, told: 0 };
@@ -105,7 +105,7 @@ impl Verifier {
                 let scanner = Scanner { deep: true, tell: &mut tell, read };
                 let (ended, format) = scan_stream(scanner, &mut stream, &mut catalog, &mut frames)?;
                 self.conclude(&catalog, ended, format.map(|_| &frames));
-                if ended.end.is_none() || !stream.next_file().map_err(walk::told)? {
+                if ended.end.is_none() || !stream.next_file().map_err(tar::told)? {
                     return Ok(());
                 }
             },
@@ -228,7 +228,7 @@ fn digests_in(path: &Path, args: &Args) -> Result<HashSet<Digest>> {
     let read = File::open(path).and_then(|mut file| file.read(&mut first));
     let n = read.doing(|| format!("reading what exists already, {path:?}"))?;
     if n == 0 || first[0] == b'{' {
-        return Ok(ledger::records(path)?.into_iter().map(|record| record.digest).collect());
+        return Ok(checkpoint::records(path)?.into_iter().map(|record| record.digest).collect());
     }
     let (catalog, findings) = look(path, args)?;
     match findings.first() {

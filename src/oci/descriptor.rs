@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Digest, Platform};
+use crate::oci::{Digest, Platform};
 
 /// Sorted by key, as Go writes maps.
 pub type Annotations = BTreeMap<String, String>;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Annotations, Descriptor, annotation, descriptor::or_default, media};
+use crate::oci::{Annotations, Descriptor, annotation, descriptor::or_default, media};
 
 /// An image manifest or an index, OCI's or Docker's. What we do not need is not kept: manifests
 /// travel as their exact bytes.

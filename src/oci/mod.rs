@@ -11,11 +11,11 @@ pub mod media;
 pub mod platform;
 pub mod reference;
 
-pub use descriptor::{Annotations, Descriptor};
-pub use digest::{Digest, Hasher};
-pub use manifest::Manifest;
-pub use platform::{Platform, Wanted};
-pub use reference::{Reference, split_port};
+pub use crate::oci::descriptor::{Annotations, Descriptor};
+pub use crate::oci::digest::{Digest, Hasher};
+pub use crate::oci::manifest::Manifest;
+pub use crate::oci::platform::{Platform, Wanted};
+pub use crate::oci::reference::{Reference, split_port};
 
 /// Names of annotations, from the OCI image specification and from the archive format.
 pub mod annotation {

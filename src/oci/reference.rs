@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::Digest;
+use crate::oci::Digest;
 
 /// A reference as written, and its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]

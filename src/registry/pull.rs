@@ -4,12 +4,13 @@ use std::{io::Read, sync::Arc};
 
 use ureq::http::{Method, StatusCode, header::ACCEPT};
 
-use super::{
-    Access, At, Call, MANIFEST_LIMIT, MANIFEST_MAX, Place, Registries,
-    body::Resuming,
-    check,
-    http::{self, Request},
-    location,
+use crate::registry::{
+    client::{Access, At, Call, MANIFEST_LIMIT, MANIFEST_MAX, Place, Registries, check},
+    resuming_body::Resuming,
+    transport::{
+        http::{self, Request},
+        url,
+    },
 };
 use crate::{
     config::Referrers,
@@ -94,11 +95,11 @@ impl Registries {
             match self.trying(get) {
                 Ok(response) => {
                     let mut body = response.body();
-                    std::io::copy(&mut (&mut body).take(from), &mut std::io::sink()).doing(|| location::shown(url))?;
+                    std::io::copy(&mut (&mut body).take(from), &mut std::io::sink()).doing(|| url::shown(url))?;
                     return Ok(body);
                 }
                 Err(e) => {
-                    let what = format!("foreign layer {}", location::shown(url));
+                    let what = format!("foreign layer {}", url::shown(url));
                     missing = Error::new(format!("{missing}; {}", e.doing(what)));
                 }
             }
@@ -166,7 +167,7 @@ impl Registries {
     fn referrers_by_api(&self, place: &Place, digest: &Digest, types: &[String]) -> Result<Option<Vec<Descriptor>>> {
         let mut path = format!("referrers/{digest}");
         if let [only] = types {
-            path = location::with_parameter(&path, "artifactType", only);
+            path = url::with_parameter(&path, "artifactType", only);
         }
         let mut call = Call::new(Method::GET, path).with(ACCEPT, media::INDEX);
         let (mut all, mut size) = (Vec::new(), 0);
@@ -200,7 +201,7 @@ impl Registries {
         let next = endpoint.locate(url, link)?;
         match endpoint.is_at(&next) {
             true => Ok(next),
-            false => Err(Error::new(format!("the registry refers to another server, {}", location::shown(&next)))),
+            false => Err(Error::new(format!("the registry refers to another server, {}", url::shown(&next)))),
         }
     }
 

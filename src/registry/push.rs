@@ -14,12 +14,14 @@ use ureq::http::{
     header::{CONTENT_RANGE, CONTENT_TYPE},
 };
 
-use super::{
-    Access, At, Call, MANIFEST_MAX, Place, Registries,
-    http::{Payload, Response},
-    location::{encoded, shown, with_parameter},
+use crate::registry::{
+    client::{Access, At, Call, MANIFEST_MAX, Place, Registries},
     pull::referrers_tag,
-    retry::Tries,
+    transport::{
+        http::{Payload, Response},
+        retry::Tries,
+        url::{encoded, shown, with_parameter},
+    },
 };
 use crate::{
     config::Referrers,
@@ -464,7 +466,7 @@ impl Part<'_, '_> {
         let reader = source.reader.as_mut().ok_or_else(|| Error::new("the source is gone"))?;
         let n = loop {
             match reader.read(&mut buffer[..room]) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => crate::stop::check()?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => crate::signal::check()?,
                 other => break other.doing(|| format!("at byte {} of {}", source.at, source.descriptor.size))?,
             }
         };

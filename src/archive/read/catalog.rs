@@ -1,0 +1,456 @@
+//! What an archive holds: its blobs, the manifests among them, and what those refer to.
+//!
+//! Entries may come in any order, so references are followed only when all is known. Sizes and
+//! references are claims: each is compared with what is there.
+
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
+
+use serde::Deserialize;
+
+use crate::archive::read::tar::Place;
+use crate::{
+    error::{Error, Result},
+    oci::{Annotations, Descriptor, Digest, Manifest, Platform, annotation, json, manifest::Index, media},
+    store::graph::MAX_DEPTH,
+    util::units::grouped,
+};
+
+/// A document of more bytes is no manifest.
+pub const DOCUMENT_MAX: u64 = 64 << 20;
+/// Of so many bytes of manifests the references are kept: some three times that in memory.
+const DOCUMENTS_MAX: u64 = 512 << 20;
+/// So many blobs are kept in mind, in some 200 bytes each.
+const BLOBS_MAX: usize = 4 << 20;
+/// containerd's name of an image in an index.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+
+/// A blob of the archive.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub size: u64,
+    pub place: Place,
+    /// Offset in the TAR stream behind its padding.
+    pub end: u64,
+    /// Its content has its digest.
+    pub sound: bool,
+}
+
+/// What a manifest says of something else.
+#[derive(Clone, Debug)]
+struct Edge {
+    role: &'static str,
+    media_type: Rc<str>,
+    digest: Digest,
+    size: u64,
+}
+
+/// A manifest, as far as it matters.
+#[derive(Debug)]
+struct Document {
+    /// What it says of itself, or nothing.
+    media_type: String,
+    is_gather: bool,
+    edges: Box<[Edge]>,
+    /// Of an index, all of its descriptors.
+    index: Box<[Descriptor]>,
+}
+
+/// What was made of the JSON in a blob.
+pub enum Parsed {
+    Manifest(Box<Manifest>, u64),
+    Config(Platform),
+}
+
+/// Reads a blob that may be a manifest or the configuration of an image.
+pub fn parse(bytes: &[u8]) -> Option<Parsed> {
+    #[derive(Deserialize)]
+    struct Shape {
+        #[serde(rename = "schemaVersion")]
+        version: Option<serde::de::IgnoredAny>,
+    }
+    if bytes.first() != Some(&b'{') {
+        return None;
+    }
+    if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
+        let refers = manifest.config.is_some() || !manifest.layers.is_empty() || !manifest.manifests.is_empty();
+        let is_one = refers
+            || !manifest.media_type.is_empty()
+            || serde_json::from_slice::<Shape>(bytes).is_ok_and(|shape| shape.version.is_some());
+        if is_one {
+            return Some(Parsed::Manifest(Box::new(manifest), bytes.len() as u64));
+        }
+    }
+    serde_json::from_slice::<Platform>(bytes).ok().filter(|p| !p.os.is_empty()).map(Parsed::Config)
+}
+
+/// An image in the archive.
+#[derive(Clone, Debug)]
+pub struct Image {
+    pub reference: Option<String>,
+    /// `index` for an index, `os/arch` for an image, nothing for other artifacts.
+    pub platform: Option<String>,
+    pub media_type: String,
+    pub digest: Digest,
+    /// It is told of because an index lists it that is told of.
+    pub listed: bool,
+    /// Bytes of all that it consists of, each blob once; `None` if its manifest is not there.
+    pub size: Option<u64>,
+}
+
+/// Something that is referred to and not as it is said to be.
+#[derive(Clone, Debug)]
+pub struct Flaw {
+    pub digest: Digest,
+    pub missing: bool,
+    /// What is wrong, in words.
+    pub text: String,
+}
+
+#[derive(Default)]
+pub struct Catalog {
+    blobs: HashMap<Digest, Held>,
+    documents: HashMap<Digest, Document>,
+    configs: HashMap<Digest, Platform>,
+    media_types: HashMap<String, Rc<str>>,
+    /// Bytes of the manifests in `documents`.
+    kept: u64,
+    /// The first `index.json`, if there are several.
+    first: Option<Manifest>,
+    /// The last one.
+    index: Option<Manifest>,
+    /// How many there are.
+    indexes: usize,
+    /// `manifest.json`.
+    docker: Vec<Listed>,
+    pub has_layout: bool,
+}
+
+/// An image of `manifest.json`, as `docker save` and others write it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Option<Vec<String>>,
+}
+
+impl Catalog {
+    pub fn blobs(&self) -> &HashMap<Digest, Held> {
+        &self.blobs
+    }
+
+    /// Manifests and indexes that were read.
+    pub fn manifests(&self) -> usize {
+        self.documents.len()
+    }
+
+    /// Bytes of all blobs.
+    pub fn bytes(&self) -> u64 {
+        self.blobs.values().map(|held| held.size).sum()
+    }
+
+    pub fn has_index(&self) -> bool {
+        self.index.is_some()
+    }
+
+    /// Notes a blob. Returns where it stands already, if it does.
+    ///
+    /// # Errors
+    /// If there are more than can be kept in mind.
+    pub fn blob(&mut self, digest: &Digest, held: Held, parsed: Option<Parsed>) -> Result<Option<Place>> {
+        if self.blobs.len() >= BLOBS_MAX {
+            return Err(Error::new(format!("it holds more than {} blobs", grouped(BLOBS_MAX as u64))));
+        }
+        let before = self.blobs.get(digest).map(|held| (held.place, held.sound));
+        if before.is_none_or(|(_, sound)| !sound) {
+            if held.sound {
+                self.document(digest, parsed)?;
+            }
+            self.blobs.insert(digest.clone(), held);
+        }
+        Ok(before.map(|(place, _)| place))
+    }
+
+    /// Notes what was made of a blob.
+    pub fn document(&mut self, digest: &Digest, parsed: Option<Parsed>) -> Result<()> {
+        match parsed {
+            Some(Parsed::Config(platform)) => {
+                self.configs.insert(digest.clone(), platform);
+            }
+            Some(Parsed::Manifest(manifest, bytes)) => {
+                self.kept += bytes;
+                if self.kept > DOCUMENTS_MAX {
+                    let why = format!("its manifests have more than {} bytes", grouped(DOCUMENTS_MAX));
+                    return Err(Error::new(why));
+                }
+                let document = self.digested(*manifest)?;
+                self.documents.insert(digest.clone(), document);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn digested(&mut self, mut manifest: Manifest) -> Result<Document> {
+        let extra = manifest.extra_manifests().map_err(Error::new)?;
+        let mut index = std::mem::take(&mut manifest.manifests);
+        index.extend(extra);
+        let parts = [
+            ("subject", manifest.subject.take().into_iter().collect::<Vec<_>>()),
+            ("configuration", manifest.config.take().into_iter().collect()),
+            ("layer", std::mem::take(&mut manifest.layers)),
+        ];
+        let mut edges = Vec::new();
+        let all = parts.iter().flat_map(|(role, list)| list.iter().map(move |d| (*role, d)));
+        for (role, descriptor) in all.chain(index.iter().map(|d| ("manifest", d))) {
+            edges.push(Edge {
+                role,
+                media_type: intern(&mut self.media_types, &descriptor.media_type),
+                digest: descriptor.digest.clone(),
+                size: descriptor.size,
+            });
+        }
+        let is_gather = manifest.artifact_type == media::GATHER;
+        Ok(Document { media_type: manifest.media_type, is_gather, edges: edges.into(), index: index.into() })
+    }
+
+    /// Notes an `index.json`; a later one takes the place of an earlier.
+    ///
+    /// # Errors
+    /// If it is none, or says that it is of the format of this tool and is written otherwise.
+    pub fn set_index(&mut self, bytes: &[u8]) -> std::result::Result<(), String> {
+        let index = Manifest::parse(media::INDEX, bytes)?;
+        let again = Index::new("", index.manifests.clone(), index.annotations.clone());
+        let is_right = !is_ours(&index) || json::pretty(&again) == bytes;
+        let before = self.index.replace(index);
+        self.first = self.first.take().or(before);
+        self.indexes += 1;
+        is_right.then_some(()).ok_or_else(|| "it is not written as archives of its format are".into())
+    }
+
+    /// Notes a `manifest.json`.
+    pub fn set_docker(&mut self, bytes: &[u8]) -> std::result::Result<(), String> {
+        self.docker = serde_json::from_slice(bytes).map_err(|e| format!("it is no list of images: {e}"))?;
+        Ok(())
+    }
+
+    /// What digests do not protect: `index.json` and `manifest.json` must say what manifests say.
+    pub fn check_lists(&self, elsewhere: &dyn Fn(&Digest) -> bool, tell: &mut dyn FnMut(String)) {
+        let Some(index) = &self.index else { return };
+        let ours = is_ours(index);
+        let listed = || self.documents.values().flat_map(|document| &*document.index);
+        if ours && self.indexes < 2 {
+            tell("the index.json behind the blobs is missing".into());
+        }
+        if let Some(first) = self.first.as_ref().filter(|_| ours && self.indexes == 2) {
+            let roots = first.manifests.len() == 1 && first.manifests.first() == index.manifests.first();
+            if !roots || first.annotations != index.annotations {
+                tell("the index.json in front of the blobs and the one behind them differ".into());
+            }
+        }
+        if ours {
+            let mut said: HashMap<&Digest, Vec<&Descriptor>> = HashMap::new();
+            listed().for_each(|descriptor| said.entry(&descriptor.digest).or_default().push(descriptor));
+            for descriptor in index.manifests.iter().skip(1).filter(|descriptor| !descriptor.is_bare()) {
+                if said.get(&descriptor.digest).is_some_and(|said| !said.contains(&descriptor)) {
+                    tell(format!("index.json says of {} what no index in the archive says", descriptor.digest));
+                }
+            }
+        }
+        let sources: HashSet<&String> = listed().filter_map(|d| d.annotations.get(annotation::SOURCE)).collect();
+        for image in &self.docker {
+            for path in image.layers.iter().flatten().chain([&image.config]) {
+                let digest = path.strip_prefix("blobs/").and_then(|path| path.replacen('/', ":", 1).parse().ok());
+                match digest {
+                    Some(digest) if self.blobs.contains_key(&digest) || elsewhere(&digest) => {}
+                    None if !ours => {}
+                    _ => tell(format!("manifest.json names {path:?}, which is not there")),
+                }
+            }
+            for name in image.repo_tags.iter().flatten().filter(|name| ours && !sources.contains(name)) {
+                tell(format!("manifest.json names {name:?}, which is no source"));
+            }
+        }
+    }
+
+    fn roots(&self) -> &[Descriptor] {
+        self.index.as_ref().map_or(&[], |index| &index.manifests)
+    }
+
+    /// Follows every reference from the `index.json` on. `elsewhere` knows what is at the destination
+    /// already. Each digest is told of once. Returns what is reachable.
+    pub fn check(&self, elsewhere: &dyn Fn(&Digest) -> bool, tell: &mut dyn FnMut(Flaw)) -> HashSet<Digest> {
+        let mut seen: HashSet<(Digest, Rc<str>, u64)> = HashSet::new();
+        let (mut reached, mut missing) = (HashSet::new(), HashSet::new());
+        let mut queue: Vec<(Edge, Option<Digest>)> = Vec::new();
+        let mut types = self.media_types.clone();
+        for root in self.roots() {
+            let media_type = intern(&mut types, &root.media_type);
+            queue.push((Edge { role: "manifest", media_type, digest: root.digest.clone(), size: root.size }, None));
+        }
+        while let Some((edge, by)) = queue.pop() {
+            if !seen.insert((edge.digest.clone(), edge.media_type.clone(), edge.size)) {
+                continue;
+            }
+            reached.insert(edge.digest.clone());
+            let Edge { role, digest, size, media_type } = &edge;
+            let named_by = || by.as_ref().map_or("index.json".into(), Digest::to_string);
+            let mut wrong = |text| tell(Flaw { digest: digest.clone(), missing: false, text });
+            let Some(held) = self.blobs.get(digest) else {
+                if !elsewhere(digest) && missing.insert(digest.clone()) {
+                    let text = format!("{role} {digest} of {} bytes, named by {}", grouped(*size), named_by());
+                    tell(Flaw { digest: digest.clone(), missing: true, text });
+                }
+                continue;
+            };
+            if held.size != *size {
+                let (has, says) = (grouped(held.size), grouped(*size));
+                wrong(format!("{role} {digest} has {has} bytes, and {} says {says}", named_by()));
+            }
+            if !media::is_manifest(media_type) || !held.sound {
+                continue;
+            }
+            let Some(document) = self.documents.get(digest) else {
+                wrong(format!("{role} {digest} is no manifest"));
+                continue;
+            };
+            let is = &document.media_type;
+            if !is.is_empty() && **is != **media_type {
+                wrong(format!("{role} {digest} says it is {is}, and {} says {media_type}", named_by()));
+            }
+            queue.extend(document.edges.iter().map(|next| (next.clone(), Some(edge.digest.clone()))));
+        }
+        reached
+    }
+
+    /// Every image, in the order of `index.json`: of a gathered artifact those in it, of an index those
+    /// too that it lists.
+    pub fn images(&self) -> Vec<Image> {
+        let (mut images, mut shown) = (Vec::new(), HashSet::new());
+        for root in self.roots() {
+            if !shown.contains(&root.digest) {
+                self.show(root, None, 0, &mut shown, &mut images);
+            }
+        }
+        images
+    }
+
+    fn show(
+        &self,
+        descriptor: &Descriptor,
+        inherited: Option<&str>,
+        depth: usize,
+        shown: &mut HashSet<Digest>,
+        images: &mut Vec<Image>,
+    ) {
+        if depth > MAX_DEPTH {
+            return;
+        }
+        let first = shown.insert(descriptor.digest.clone());
+        let document = self.documents.get(&descriptor.digest);
+        let reference = name_of(&descriptor.annotations).or(inherited);
+        if let Some(gather) = document.filter(|document| document.is_gather) {
+            if first {
+                gather.index.iter().for_each(|below| self.show(below, None, depth + 1, shown, images));
+            }
+            return;
+        }
+        let is_index = media::is_index(&descriptor.media_type);
+        let config = || {
+            let config = document?.edges.iter().find(|edge| edge.role == "configuration")?;
+            self.configs.get(&config.digest).map(Platform::to_string)
+        };
+        images.push(Image {
+            reference: reference.map(String::from),
+            platform: match is_index {
+                true => Some("index".into()),
+                false => descriptor.platform.as_ref().map(Platform::to_string).or_else(config),
+            },
+            media_type: descriptor.media_type.clone(),
+            digest: descriptor.digest.clone(),
+            listed: inherited.is_some() || depth > 1,
+            size: document.map(|_| self.size_below(descriptor)),
+        });
+        // An index that two sources name is told with its images for each, but not for ever.
+        if let Some(index) = document.filter(|_| is_index && images.len() < BLOBS_MAX) {
+            for below in index.index.iter().filter(|below| below.digest != descriptor.digest) {
+                if !media::is_index(&below.media_type) || !shown.contains(&below.digest) {
+                    self.show(below, reference, depth + 1, shown, images);
+                }
+            }
+        }
+    }
+
+    /// Bytes of a manifest and all below it, each digest once.
+    fn size_below(&self, descriptor: &Descriptor) -> u64 {
+        let (mut seen, mut total) = (HashSet::new(), 0_u64);
+        let mut queue = vec![(&descriptor.digest, descriptor.size, "manifest")];
+        while let Some((digest, size, role)) = queue.pop() {
+            if role == "subject" || !seen.insert(digest) {
+                continue;
+            }
+            total = total.saturating_add(size);
+            let edges = self.documents.get(digest).map_or(&[][..], |document| &document.edges);
+            queue.extend(edges.iter().map(|edge| (&edge.digest, edge.size, edge.role)));
+        }
+        total
+    }
+
+    /// The digest of everything that an image consists of.
+    pub fn below(&self, root: &Digest) -> HashSet<Digest> {
+        let (mut seen, mut queue) = (HashSet::new(), vec![root.clone()]);
+        while let Some(digest) = queue.pop() {
+            if let Some(document) = self.documents.get(&digest).filter(|_| !seen.contains(&digest)) {
+                queue.extend(document.edges.iter().map(|edge| edge.digest.clone()));
+            }
+            seen.insert(digest);
+        }
+        seen
+    }
+
+    /// Manifests that are listed or referred to, and were not read yet, but lie in the archive; with
+    /// the configurations of images.
+    pub fn unread(&self) -> Vec<Digest> {
+        let roots = self.roots().iter().map(|d| (&d.digest, &*d.media_type));
+        let below = self.documents.values().flat_map(|d| d.edges.iter().map(|edge| (&edge.digest, &*edge.media_type)));
+        let wanted = |media_type: &str| media::is_manifest(media_type) || media::is_image_config(media_type);
+        let mut all: Vec<Digest> = roots
+            .chain(below)
+            .filter(|(digest, media_type)| {
+                wanted(media_type)
+                    && self.blobs.contains_key(*digest)
+                    && !self.documents.contains_key(*digest)
+                    && !self.configs.contains_key(*digest)
+            })
+            .map(|(digest, _)| digest.clone())
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+/// Whether an `index.json` says that it is of the format of this tool.
+fn is_ours(index: &Manifest) -> bool {
+    index.annotations.contains_key(annotation::SERIALIZATION_VERSION)
+}
+
+fn intern(types: &mut HashMap<String, Rc<str>>, name: &str) -> Rc<str> {
+    if let Some(known) = types.get(name) {
+        return known.clone();
+    }
+    let shared: Rc<str> = name.into();
+    types.insert(name.into(), shared.clone());
+    shared
+}
+
+/// The name that a descriptor gives an image.
+fn name_of(annotations: &Annotations) -> Option<&str> {
+    [annotation::SOURCE, IMAGE_NAME, annotation::REF_NAME]
+        .iter()
+        .find_map(|key| annotations.get(*key))
+        .map(String::as_str)
+}

@@ -1,0 +1,367 @@
+//! The commands of the table: operands, descriptions, and the further sections of their man pages.
+
+use crate::cli::schema::{Command, Count, Operand};
+use crate::commands;
+
+const NO_OPERANDS: &[Operand] = &[];
+const FILES_OPERAND: Operand =
+    Operand { name: "FILE", count: Count::One, text: "The file of stream 0; those of the others follow." };
+const MORE_FILES: Operand = Operand { name: "FILE", count: Count::Any, text: "The files of the other streams." };
+const REGISTRY: Operand = Operand {
+    name: "REGISTRY",
+    count: Count::One,
+    text: "The registry's name as it stands in references: a host, with a port if need be.",
+};
+
+const SOURCES_FILE: Operand = Operand {
+    name: "SOURCES-FILE",
+    count: Count::One,
+    text: "One image a line: its reference, then labels, as CSV. `-` is standard input.",
+};
+const DEST_FILE: Operand =
+    Operand { name: "DEST-FILE", count: Count::One, text: "A file, FIFO, or tape device. `-` is standard output." };
+const EXISTING_IMAGE: Operand = Operand {
+    name: "EXISTING-IMAGE",
+    count: Count::Any,
+    text: "Leave out the blobs (not the manifests) of these images: they are at the destination already.",
+};
+const TAR_FILE: Operand =
+    Operand { name: "TAR-FILE", count: Count::One, text: "A file, FIFO, or tape device. `-` is standard input." };
+
+/// All commands, groups before what is in them.
+pub static COMMANDS: &[Command] = &[
+    Command {
+        name: "",
+        summary: "carry container images and other OCI artifacts across an air gap",
+        operands: NO_OPERANDS,
+        description: "`ace-dt` gathers images from many registries into one TAR archive, in a file or straight on a tape drive, at the drive's full speed and without staging a byte on disk.\n\n\
+            Images are named by fully qualified references, `registry/repository[:tag][@digest]`; without a tag it is `latest`. `oci:DIR[:ref]` names an image in an OCI image layout in a directory.\n\n\
+            Sizes are written with SI or IEC suffixes: `64k` is 64,000, `1M` is 1,000,000, `1Mi` or `1MiB` is 1,048,576. Fractions, a space before the suffix, and any case are allowed.",
+        sections: &[
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "DIAGNOSTICS",
+                "Errors go to standard error, one line each, and begin with the name of the program. They say what was being done, on what, and why it failed. Data goes to standard output only.",
+            ),
+        ],
+        run: None,
+    },
+    Command {
+        name: "mirror",
+        summary: "gather images, write archives of them, and check those",
+        operands: NO_OPERANDS,
+        description: "The commands that carry images.",
+        sections: &[],
+        run: None,
+    },
+    Command {
+        name: "mirror archive",
+        summary: "gather images from registries and write one TAR archive of them",
+        operands: &[SOURCES_FILE, DEST_FILE, EXISTING_IMAGE],
+        description: "Resolves every source, fetches all manifests, and so knows the whole archive to the byte before the first layer is fetched. Then the layers go from the registries through a buffer in memory onto the device. No layer is ever stored on disk.\n\n\
+            A line of `SOURCES-FILE` is a reference, followed by labels `key=value` in Kubernetes syntax, separated by commas. Empty lines and lines that begin with `#` are ignored.\n\n\
+            The archive is one OCI image layout in a TAR stream. Its root is a gather index over all sources. Each blob is in it once. The same sources give the same archive, byte for byte.\n\n\
+            Every blob is checked against its digest before it counts. If one is wrong, or a registry fails, the run ends with an error, and the ledger says truly what the device holds.\n\n\
+            On a tape every write is one physical block, and the last one is padded with zeros.",
+        sections: &[
+            ("TAPE DRIVES", TAPES),
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Archive what `sources.list` names to a tape, with a buffer of 4 GiB, and keep a ledger:\n\n    \
+                 ace-dt mirror archive -m 4Gi --checkpoint monday.ledger sources.list /dev/nst0\n\n\
+                 See how large the archive would be:\n\n    \
+                 ace-dt mirror archive --dry-run sources.list week.tar\n\n\
+                 Archive for two platforms, signatures included:\n\n    \
+                 ace-dt mirror archive -r -p linux/amd64,linux/arm64 sources.list week.tar\n\n\
+                 Go on with a file after a run that was interrupted:\n\n    \
+                 ace-dt mirror archive --checkpoint week.ledger --resume sources.list week.tar\n\n\
+                 Go on after a tape that ended at offset 323072; the second tape carries what is missing on the first:\n\n    \
+                 ace-dt mirror archive --checkpoint 2.ledger --existing-from-checkpoint 1.ledger:323072 sources.list week-2.tar\n\n\
+                 Unpack both, as one OCI image layout, up to that offset of the first:\n\n    \
+                 (head -c 323072 week.tar; cat week-2.tar) | tar -xf - -C layout\n\n\
+                 List the archive while it is written:\n\n    \
+                 ace-dt mirror archive -q sources.list - | tar -tvf -",
+            ),
+            (
+                "DIAGNOSTICS",
+                "When SIGINT or SIGTERM ends a run, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on with what is missing, or that starts again if there is no ledger. A second signal ends the program at once.\n\n\
+                 A source of which no manifest matches `--platforms` gets a warning that names the platforms it has.",
+            ),
+        ],
+        run: Some(commands::archive::run),
+    },
+    Command {
+        name: "mirror serialize",
+        summary: "write a TAR archive of one image or gathered artifact",
+        operands: &[
+            Operand {
+                name: "IMAGE",
+                count: Count::One,
+                text: "What is to be archived, such as the artifact that `ace-dt mirror gather` made.",
+            },
+            DEST_FILE,
+            EXISTING_IMAGE,
+        ],
+        description: "Fetches all manifests below `IMAGE`, which so fixes the archive to the byte, and carries the blobs onto the device as `ace-dt mirror archive` does. The root of the archive is `IMAGE` itself; its name in `index.json` is the tag or digest of `IMAGE`.",
+        sections: &[
+            ("TAPE DRIVES", TAPES),
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Archive a gathered artifact, without what the last one held:\n\n    \
+                 ace-dt mirror serialize reg.example.com/mirror/week:2026-48 week-48.tar reg.example.com/mirror/week:2026-47",
+            ),
+            (
+                "DIAGNOSTICS",
+                "When a run ends early, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on, or that starts again if there is no ledger.",
+            ),
+        ],
+        run: Some(commands::serialize::run),
+    },
+    Command {
+        name: "mirror gather",
+        summary: "gather images from registries into one artifact in a registry",
+        operands: &[
+            SOURCES_FILE,
+            Operand {
+                name: "IMAGE",
+                count: Count::One,
+                text: "Where to: `registry/repository[:tag]`; without a tag it is `latest`.",
+            },
+        ],
+        description: "A line of `SOURCES-FILE` is a reference, followed by labels `key=value` in Kubernetes syntax, separated by commas. Empty lines and lines that begin with `#` are ignored.\n\n\
+            Resolves every source as `ace-dt mirror archive` does, and pushes what they hold to the one repository of `IMAGE`: first the blobs, then the manifests, each after all that it refers to, and last the gather index, under the tag. A run that fails leaves nothing that is not whole, and the tag is not touched; the same command again sends only what is missing.\n\n\
+            A blob that the repository has is not sent, and one that lies in another repository of the same registry is mounted from there if the registry allows it. Large blobs are uploaded in chunks of `chunkSize`. An upload that breaks is taken up where the registry says that it broke. Every blob is checked against its digest on the way.\n\n\
+            Where the registry has no referrers API, the index at the subject's referrers tag is kept up to date.\n\n\
+            Prints the reference of the gather index with its digest.",
+        sections: &[
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Gather what `sources.list` names, with signatures and other referrers:\n\n    \
+                 ace-dt mirror gather -r sources.list reg.example.com/mirror/week:2026-48",
+            ),
+            (
+                "DIAGNOSTICS",
+                "A source of which no manifest matches `--platforms` gets a warning that names the platforms it has.",
+            ),
+        ],
+        run: Some(commands::gather::run),
+    },
+    Command {
+        name: "mirror batch-serialize",
+        summary: "write an archive of each artifact of a list that was not sent yet",
+        operands: &[
+            Operand {
+                name: "BATCH-LIST",
+                count: Count::One,
+                text: "CSV with the header `name,artifact`: a name for the series, and a reference. `-` is standard input.",
+            },
+            Operand { name: "SYNC-DIRECTORY", count: Count::One, text: "Where archives and tracker file are kept." },
+        ],
+        description: "Serializes, one after the other, each artifact that the tracker file does not record with the digest that it has now, to `NNNNNN-name.tar` (`.tar.zst`, `.tar.gz`) in `SYNC-DIRECTORY`. The numbers go on from one run to the next. What was sent under the same name before counts as existing images: their blobs are left out.\n\n\
+            An archive has another name until it is whole and on the disk, and is recorded then; whatever ends a run, the tracker is right, and the next run goes on with what is missing.\n\n\
+            The tracker file is CSV with the header `sync_name,artifact,digest`.",
+        sections: &[
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Archive what is new of the artifacts in `batch.csv`:\n\n    \
+                 ace-dt mirror batch-serialize --compression zstd batch.csv outgoing",
+            ),
+        ],
+        run: Some(commands::batch_serialize::run),
+    },
+    Command {
+        name: "mirror verify",
+        summary: "check that an archive or a tape is whole",
+        operands: &[TAR_FILE, Operand { name: "TAR-FILE", count: Count::Any, text: "Further ones." }],
+        description: "Reads archives from end to end, without a registry, and checks the digest of every blob, every reference from `index.json` on, and that the end of the archive is there, with nothing but zeros behind it. Takes archives of other tools too: any OCI image layout in a TAR stream, compressed with zstd or gzip or not, its members in any order.\n\n\
+            Prints a line for each image, `whole` or `broken`, and for all that is wrong: `damaged` (a blob has not its digest, or something cannot be read), `missing` (something is referred to and not there), `wrong` (anything else), with the offset in the TAR stream, and on a tape the block. The last line sums up.\n\n\
+            A file that ends in the middle of an archive is continued by the next `TAR-FILE`, and a tape by the next volume (see `--volume-command`); behind the end of an archive the next `TAR-FILE` is an archive of its own. From a tape it reads one file, up to the filemark, with blocks of any size; the drive is not rewound first.",
+        sections: &[
+            ("TAPE DRIVES", TAPES_READ),
+            ("EXIT STATUS", VERIFY_STATUS),
+            (
+                "EXAMPLES",
+                "Check an archive and the ledger that was written with it:\n\n    \
+                 ace-dt mirror verify --checkpoint week.ledger week.tar\n\n\
+                 Check a tape, from its beginning:\n\n    \
+                 mt -f /dev/nst0 rewind && ace-dt mirror verify /dev/nst0\n\n\
+                 Check an archive that leaves out what an earlier one holds:\n\n    \
+                 ace-dt mirror verify --existing week-47.tar week-48.tar",
+            ),
+            (
+                "DIAGNOSTICS",
+                "Where a header is damaged, the next one is looked for, so that all that can be read is checked. What cannot be checked because it is not there is told as `missing`, each digest once.",
+            ),
+        ],
+        run: Some(commands::verify::run),
+    },
+    Command {
+        name: "mirror list",
+        summary: "list the images in an archive",
+        operands: &[TAR_FILE],
+        description: "Prints reference, platform, digest and size of every image in an archive. Of an image for several platforms there is a line for its index (`index`) and one for each platform; what is no image for a platform has `-`. The size is that of all that the image consists of, each blob once.\n\n\
+            Passes over blobs in a file without reading them; a pipe, a compressed archive or a tape is read once. Digests are not checked: `ace-dt mirror verify` does that.",
+        sections: &[
+            ("TAPE DRIVES", TAPES_READ),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "List what an archive holds:\n\n    \
+                 ace-dt mirror list week.tar\n\n\
+                 The references only:\n\n    \
+                 ace-dt mirror list -o csv week.tar | cut -d, -f1 | sort -u",
+            ),
+        ],
+        run: Some(commands::list::run),
+    },
+    Command {
+        name: "login",
+        summary: "check and keep the credentials for a registry",
+        operands: &[REGISTRY],
+        description: "Asks the registry whether it takes the user's name and password, and keeps them if it does: in the auth file that holds credentials for this registry already, else in the first of the auth files that is there, else in `~/.docker/config.json`. The file is replaced as a whole, and only its owner can read it. If it names a credential helper for the registry (`credHelpers`, `credsStore`), the helper keeps them instead.\n\n\
+            If the registry asks for no credentials, a warning says that they could not be checked.",
+        sections: &[
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Log in with a password from a file:\n\n    \
+                 ace-dt login reg.example.com -u robot --password-stdin < password",
+            ),
+        ],
+        run: Some(commands::login::login),
+    },
+    Command {
+        name: "logout",
+        summary: "remove the credentials for a registry",
+        operands: &[REGISTRY],
+        description: "Takes the credentials for the registry out of every auth file and of the helper that one names. Entries for repositories of it (`registry/repository`) stay. If there are none, that is an error.",
+        sections: &[("ENVIRONMENT", ENVIRONMENT), ("FILES", FILES), ("EXIT STATUS", EXIT_STATUS)],
+        run: Some(commands::login::logout),
+    },
+    Command {
+        name: "util",
+        summary: "tools for pipelines",
+        operands: NO_OPERANDS,
+        description: "Small tools for shell pipelines.",
+        sections: &[],
+        run: None,
+    },
+    Command {
+        name: "util mbuffer",
+        summary: "buffer a pipeline in memory",
+        operands: NO_OPERANDS,
+        description: "Copies standard input, or a file or tape, through a buffer in memory to standard output, or to one or several files and tapes. Reading and writing go on at the same time; every write is one block of `--block-size`, except the last.\n\n\
+            While it runs, it shows the rates at which data come in and go out over the last five seconds, how much was written, how full the buffer is, and whether the output is written to or waits for the high-water mark. At the end it tells how often the output was started, how long it was written to and waited, how fast, and how often the buffer was empty and full.",
+        sections: &[
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Feed a tape drive in long strokes from a TAR stream that comes in gushes:\n\n    \
+                 tar -cf - dir | ace-dt util mbuffer -m 4Gi -b 256Ki --hwm 95 > /dev/nst0\n\n\
+                 Two copies on two drives, and the digest:\n\n    \
+                 ace-dt util mbuffer -m 4Gi -i week.tar -o /dev/nst0 -o /dev/nst1 --sha256\n\n\
+                 Read a tape back, and give up if the drive hangs:\n\n    \
+                 ace-dt util mbuffer -m 1Gi -i /dev/nst0 -o week.tar --io-timeout 10m",
+            ),
+        ],
+        run: Some(commands::mbuffer::run),
+    },
+    Command {
+        name: "util mux",
+        summary: "send several streams through one pipe",
+        operands: &[FILES_OPERAND, MORE_FILES],
+        description: "Reads all files at the same time, FIFOs too, and writes what it reads to standard output, each piece in a frame of its own: the number of the stream (32 bits, from 0, in the order of the operands), the length of the data in bytes (64 bits), both little endian, and the data.",
+        sections: &[
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Send two files through one connection:\n\n    \
+                 ace-dt util mux a.tar b.tar | ssh host ace-dt util demux a.tar b.tar",
+            ),
+        ],
+        run: Some(commands::mux::mux),
+    },
+    Command {
+        name: "util demux",
+        summary: "take apart what `util mux` has put together",
+        operands: &[FILES_OPERAND, MORE_FILES],
+        description: "Reads frames from standard input and appends their data to the files: that of stream 0 to the first, and so on. A file that is not there is created. Frames of a stream for which no file is named, and frames that are cut short, are errors; what came before them is in the files.",
+        sections: &[("EXIT STATUS", EXIT_STATUS)],
+        run: Some(commands::mux::demux),
+    },
+    Command {
+        name: "util prune",
+        summary: "bring the cache down to its limit",
+        operands: NO_OPERANDS,
+        description: "Removes from the cache what was not used for longest, with the manifests that refer to it, until it has no more bytes than the key `cachePruneMax` of the configuration (or `$ACE_DT_CACHE_PRUNE_MAX`) allows, 500Mi if neither is given, and what interrupted runs have left. While another run uses the cache, that is an error.",
+        sections: &[("FILES", FILES), ("EXIT STATUS", EXIT_STATUS)],
+        run: Some(commands::prune::run),
+    },
+    Command {
+        name: "version",
+        summary: "print the version",
+        operands: NO_OPERANDS,
+        description: "Prints the program's name and version.",
+        sections: &[],
+        run: Some(commands::version),
+    },
+];
+
+const EXIT_STATUS: &str =
+    "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
+
+const VERIFY_STATUS: &str = "0 if all is whole, 1 if anything is wrong or cannot be read, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
+
+const TAPES: &str = "`/dev/nst0` is the node of a drive that leaves the tape where it was written last; `/dev/st0` rewinds it when it is closed, of which a warning tells. The archive begins where the tape stands (`mt -f /dev/nst0 rewind`, or `eod` to write behind what is there), and a filemark ends it. At the end it is told from which block to which it reaches.\n\n\
+    In variable-block mode (`mt -f /dev/nst0 setblk 0`) each write of `--block-size` bytes is one block of the tape. In fixed-block mode (`setblk N`) it must be a multiple of `N`, and is so many blocks. What the drive cannot take is refused before anything is written, with the sizes that it takes. The last block is filled up with zeros.\n\n\
+    A full tape is ended with a filemark, and the archive goes on with the next block on the next tape, which `--volume-command` or somebody at the terminal puts into the drive. With a changer:\n\n    \
+    ace-dt mirror archive --label week-48 --volume-command 'mtx -f /dev/sg3 next' sources.list /dev/nst0\n\n\
+    If there is neither, the run ends. What is on the tape is told, and how to go on on another one with what is missing; so it is if a write fails, or the tape cannot be changed. A write that succeeded only means that the drive has the block in its buffer: the ledger speaks of what the drive was made to bring to the tape, every `--checkpoint-interval` and at the end.\n\n\
+    After an interruption give the same command again with `--resume`; the tape on which the ledger ends must be in the drive.";
+
+const TAPES_READ: &str = "A tape is read from where it stands to the next filemark, which is passed: first `mt -f /dev/nst0 rewind`, and for the second archive on it `mt -f /dev/nst0 fsf 1`. The size of its blocks need not be known. A drive that is set to fixed blocks of another size is set to blocks of any size meanwhile.\n\n\
+    At the end of a tape on which an archive does not end, the next volume is asked for: by `--volume-command`, or at the terminal. A label (`--label` of `ace-dt mirror archive`) tells whether it is the right one. Volumes can also be read from files, one `TAR-FILE` behind the other, such as `ace-dt util mbuffer -i /dev/nst0 -o volume1` makes.";
+
+const ENVIRONMENT: &str = "`$ACE_DT_CONFIG` names the configuration file, `$ACE_DT_VERBOSITY` is as `--verbosity`, and `$ACE_DT_CONCURRENT_HTTP`, `$ACE_DT_CHUNK_SIZE`, `$ACE_DT_CACHE_PATH` and `$ACE_DT_CACHE_PRUNE_MAX` are as the keys of the configuration of those names.\n\n\
+    `$ACE_DT_REGISTRY_AUTH_FILE`, `$REGISTRY_AUTH_FILE` and `$DOCKER_CONFIG` (a file, or a directory with a `config.json`) name the file with credentials; the first that is set is used.\n\n\
+    `$HTTPS_PROXY` and `$HTTP_PROXY` name the proxy for registries with HTTPS and HTTP, and `$ALL_PROXY` that for both: `http://[user:password@]host:port` (which must take CONNECT), `https://...`, or `socks5://...`. The proxy looks up the registry's name. `$NO_PROXY` lists what is reached directly, separated by commas: domains with all below them (`example.com`), only what is below (`.example.com`), addresses, networks (`10.0.0.0/8`), each with an optional port, or `*`. All may be written in lower case; upper case goes first. Loopback addresses are always reached directly.\n\n\
+    `$SSL_CERT_FILE` and `$SSL_CERT_DIR` replace the system's certificate authorities.\n\n\
+    `$ACE_DT_VERSION` is written into archives in place of this program's version, to make an archive of another version again byte for byte.";
+
+const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$XDG_CONFIG_HOME/ace/dt/config.yaml` (without the variable `~/.config/ace/dt/config.yaml`) and `/etc/ace/dt/config.yaml` that is there:\n\n    \
+    apiVersion: config.dt.act3-ace.io/v1alpha1\n    \
+    kind: Configuration\n    \
+    concurrentHTTP: 25\n    \
+    chunkSize: 100Mi\n    \
+    cachePath: /var/cache/ace-dt\n    \
+    cachePruneMax: 500Mi\n    \
+    compressionLevel: normal\n    \
+    registryConfig:\n    \
+    \x20 registries:\n    \
+    \x20   reg.example.com:\n    \
+    \x20     endpoints:\n    \
+    \x20       - http://127.0.0.1:5000\n    \
+    \x20     rewritePull:\n    \
+    \x20       \"^library/(.*)$\": mirror/$1\n    \
+    \x20 endpointConfig:\n    \
+    \x20   http://127.0.0.1:5000:\n    \
+    \x20     supportsReferrers: auto\n\n\
+    A path that begins with `~/` lies in the home directory. `concurrentHTTP` is the number of requests in flight. A blob of more than `chunkSize` bytes is uploaded in several requests; with 0 every blob is one. The endpoints of a registry are tried in order, and the first that answers is used; each is a URL under which the API's `/v2/` lies. A registry without configuration is reached by HTTPS, and one on a loopback address by HTTP if nobody there speaks TLS and no certificates are set up for it. `rewritePull` changes the repository's name for its endpoints, when pulling. `supportsReferrers` is `api`, `tag` or `auto`. An endpoint's `tls` may have `insecureSkipVerify: true`.\n\n\
+    Credentials are read from the auth file that the environment or else the key `registryAuthFile` names, or else from `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`: the first that has some for the registry counts. In it, what `credHelpers` names for the registry is asked first; then the entry in `auths` of the longest path that leads to the repository counts; then what `credsStore` names is asked. A helper `NAME` is a program `docker-credential-NAME` in `$PATH`.\n\n\
+    Certificate authorities (`ca.pem`, `*.crt`) and a client certificate (`cert.pem` with `key.pem`, or `*.cert` with `*.key`) for a registry are read from the first of `/etc/containerd/certs.d`, `/etc/docker/certs.d` and `~/.docker/certs.d` that has a directory of the registry's name, port included.";

@@ -1,0 +1,168 @@
+//! The one table of commands and flags.
+//!
+//! Texts are for help and man pages alike: paragraphs are separated by an empty line, words in
+//! backquotes are set as what they are (`--flag`, `OPERAND`, `$VARIABLE`, `path/`, `literal`), and
+//! a paragraph that is indented stands as it is.
+
+use crate::cli::args::Args;
+pub use crate::cli::{command_table::COMMANDS, flag_table::FLAGS};
+use crate::error::Result;
+
+/// A command, or a group of commands.
+pub struct Command {
+    /// The words behind the program's name; empty for the program itself.
+    pub name: &'static str,
+    /// One line, without a full stop.
+    pub summary: &'static str,
+    pub operands: &'static [Operand],
+    pub description: &'static str,
+    /// Further sections of the man page: title and text.
+    pub sections: &'static [(&'static str, &'static str)],
+    /// `None` for a group.
+    pub run: Option<fn(&Args) -> Result<()>>,
+}
+
+pub struct Operand {
+    pub name: &'static str,
+    pub count: Count,
+    pub text: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    One,
+    Any,
+}
+
+pub enum Value {
+    None,
+    /// The name of the value in texts.
+    Required(&'static str),
+    /// Likewise, and whether a word is such a value.
+    Optional(&'static str, fn(&str) -> bool),
+}
+
+/// A flag, and the commands that take it. On several commands flags of one name may mean different
+/// things, but are written alike.
+pub struct Flag {
+    pub long: &'static str,
+    pub short: Option<char>,
+    pub value: Value,
+    /// In words; empty where nothing is the default.
+    pub default: &'static str,
+    /// The environment variable that stands in for it, or empty.
+    pub env: &'static str,
+    /// Whether the parser applies the variable; the configuration applies the others.
+    pub env_sets_it: bool,
+    /// Names of commands; none means all.
+    pub on: &'static [&'static str],
+    pub required_by: &'static [&'static str],
+    pub text: &'static str,
+    pub set: fn(&mut Args, &str) -> Result<(), String>,
+}
+
+/// The program itself.
+pub fn root() -> &'static Command {
+    &COMMANDS[0]
+}
+
+/// The command `name` within `group`.
+pub fn below(group: &Command, name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|c| c.group() == Some(group.name) && c.name.rsplit(' ').next() == Some(name))
+}
+
+impl Command {
+    /// The name of the group that it is in; the program itself is in none.
+    fn group(&self) -> Option<&'static str> {
+        match self.name.rsplit_once(' ') {
+            Some((group, _)) => Some(group),
+            None => (!self.name.is_empty()).then_some(""),
+        }
+    }
+
+    /// With the program's name.
+    pub fn full_name(&self) -> String {
+        format!("ace-dt {}", self.name).trim_end().to_string()
+    }
+
+    /// The name of its man page.
+    pub fn page(&self) -> String {
+        self.full_name().replace(' ', "-")
+    }
+
+    pub fn commands(&self) -> impl Iterator<Item = &'static Command> {
+        COMMANDS.iter().filter(|c| c.group() == Some(self.name))
+    }
+
+    pub fn flags(&self) -> impl Iterator<Item = &'static Flag> {
+        FLAGS.iter().filter(|f| f.on.is_empty() || f.on.contains(&self.name))
+    }
+
+    /// Whether what was given to it may be a secret in the wrong place.
+    pub fn takes_secrets(&self) -> bool {
+        self.flags().any(|flag| flag.long == "password-stdin")
+    }
+
+    /// Least and most operands.
+    pub fn operand_counts(&self) -> (usize, usize) {
+        let least = self.operands.iter().filter(|o| o.count == Count::One).count();
+        let any = self.operands.iter().any(|o| o.count == Count::Any);
+        (least, if any { usize::MAX } else { least })
+    }
+}
+
+impl Flag {
+    /// The name of its value, if it has one.
+    pub fn value_name(&self) -> Option<&'static str> {
+        match self.value {
+            Value::None => None,
+            Value::Required(name) | Value::Optional(name, _) => Some(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_name_is_given_twice_and_every_name_exists() {
+        let mut names = HashSet::new();
+        for command in COMMANDS {
+            let mut names = HashSet::new();
+            for flag in command.flags() {
+                assert!(names.insert(flag.long.to_string()), "{}: --{}", command.name, flag.long);
+                assert!(flag.short.is_none_or(|c| names.insert(c.to_string())), "{}: -{:?}", command.name, flag.short);
+            }
+        }
+        for flag in FLAGS {
+            let written = |f: &Flag| (f.short, f.value_name().is_some());
+            assert!(FLAGS.iter().all(|f| f.long != flag.long || written(f) == written(flag)), "--{}", flag.long);
+            assert!(
+                FLAGS.iter().all(|f| f.short != flag.short || f.short.is_none() || f.long == flag.long),
+                "{:?}",
+                flag.short
+            );
+            assert!(!flag.text.is_empty() && flag.text.ends_with('.'), "--{}", flag.long);
+            for name in flag.on.iter().chain(flag.required_by) {
+                assert!(COMMANDS.iter().any(|c| c.name == *name && c.run.is_some()), "--{}: {name}", flag.long);
+            }
+        }
+        for command in COMMANDS {
+            assert!(names.insert(command.full_name()), "{}", command.name);
+            assert!(command.run.is_some() || command.commands().next().is_some(), "{}", command.name);
+            assert!(!command.summary.ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn defaults_in_words_are_the_defaults() {
+        for flag in FLAGS.iter().filter(|f| !f.default.is_empty() && f.default != "all") {
+            let (plain, mut set) = (Args::default(), Args::default());
+            (flag.set)(&mut set, flag.default).unwrap();
+            assert_eq!(format!("{plain:?}"), format!("{set:?}"), "--{}", flag.long);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `mirror batch-serialize`: an archive of each artifact of a list that was not sent yet.
+//!
+//! A tracker file records what was. An archive is written under another name, renamed when it is
+//! whole and on the disk, and recorded then: whatever ends the run, the tracker is right.
+
+use std::{fs, path::Path};
+
+use crate::{
+    archive::write::compress::Format,
+    cli::{args::Args, progress::Progress},
+    error::{Context, Error, Result},
+    log,
+    oci::Digest,
+    signal,
+    store::Locator,
+    stream::pipeline::Geometry,
+    util::{atomic_file, csv},
+};
+use crate::{
+    archive::write::{
+        existing::There,
+        session::{self, Transfer},
+    },
+    commands::{
+        serialize::{self, locator},
+        set_up,
+    },
+};
+
+const LIST_HEADER: [&str; 2] = ["name", "artifact"];
+const TRACKER_HEADER: [&str; 3] = ["sync_name", "artifact", "digest"];
+
+/// One line of the list.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    name: String,
+    artifact: String,
+}
+
+/// One line of the tracker.
+#[derive(Debug, PartialEq, Eq)]
+struct Sent {
+    /// `NNNNNN-name.tar`, with the ending of its compression.
+    file: String,
+    artifact: String,
+    digest: Digest,
+}
+
+impl Sent {
+    /// The name of its series.
+    fn name(&self) -> &str {
+        let name = self.file.split_once('-').map_or("", |(_, name)| name);
+        name.rsplit_once(".tar").map_or(name, |(name, _)| name)
+    }
+
+    fn number(&self) -> Option<u64> {
+        self.file.split_once('-')?.0.parse().ok()
+    }
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
+    let (list, directory) = (args.path(0), args.path(1));
+    let wanted = read_list(list)?;
+    let tracker = directory.join(&args.tracker_filename);
+    fs::create_dir_all(directory).doing(|| format!("creating the directory {directory:?}"))?;
+    let mut sent = read_tracker(&tracker)?;
+    let setup = set_up(args)?;
+    let (store, threads) = (&*setup.store, setup.threads);
+    let progress = Progress::new(&args.progress)?;
+    for Wanted { name, artifact } in &wanted {
+        let image = locator(&artifact.into())?;
+        let (graph, root) = serialize::fetch(args, store, &image, threads, &progress)?;
+        let earlier: Vec<&Sent> = sent.iter().filter(|sent| sent.name() == name).collect();
+        if earlier.iter().any(|sent| sent.artifact == *artifact && sent.digest == root.digest) {
+            log::info(format_args!("{name}: {artifact} was sent already"));
+            continue;
+        }
+        let mut there = There::default();
+        let images = earlier.iter().map(|sent| pinned(sent).map(Into::into)).collect::<Result<Vec<_>>>()?;
+        there.add_images(&images, args, store, threads).doing(|| format!("what was sent as {name}"))?;
+        let number = sent.iter().filter_map(Sent::number).max().unwrap_or(0) + 1;
+        let ending = match args.compression {
+            None => "",
+            Some(Format::Zstd) => ".zst",
+            Some(Format::Gzip) => ".gz",
+        };
+        let file = format!("{number:06}-{name}.tar{ending}");
+        let unfinished = directory.join(format!(".{file}.unfinished"));
+        // What a run that died has left is of no use.
+        let _ = fs::remove_file(&unfinished);
+        let plan = session::plan(args, &graph, &root, artifact, &there);
+        let plan = plan.doing(|| format!("planning the archive of {artifact}"))?;
+        // Nothing of it goes on: it is begun anew by the next run.
+        let usual = Transfer::new("mirror batch-serialize", args, &setup, geometry, &progress);
+        let transfer = Transfer { command: None, dest: &unfinished, ..usual };
+        let written = session::open(args, &unfinished).and_then(|dest| transfer.run(&plan, dest));
+        written.doing(|| format!("archiving {artifact}")).inspect_err(|_| {
+            let _ = fs::remove_file(&unfinished);
+        })?;
+        store.keep(&graph, &[(Some(artifact), &root)], args.recursive);
+        let whole = directory.join(&file);
+        fs::rename(&unfinished, &whole).doing(|| format!("naming {whole:?}"))?;
+        sent.push(Sent { file, artifact: artifact.clone(), digest: root.digest });
+        write_tracker(&tracker, &sent)?;
+    }
+    Ok(())
+}
+
+/// An artifact by the digest under which it was sent: its tag may have moved.
+fn pinned(sent: &Sent) -> Result<String> {
+    Ok(match sent.artifact.parse::<Locator>().map_err(Error::new)? {
+        Locator::Registry(reference) => format!("{}/{}@{}", reference.registry, reference.repository, sent.digest),
+        Locator::Layout(dir, _) => format!("oci:{}:{}", dir.display(), sent.digest),
+    })
+}
+
+fn read_list(path: &Path) -> Result<Vec<Wanted>> {
+    let mut wanted = Vec::new();
+    for (line, fields) in records(path, &LIST_HEADER).map_err(Error::into_usage)? {
+        let [name, artifact] = fields.try_into().expect("as many as the header has");
+        let wrong = |why: String| Error::usage(why).doing(format!("reading {path:?}, line {line}"));
+        if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') || name.chars().any(char::is_control)
+        {
+            return Err(wrong(format!("{name:?} is no name for a file")));
+        }
+        artifact.parse::<Locator>().map_err(wrong)?;
+        wanted.push(Wanted { name, artifact });
+    }
+    match wanted.is_empty() {
+        true => Err(Error::usage("it lists no artifacts").doing(format!("reading {path:?}"))),
+        false => Ok(wanted),
+    }
+}
+
+fn read_tracker(path: &Path) -> Result<Vec<Sent>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let mut sent = Vec::new();
+    for (line, fields) in records(path, &TRACKER_HEADER)? {
+        let [file, artifact, digest] = fields.try_into().expect("as many as the header has");
+        let digest =
+            digest.parse().map_err(|why: String| Error::new(why).doing(format!("reading {path:?}, line {line}")))?;
+        sent.push(Sent { file, artifact, digest });
+    }
+    Ok(sent)
+}
+
+/// The lines of a CSV file with this header, with their numbers.
+fn records(path: &Path, header: &[&str]) -> Result<Vec<(usize, Vec<String>)>> {
+    let doing = |line: usize| format!("reading {path:?}, line {line}");
+    let text = match path == Path::new("-") {
+        true => signal::read_to_end(std::io::stdin(), "reading the list from standard input")?,
+        false => fs::read(path).doing(|| format!("reading {path:?}"))?,
+    };
+    let text = String::from_utf8(text).map_err(|_| Error::new("it is not UTF-8").doing(format!("reading {path:?}")))?;
+    let mut all = Vec::new();
+    let mut seen = false;
+    for (n, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let fields = csv::fields(line).map_err(|why| Error::new(why).doing(doing(n + 1)))?;
+        if !seen {
+            seen = true;
+            if fields != *header {
+                return Err(Error::new(format!("the header is not {}", header.join(","))).doing(doing(n + 1)));
+            }
+        } else if fields.len() != header.len() {
+            let why = format!("it has {} fields instead of {}", fields.len(), header.len());
+            return Err(Error::new(why).doing(doing(n + 1)));
+        } else {
+            all.push((n + 1, fields));
+        }
+    }
+    Ok(all)
+}
+
+/// Replaces the tracker as a whole.
+fn write_tracker(path: &Path, sent: &[Sent]) -> Result<()> {
+    let mut text = csv::line(&TRACKER_HEADER);
+    for Sent { file, artifact, digest } in sent {
+        text.push_str(&csv::line(&[file, artifact, &digest.to_string()]));
+    }
+    atomic_file::replace(path, text.as_bytes(), false).doing(|| format!("writing the tracker {path:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_dashes_and_dots() {
+        let sent = |file: &str| Sent { file: file.into(), artifact: String::new(), digest: Digest::of(b"") };
+        assert_eq!(sent("000012-a-b.c.tar").name(), "a-b.c");
+        assert_eq!(sent("000012-x.tar.tar.zst").name(), "x.tar");
+        assert_eq!(sent("000012-x.tar.gz").number(), Some(12));
+        assert_eq!(sent("odd").number(), None);
+    }
+}

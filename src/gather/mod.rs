@@ -1,0 +1,310 @@
+//! From a list of sources to the gather index: resolve, pick platforms, measure, and write the
+//! index over them all.
+
+pub mod collect;
+pub mod sources;
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    io::Read,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use serde::Deserialize;
+
+use crate::{
+    error::{Context, Error, Result},
+    gather::sources::Source,
+    log,
+    oci::{Annotations, Descriptor, Digest, Platform, Wanted, annotation, json, manifest::Index, media},
+    store::{
+        Origin, Store,
+        graph::{self, Graph},
+    },
+    util::parallel,
+};
+
+/// The largest image configuration that is read to learn its platform.
+const CONFIG_MAX: u64 = 4 << 20;
+
+/// No gather index is larger: nobody would read it.
+const INDEX_MAX: usize = 64 << 20;
+
+/// How to gather.
+pub struct Options<'a> {
+    /// Platforms wanted; none means all.
+    pub platforms: &'a [Wanted],
+    pub recursive: bool,
+    /// Requests at a time.
+    pub threads: usize,
+    /// Hears how many sources are resolved, of how many, and how many manifests are fetched.
+    pub progress: &'a (dyn Fn(usize, usize, usize) + Sync),
+}
+
+/// What became of one source.
+pub struct Gathered {
+    pub source: Source,
+    /// What its reference points to, if that could be found out.
+    pub digest: Option<Digest>,
+    /// What it contributes to the gather index: none if no platform matched.
+    pub picks: Result<Vec<Descriptor>>,
+}
+
+/// A source, found: its manifest, and what is picked of it.
+struct Resolved {
+    digest: Digest,
+    /// Manifests that are at hand already.
+    known: Vec<(Digest, Arc<[u8]>)>,
+    picks: Vec<Descriptor>,
+}
+
+/// Resolves every source and fetches every manifest below. A source that fails says so in its
+/// place; the others go on.
+pub fn gather(store: &dyn Store, sources: Vec<Source>, options: &Options) -> (Graph, Vec<Gathered>) {
+    let (resolved, fetched) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let tell = || (options.progress)(resolved.load(Ordering::Relaxed), sources.len(), fetched.load(Ordering::Relaxed));
+    let outcomes = parallel::map(sources.len(), options.threads, |n| {
+        let outcome = resolve(store, &sources[n], options.platforms);
+        resolved.fetch_add(1, Ordering::Relaxed);
+        tell();
+        outcome
+    });
+    let mut graph = Graph::default();
+    let mut roots = Vec::new();
+    for (source, outcome) in sources.iter().zip(&outcomes) {
+        let Ok(found) = outcome else { continue };
+        let origin = source.locator.origin();
+        for (digest, bytes) in &found.known {
+            graph.insert(digest.clone(), bytes.clone(), &origin);
+        }
+        roots.extend(found.picks.iter().map(|d| (origin.clone(), d.clone())));
+    }
+    let graph = graph::fetch(store, graph, roots, options.recursive, options.threads, &|| {
+        fetched.fetch_add(1, Ordering::Relaxed);
+        tell();
+    });
+    let gathered = sources.iter().cloned().zip(outcomes);
+    let gathered = gathered.map(|(source, outcome)| {
+        let digest = outcome.as_ref().ok().map(|found| found.digest.clone());
+        let picks = outcome.and_then(|found| {
+            let name = || format!("gathering {}", source.written);
+            found.picks.iter().try_for_each(|d| check_whole(&graph, d, options.recursive)).doing(name)?;
+            Ok(found.picks)
+        });
+        Gathered { source, digest, picks }
+    });
+    let gathered = gathered.collect();
+    (graph, gathered)
+}
+
+/// Whether every manifest below `root` is there, in the size that its descriptor says.
+fn check_whole(graph: &Graph, root: &Descriptor, recursive: bool) -> Result<()> {
+    let mut met = HashSet::new();
+    graph.walk(root, recursive, &mut |d, _| {
+        if media::is_manifest(&d.media_type) {
+            graph.bytes(d)?;
+        }
+        Ok(!media::is_manifest(&d.media_type) || met.insert((d.digest.clone(), d.size)))
+    })
+}
+
+fn resolve(store: &dyn Store, source: &Source, platforms: &[Wanted]) -> Result<Resolved> {
+    let (descriptor, bytes) = store.resolve(&source.locator).doing(|| format!("resolving {}", source.written))?;
+    let mut known = vec![(descriptor.digest.clone(), bytes.clone())];
+    let mut picks = if platforms.is_empty() {
+        vec![picked(&descriptor, None)]
+    } else {
+        let mut picker = Picker {
+            store,
+            origin: source.locator.origin(),
+            platforms,
+            known: &mut known,
+            offered: BTreeSet::new(),
+            met: HashSet::new(),
+            annotated: 0,
+        };
+        let picks =
+            picker.pick(&descriptor, &bytes, None, 0).doing(|| format!("selecting platforms of {}", source.written))?;
+        if picks.is_empty() {
+            let offered: Vec<String> = picker.offered.into_iter().collect();
+            let offered = if offered.is_empty() { "none".into() } else { offered.join(", ") };
+            log::warn(format_args!("{}: no manifest matches --platforms; it has {offered}", source.written));
+        }
+        picks
+    };
+    for pick in &mut picks {
+        pick.annotations.insert(annotation::SOURCE.into(), source.written.clone());
+        pick.annotations.insert(annotation::REF_NAME.into(), source.written.clone());
+        if !source.labels.is_empty() {
+            pick.annotations.insert(annotation::LABELS.into(), json::compact_string(&source.labels));
+        }
+    }
+    Ok(Resolved { digest: descriptor.digest, known, picks })
+}
+
+/// Picks the manifests of wanted platforms out of one source.
+struct Picker<'a> {
+    store: &'a dyn Store,
+    origin: Origin,
+    platforms: &'a [Wanted],
+    known: &'a mut Vec<(Digest, Arc<[u8]>)>,
+    /// Nested indexes that were gone through.
+    met: HashSet<Digest>,
+    /// Bytes of annotations so far.
+    annotated: usize,
+    /// Platforms that were not wanted, for the warning.
+    offered: BTreeSet<String>,
+}
+
+impl Picker<'_> {
+    fn wants(&mut self, platform: &Platform) -> bool {
+        let wanted = self.platforms.iter().any(|w| w.matches(platform));
+        if !wanted {
+            self.offered.insert(platform.to_string());
+        }
+        wanted
+    }
+
+    /// `within` is the index that `descriptor` stands in, as a string.
+    fn pick(
+        &mut self,
+        descriptor: &Descriptor,
+        bytes: &[u8],
+        within: Option<&str>,
+        depth: usize,
+    ) -> Result<Vec<Descriptor>> {
+        if depth > graph::MAX_DEPTH {
+            return Err(Error::new("indexes are nested too deep"));
+        }
+        let malformed = |why: String| Error::new(why).doing(format!("reading manifest {}", descriptor.digest));
+        let manifest = crate::oci::Manifest::parse(&descriptor.media_type, bytes).map_err(malformed)?;
+        if media::is_index(&descriptor.media_type) {
+            let text = std::str::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8".into()))?;
+            let mut picks = Vec::new();
+            if !self.met.insert(descriptor.digest.clone()) {
+                return Ok(picks);
+            }
+            for child in &manifest.manifests {
+                self.annotated += text.len();
+                if self.annotated > INDEX_MAX {
+                    let why = format!(
+                        "the gather index, which quotes the index for each of its manifests, would have over {INDEX_MAX} bytes"
+                    );
+                    return Err(Error::new(why));
+                }
+                picks.extend(self.pick_child(child, text, depth)?);
+            }
+            return Ok(picks);
+        }
+        let config = manifest.config.filter(|c| media::is_image_config(&c.media_type));
+        let wanted = match config {
+            Some(config) => {
+                let platform = self.platform_of(&config)?;
+                self.wants(&platform)
+            }
+            None => true,
+        };
+        Ok(if wanted { vec![picked(descriptor, within)] } else { Vec::new() })
+    }
+
+    fn pick_child(&mut self, child: &Descriptor, index: &str, depth: usize) -> Result<Vec<Descriptor>> {
+        match &child.platform {
+            Some(platform) if !media::is_index(&child.media_type) => {
+                Ok(if self.wants(platform) { vec![picked(child, Some(index))] } else { Vec::new() })
+            }
+            _ if media::is_manifest(&child.media_type) => {
+                let bytes = self.store.manifest(&self.origin, child)?;
+                self.known.push((child.digest.clone(), bytes.clone()));
+                self.pick(child, &bytes, Some(index), depth + 1)
+            }
+            _ => Err(Error::new(format!(
+                "the index lists {}, which is no manifest but {:?}",
+                child.digest, child.media_type
+            ))),
+        }
+    }
+
+    fn platform_of(&self, config: &Descriptor) -> Result<Platform> {
+        let doing = || format!("reading the configuration {} of {}", config.digest, self.origin);
+        if config.size > CONFIG_MAX {
+            return Err(Error::new(format!("it claims {} bytes", config.size)).doing(doing()));
+        }
+        let mut bytes = Vec::new();
+        match config.inline() {
+            Some(inline) => bytes = inline,
+            None => {
+                let mut body = self.store.blob(&self.origin, config, 0).doing(doing)?.take(CONFIG_MAX);
+                body.read_to_end(&mut bytes).doing(doing)?;
+            }
+        }
+        if !config.digest.matches(&bytes) {
+            return Err(Error::new("its content does not match its digest").doing(doing()));
+        }
+        Platform::deserialize(&mut serde_json::Deserializer::from_slice(&bytes)).doing(doing)
+    }
+}
+
+/// A pick keeps media type, digest, size and platform; the annotations are the gather's.
+fn picked(descriptor: &Descriptor, within: Option<&str>) -> Descriptor {
+    let mut pick = Descriptor::new(descriptor.media_type.clone(), descriptor.digest.clone(), descriptor.size);
+    if let Some(index) = within {
+        pick.platform = descriptor.platform.clone();
+        pick.annotations.insert(annotation::SOURCE_INDEX.into(), index.into());
+    }
+    pick
+}
+
+/// Writes the gather index over `picks`, which must be in the order of their sources, and puts it
+/// into the graph.
+///
+/// # Errors
+/// If a manifest below is missing or malformed.
+pub fn index(
+    graph: &mut Graph,
+    picks: Vec<Descriptor>,
+    mut annotations: Annotations,
+    index_fallback: bool,
+    version: &str,
+) -> Result<Descriptor> {
+    let sizes = measure(graph, &picks)?;
+    annotations.insert(annotation::VERSION.into(), version.into());
+    annotations.insert(annotation::SIZE_TOTAL.into(), sizes.total.to_string());
+    annotations.insert(annotation::SIZE_DEDUPLICATED.into(), sizes.deduplicated.to_string());
+    let (extra, manifests): (Vec<_>, Vec<_>) =
+        picks.into_iter().partition(|d| index_fallback && media::is_index(&d.media_type));
+    if index_fallback {
+        annotations.insert(annotation::EXTRA_MANIFESTS.into(), json::compact_string(&extra));
+    }
+    let bytes = json::compact(&Index::new(media::GATHER, manifests, annotations));
+    let root = Descriptor::new(media::INDEX, Digest::of(&bytes), bytes.len() as u64);
+    graph.insert(root.digest.clone(), bytes.into(), &Origin::Memory);
+    Ok(root)
+}
+
+/// Sums of blob sizes: as often as they are met, and each digest once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    pub total: u64,
+    pub deduplicated: u64,
+}
+
+/// Measures what lies below `roots`: configurations and layers, not manifests, without referrers.
+pub fn measure(graph: &Graph, roots: &[Descriptor]) -> Result<Sizes> {
+    let (mut sizes, mut manifests, mut blobs) = (Sizes::default(), HashSet::new(), HashSet::new());
+    for root in roots {
+        graph.walk(root, false, &mut |d, _| {
+            if media::is_manifest(&d.media_type) {
+                return Ok(manifests.insert(d.digest.clone()));
+            }
+            sizes.total = sizes.total.saturating_add(d.size);
+            if blobs.insert(d.digest.clone()) {
+                sizes.deduplicated = sizes.deduplicated.saturating_add(d.size);
+            }
+            Ok(true)
+        })?;
+    }
+    Ok(sizes)
+}

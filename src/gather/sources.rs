@@ -1,0 +1,110 @@
+//! The sources file: which images to gather, one a line, with labels.
+
+use std::{collections::BTreeMap, path::Path};
+
+use crate::{
+    error::{Context, Error, Result},
+    signal,
+    store::Locator,
+    util::csv,
+};
+
+/// One line of a sources file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The reference as written; it stands so in every annotation and message.
+    pub written: String,
+    pub locator: Locator,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Reads a sources file; `-` is standard input.
+///
+/// # Errors
+/// Names file and line of everything that is wrong with it, not of the first only.
+pub fn read(path: &Path) -> Result<Vec<Source>> {
+    let doing = || format!("reading the sources file {path:?}");
+    let bytes = match path == Path::new("-") {
+        true => signal::read_to_end(std::io::stdin(), "reading the sources from standard input")?,
+        false => std::fs::read(path).doing(doing)?,
+    };
+    let text = String::from_utf8(bytes).map_err(|_| Error::usage("it is not UTF-8").doing(doing()))?;
+    parse(&text).map_err(|why| Error::usage(why).doing(doing()))
+}
+
+fn parse(text: &str) -> std::result::Result<Vec<Source>, String> {
+    let (mut sources, mut wrong) = (Vec::new(), Vec::new());
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match source(line) {
+            Ok(source) => sources.push(source),
+            Err(why) => wrong.push(format!("line {}: {why}", number + 1)),
+        }
+    }
+    if wrong.is_empty() { Ok(sources) } else { Err(wrong.join("; ")) }
+}
+
+fn source(line: &str) -> std::result::Result<Source, String> {
+    let fields = csv::fields(line)?;
+    let (written, rest) = fields.split_first().expect("a record has at least one field");
+    let mut labels = BTreeMap::new();
+    for field in rest.iter().filter(|f| !f.is_empty()) {
+        let (key, value) = field.split_once('=').ok_or_else(|| format!("{field:?} is not a label key=value"))?;
+        check_label(key, value)?;
+        if labels.insert(key.to_string(), value.to_string()).is_some() {
+            return Err(format!("label {key:?} is given twice"));
+        }
+    }
+    Ok(Source { locator: written.parse()?, written: written.clone(), labels })
+}
+
+/// Kubernetes label syntax: `[prefix/]name` and a value, each of at most 63 characters (the prefix
+/// a DNS name of at most 253).
+fn check_label(key: &str, value: &str) -> std::result::Result<(), String> {
+    let word = |s: &str| {
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        s.len() <= 63
+            && edge(s.chars().next())
+            && edge(s.chars().last())
+            && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    let dns = |s: &str| s.len() <= 253 && s.split('.').all(|p| word(p) && !p.contains('_'));
+    let key_ok = match key.split_once('/') {
+        Some((prefix, name)) => dns(prefix) && word(name),
+        None => word(key),
+    };
+    match (key_ok, value.is_empty() || word(value)) {
+        (false, _) => Err(format!("{key:?} is not a label key (letters, digits, - _ . and an optional DNS prefix/)")),
+        (_, false) => Err(format!("{value:?} is not a value for label {key:?} (at most 63 letters, digits, - _ .)")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_labels_and_comments() {
+        let text = "# a comment\n\n reg.io/a:1 , kind=chart,\"example.com/team=ops\"\r\nreg.io/b\n";
+        let sources = parse(text).unwrap();
+        assert_eq!(sources.len(), 2);
+        assert_eq!(sources[0].written, "reg.io/a:1");
+        assert_eq!(
+            sources[0].labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+            ["example.com/team=ops", "kind=chart"]
+        );
+        assert!(sources[1].labels.is_empty());
+    }
+
+    #[test]
+    fn every_bad_line_is_named() {
+        let why = parse("reg.io/a,x\nalpine\nreg.io/b,-k=v\nreg.io/c,k=a b\nreg.io/d,k=1,k=2").unwrap_err();
+        for n in 1..=5 {
+            assert!(why.contains(&format!("line {n}: ")), "{why}");
+        }
+    }
+}

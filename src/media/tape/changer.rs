@@ -1,0 +1,222 @@
+//! From one tape to the next: a command changes it, or somebody at the terminal does.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    os::fd::AsFd,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::{
+    error::{Context, Error, Result},
+    log, signal,
+};
+
+const LOOK: Duration = Duration::from_millis(50);
+/// As much of a command's last words is kept.
+const WORDS_MAX: usize = 500;
+
+/// Who changes the tape.
+#[derive(Clone, Debug, Default)]
+pub struct Changer {
+    /// Run by `/bin/sh -c` for each further volume; without one the terminal is asked.
+    pub command: Option<String>,
+    /// How many tapes are being changed.
+    changing: Arc<AtomicUsize>,
+}
+
+/// One question at a time stands at the terminal.
+static ASKING: Mutex<()> = Mutex::new(());
+
+impl Changer {
+    pub fn new(command: Option<String>) -> Changer {
+        Changer { command, changing: Arc::default() }
+    }
+
+    /// Whether a tape is being changed, by this or a clone of it.
+    pub fn is_changing(&self) -> bool {
+        self.changing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether there is anybody to change a tape.
+    pub fn is_there(&self) -> bool {
+        self.command.is_some() || terminal().is_ok()
+    }
+
+    /// Has volume number `volume` put into the drive `device`, which must be closed. `verb` says what
+    /// it is for.
+    ///
+    /// # Errors
+    /// If the command fails, with the last it said; if nobody answers, or somebody declines.
+    pub fn change(&self, device: &Path, volume: usize, verb: &str) -> Result<()> {
+        self.changing.fetch_add(1, Ordering::Relaxed);
+        let changed = match &self.command {
+            Some(command) => run(command, device, volume, verb),
+            None => ask(device, volume, verb),
+        };
+        self.changing.fetch_sub(1, Ordering::Relaxed);
+        changed.doing(|| format!("changing to volume {volume} in {device:?}"))
+    }
+}
+
+fn run(command: &str, device: &Path, volume: usize, verb: &str) -> Result<()> {
+    log::info(format_args!("volume {volume}: running {command:?}"));
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", command]).env("ACE_DT_VOLUME", volume.to_string()).env("ACE_DT_DEVICE", device);
+    shell.env("ACE_DT_ACTION", verb);
+    // Standard output may be carrying data.
+    shell.stdin(Stdio::null()).stdout(std::io::stderr()).stderr(Stdio::piped());
+    let mut child = signal::unblocked(&mut shell).spawn().doing(|| format!("starting {command:?}"))?;
+    let from = child.stderr.take().expect("it is a pipe");
+    // Ends with the pipe. It is not joined: a child that the command left behind may hold it open.
+    let last = Arc::new(Mutex::new(String::new()));
+    let words = last.clone();
+    let teller = thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()) {
+            log::line(format_args!("{line}"));
+            *words.lock().unwrap_or_else(PoisonError::into_inner) = line.chars().take(WORDS_MAX).collect();
+        }
+    });
+    let status = loop {
+        match child.try_wait().doing(|| format!("waiting for {command:?}"))? {
+            Some(status) => break status,
+            None if signal::requested().is_some() => {
+                let _ = child.kill();
+                let _ = child.wait();
+                signal::check()?;
+            }
+            None => thread::sleep(LOOK),
+        }
+    };
+    for _ in 0..10 {
+        if !teller.is_finished() {
+            thread::sleep(LOOK);
+        }
+    }
+    if status.success() {
+        return Ok(());
+    }
+    let words = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let why = if words.is_empty() { String::new() } else { format!(": {words}") };
+    Err(Error::new(format!("{command:?} ended with {status}{why}")))
+}
+
+fn terminal() -> std::io::Result<File> {
+    File::options().read(true).write(true).open("/dev/tty")
+}
+
+fn ask(device: &Path, volume: usize, verb: &str) -> Result<()> {
+    let _one = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let nobody = "there is no --volume-command, and no terminal to ask at";
+    let mut terminal = terminal().map_err(|_| Error::new(nobody))?;
+    let _asking = log::asking();
+    let question = format!(
+        "ace-dt: put the tape of volume {volume} into {}, to {verb} it, and press Return (q and Return: give up): ",
+        device.display()
+    );
+    terminal.write_all(question.as_bytes()).doing(|| "asking at the terminal")?;
+    let (mut answer, mut piece) = (Vec::new(), [0; 64]);
+    while !answer.contains(&b'\n') {
+        signal::check()?;
+        let mut ready = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ready, PollTimeout::from(100u8)).unwrap_or(0) == 0 {
+            continue;
+        }
+        match terminal.read(&mut piece) {
+            Ok(0) => return Err(Error::new("the terminal was closed")),
+            Ok(n) => answer.extend_from_slice(&piece[..n]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e).doing(|| "asking at the terminal"),
+        }
+    }
+    match answer.trim_ascii_start().first() {
+        Some(b'q' | b'Q') => Err(Error::new("given up at the terminal")),
+        _ => Ok(()),
+    }
+}
+
+/// In a label's header, the field for the owner's name: it tells a label of ours from other members.
+const OWNER: &[u8] = b"ace-dt";
+
+/// A block that begins a volume: the header of a TAR member of the type that GNU tar has for a
+/// volume's name (`V`), which TAR readers leave out, with zeros as its content up to `size` bytes
+/// (512 at the least).
+pub fn label_block(text: &str, volume: usize, size: usize) -> Vec<u8> {
+    let size = size.max(512);
+    let mut header = tar::Header::new_gnu();
+    let name = label_name(text, volume);
+    let name = &name.as_bytes()[..name.len().min(99)];
+    header.as_gnu_mut().expect("made as GNU's").name[..name.len()].copy_from_slice(name);
+    header.set_entry_type(tar::EntryType::new(b'V'));
+    header.set_mode(0o444);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size((size - 512) as u64);
+    header.as_gnu_mut().expect("made as GNU's").uname[..OWNER.len()].copy_from_slice(OWNER);
+    header.set_cksum();
+    let mut block = header.as_bytes().to_vec();
+    block.resize(size, 0);
+    block
+}
+
+fn label_name(text: &str, volume: usize) -> String {
+    format!("{text} Volume {volume}")
+}
+
+/// A volume's label: its text, which volume it is, and the bytes of its block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    pub text: String,
+    pub volume: usize,
+    pub size: u64,
+}
+
+impl Label {
+    /// The label of ours that begins with these bytes, if there is one.
+    pub fn read(bytes: &[u8]) -> Option<Label> {
+        let block: &[u8; 512] = bytes.first_chunk()?;
+        let header = tar::Header::from_byte_slice(block);
+        let owner = header.username_bytes()?;
+        if block[156] != b'V' || !owner.starts_with(OWNER) || !is_summed(header) {
+            return None;
+        }
+        let name = String::from_utf8_lossy(&header.path_bytes()).into_owned();
+        let (text, volume) = name.rsplit_once(" Volume ")?;
+        Some(Label { text: text.into(), volume: volume.parse().ok()?, size: 512 + header.entry_size().ok()? })
+    }
+}
+
+fn is_summed(header: &tar::Header) -> bool {
+    let mut again = header.clone();
+    again.set_cksum();
+    header.cksum().is_ok_and(|sum| again.cksum().is_ok_and(|other| sum == other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_read_back() {
+        for size in [0, 512, 65536] {
+            let block = label_block("week 48", 3, size);
+            assert_eq!(block.len(), size.max(512));
+            let label = Label { text: "week 48".into(), volume: 3, size: block.len() as u64 };
+            assert_eq!(Label::read(&block), Some(label));
+        }
+        let mut block = label_block("a", 1, 512);
+        block[3] ^= 1;
+        assert_eq!(Label::read(&block), None);
+        assert_eq!(Label::read(&[0; 512]), None);
+    }
+}

@@ -1,0 +1,374 @@
+//! Who we are at which registry: the auth files of containers and Docker, and the credential
+//! helpers that they name.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use nix::fcntl::{Flock, FlockArg};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::registry::auth::{credential_helper::Helper, token::place};
+use crate::{
+    config::{self, env_path},
+    error::{Context, Error, Result},
+    log,
+    oci::descriptor::or_default,
+    util::atomic_file,
+};
+
+/// What proves who we are. It has no `Display`, and `Debug` hides the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    Password {
+        user: String,
+        password: String,
+    },
+    /// An OAuth2 refresh token.
+    Identity(String),
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Login::Password { user, .. } => write!(f, "Password({user:?})"),
+            Login::Identity(_) => f.write_str("Identity"),
+        }
+    }
+}
+
+/// A login, and where it is kept, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub login: Login,
+    pub place: String,
+}
+
+/// All that is known of logins.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// In the order in which they are asked.
+    files: Vec<AuthFile>,
+    /// What helpers have said, by helper and registry: each is asked once.
+    said: Mutex<HashMap<(String, String), Said>>,
+}
+
+/// What a helper said of a registry.
+type Said = Result<Option<Login>>;
+
+/// One auth file.
+#[derive(Debug, Default)]
+struct AuthFile {
+    path: PathBuf,
+    /// By registry, or by registry and repository path.
+    logins: BTreeMap<String, Login>,
+    /// Names of helpers by registry.
+    helpers: BTreeMap<String, String>,
+    /// The helper for all other registries.
+    store: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    #[serde(default, deserialize_with = "or_default")]
+    auths: BTreeMap<String, Entry>,
+    #[serde(default, deserialize_with = "or_default")]
+    cred_helpers: BTreeMap<String, String>,
+    #[serde(default)]
+    creds_store: String,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    auth: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    identitytoken: String,
+}
+
+impl Credentials {
+    /// Reads the one file that is `named`, or else all of the usual ones that are there.
+    pub fn load(named: Option<&config::AuthFile>) -> Result<Credentials> {
+        let mut credentials = Credentials::default();
+        for path in places(named) {
+            if named.is_some_and(|named| named.required) || path.is_file() {
+                log::debug(format_args!("credentials from {}", path.display()));
+                credentials.files.push(AuthFile::read(&path)?);
+            }
+        }
+        Ok(credentials)
+    }
+
+    /// Only this login.
+    pub fn only(registry: &str, login: Login) -> Credentials {
+        let logins = BTreeMap::from([(key(registry), login)]);
+        Credentials { files: vec![AuthFile { logins, ..AuthFile::default() }], said: Mutex::default() }
+    }
+
+    /// The login for a repository, from the first file that has one: from its helper for this very
+    /// registry, of the longest path that leads to the repository, or from its helper for all.
+    ///
+    /// # Errors
+    /// If a helper fails.
+    pub fn find(&self, registry: &str, repository: &str) -> Result<Option<Known>> {
+        let registry = key(registry);
+        for file in &self.files {
+            let own = file.helpers.get(&registry).map(|name| self.ask(file, name, &registry));
+            let in_file = || {
+                let login = file.longest(&registry, repository)?.clone();
+                Some(Known { login, place: file.path.display().to_string() })
+            };
+            let found = own.transpose()?.flatten().or_else(in_file);
+            let found = match (&file.store, found) {
+                (Some(name), None) => self.ask(file, name, &registry)?,
+                (_, found) => found,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Threads that come while a helper is being asked wait for its answer.
+    fn ask(&self, file: &AuthFile, name: &str, registry: &str) -> Result<Option<Known>> {
+        let helper = Helper::new(name);
+        let known = |login| Known { login, place: helper.to_string() };
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = (name.to_string(), registry.to_string());
+        if let Some(answer) = said.get(&asked) {
+            return Ok(answer.clone()?.map(known));
+        }
+        let answer = helper.get(&server(registry)).doing(|| file.doing());
+        said.insert(asked, answer.clone());
+        Ok(answer?.map(known))
+    }
+}
+
+/// Where auth files are: the one that is named, or containers-auth.json(5), then Docker's.
+fn places(named: Option<&config::AuthFile>) -> Vec<PathBuf> {
+    if let Some(named) = named {
+        return vec![named.path.clone()];
+    }
+    let home = |rest: &str| env_path("HOME").map(|home| home.join(rest));
+    let places = [
+        env_path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
+        home(".config/containers/auth.json"),
+        home(".docker/config.json"),
+    ];
+    places.into_iter().flatten().collect()
+}
+
+impl AuthFile {
+    fn read(path: &Path) -> Result<AuthFile> {
+        let file = AuthFile { path: path.into(), ..AuthFile::default() };
+        let doing = || file.doing();
+        let text = fs::read(path).doing(doing)?;
+        AuthFile::parse(path, &text).doing(doing)
+    }
+
+    fn doing(&self) -> String {
+        format!("reading the auth file {:?}", self.path)
+    }
+
+    fn parse(path: &Path, text: &[u8]) -> Result<AuthFile> {
+        if text.trim_ascii().is_empty() {
+            return Ok(AuthFile { path: path.into(), ..AuthFile::default() });
+        }
+        let no_auth_file = |e| Error::new(format!("it is no auth file, but {}", place(&e)));
+        let written: Written = serde_json::from_slice(text).map_err(no_auth_file)?;
+        let mut logins = BTreeMap::new();
+        for (name, entry) in written.auths {
+            let login = entry.login().map_err(|why| Error::new(why).doing(format!("the entry for {name}")))?;
+            if let Some(login) = login {
+                logins.insert(key(&name), login);
+            }
+        }
+        let helpers = written.cred_helpers.into_iter().filter(|(_, helper)| !helper.is_empty());
+        Ok(AuthFile {
+            path: path.into(),
+            logins,
+            helpers: helpers.map(|(name, helper)| (key(&name), helper)).collect(),
+            store: Some(written.creds_store).filter(|name| !name.is_empty()),
+        })
+    }
+
+    /// The login of the longest path that leads to a repository, down to the registry.
+    fn longest(&self, registry: &str, repository: &str) -> Option<&Login> {
+        let mut path = format!("{registry}/{repository}");
+        loop {
+            if let Some(login) = self.logins.get(&path) {
+                return Some(login);
+            }
+            path.truncate(path.rfind('/')?);
+        }
+    }
+
+    /// The helper that keeps the login of a registry.
+    fn helper(&self, registry: &str) -> Option<Helper> {
+        self.helpers.get(registry).or(self.store.as_ref()).map(|name| Helper::new(name))
+    }
+
+    /// Rewrites the entries of the file as a whole: it is there with all of its content, or as it
+    /// was before. Only its owner can read it.
+    fn rewrite(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<()> {
+        let doing = || format!("writing the auth file {:?}", self.path);
+        // A link stays a link.
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        if fs::metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(Error::new("it is no regular file").doing(doing()));
+        }
+        let dir = atomic_file::directory(&path);
+        fs::create_dir_all(dir).doing(doing)?;
+        // Two logins at once must not lose one.
+        let alone = Flock::lock(fs::File::open(dir).doing(doing)?, FlockArg::LockExclusive);
+        let _alone = alone.map_err(|(_, e)| Error::new(e.desc()).doing(doing()))?;
+        let text = match fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            other => other.doing(doing)?,
+        };
+        let mut file: Map<String, Value> = match text.trim_ascii() {
+            [] => Map::new(),
+            text => serde_json::from_slice(text).map_err(|e| Error::new(place(&e)).doing(doing()))?,
+        };
+        let auths = file.entry("auths").or_insert_with(|| json!({}));
+        change(auths.as_object_mut().ok_or_else(|| Error::new("its \"auths\" is no object").doing(doing()))?);
+        let mut text = serde_json::to_vec_pretty(&file).expect("a map of JSON values is JSON");
+        text.push(b'\n');
+        atomic_file::replace(&path, &text, true).doing(doing)
+    }
+
+    /// Takes a registry's entries out of the file.
+    fn forget(&self, registry: &str) -> Result<()> {
+        self.rewrite(|auths| auths.retain(|name, _| key(name) != registry))
+    }
+}
+
+/// Stores a login where it will be found: in the file that has one for the registry already, else
+/// in the first that is there, else in Docker's; or with the helper that this file names. Returns
+/// the place, in words.
+pub fn store(named: Option<&config::AuthFile>, registry: &str, user: &str, password: &str) -> Result<String> {
+    let registry = key(registry);
+    let places = places(named);
+    let files = places.iter().filter(|path| path.is_file()).map(|path| AuthFile::read(path));
+    let files = files.collect::<Result<Vec<_>>>()?;
+    let knows = |file: &&AuthFile| file.logins.contains_key(&registry) || file.helpers.contains_key(&registry);
+    let new = places.last().map(|path| AuthFile { path: path.clone(), ..AuthFile::default() });
+    let file = files.iter().find(knows).or(files.first()).or(new.as_ref());
+    let file = file.ok_or_else(|| Error::new("there is no place for an auth file: $HOME is not set"))?;
+    if let Some(helper) = file.helper(&registry) {
+        helper.store(&server(&registry), user, password)?;
+        if file.logins.contains_key(&registry) {
+            // It would be found first.
+            file.forget(&registry)?;
+        }
+        return Ok(helper.to_string());
+    }
+    let auth = STANDARD.encode(format!("{user}:{password}"));
+    file.rewrite(|auths| {
+        auths.retain(|name, _| key(name) != registry);
+        auths.insert(server(&registry), json!({"auth": auth}));
+    })?;
+    Ok(file.path.display().to_string())
+}
+
+/// Takes the login for a registry out of every auth file and its helper. Returns the places, in
+/// words; none if there was no login.
+pub fn erase(named: Option<&config::AuthFile>, registry: &str) -> Result<Vec<String>> {
+    let registry = key(registry);
+    let mut places = Vec::new();
+    for file in Credentials::load(named)?.files {
+        let helper = file.helper(&registry);
+        if let Some(helper) = helper.filter(|h| !matches!(h.get(&server(&registry)), Ok(None))) {
+            helper.erase(&server(&registry))?;
+            places.push(helper.to_string());
+        }
+        if file.logins.contains_key(&registry) {
+            file.forget(&registry)?;
+            places.push(file.path.display().to_string());
+        }
+    }
+    Ok(places)
+}
+
+impl Entry {
+    fn login(self) -> std::result::Result<Option<Login>, &'static str> {
+        if !self.identitytoken.is_empty() {
+            return Ok(Some(Login::Identity(self.identitytoken)));
+        }
+        if self.auth.is_empty() {
+            let (user, password) = (self.username, self.password);
+            return Ok((!user.is_empty()).then_some(Login::Password { user, password }));
+        }
+        let decoded = STANDARD.decode(self.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let decoded = decoded.ok_or("its \"auth\" is not base64")?;
+        let (user, password) = decoded.split_once(':').ok_or("its \"auth\" holds no user:password")?;
+        Ok(Some(Login::Password { user: user.into(), password: password.trim_end_matches('\0').into() }))
+    }
+}
+
+/// The name under which a registry is looked up: without scheme, without Docker's `/v1/`, and all
+/// of Docker Hub's names as one.
+fn key(name: &str) -> String {
+    let name = name.strip_prefix("https://").or_else(|| name.strip_prefix("http://")).unwrap_or(name);
+    let name = name.trim_end_matches('/');
+    let name = name.strip_suffix("/v1").or_else(|| name.strip_suffix("/v2")).unwrap_or(name);
+    match name {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io".into(),
+        other => other.into(),
+    }
+}
+
+/// The name under which helpers and Docker keep a registry.
+fn server(registry: &str) -> String {
+    if registry == "docker.io" { "https://index.docker.io/v1/".into() } else { registry.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &[u8]) -> Result<Credentials> {
+        Ok(Credentials { files: vec![AuthFile::parse(Path::new("auth.json"), text)?], said: Mutex::default() })
+    }
+
+    #[test]
+    fn the_longest_path_wins() {
+        let auth = |text: &str| STANDARD.encode(text);
+        let text = format!(
+            r#"{{"auths":{{"reg.io":{{"auth":"{}"}},"reg.io/team":{{"auth":"{}"}},"https://index.docker.io/v1/":{{"username":"d","password":"p"}},"empty.io":{{}},"id.io":{{"auth":"{}","identitytoken":"t"}}}}}}"#,
+            auth("a:1:2"),
+            auth("b:2"),
+            auth("c:")
+        );
+        let credentials = parse(text.as_bytes()).unwrap();
+        let find = |registry: &str, repository: &str| Some(credentials.find(registry, repository).unwrap()?.login);
+        let login = |user: &str, password: &str| Some(Login::Password { user: user.into(), password: password.into() });
+        assert_eq!(find("reg.io", "x"), login("a", "1:2"));
+        assert_eq!(find("reg.io", "team/x"), login("b", "2"));
+        assert_eq!(find("reg.io", "teams/x"), login("a", "1:2"));
+        assert_eq!(find("docker.io", "library/x"), login("d", "p"));
+        assert_eq!(find("id.io", "x"), Some(Login::Identity("t".into())));
+        assert_eq!(find("empty.io", "x"), None);
+        assert_eq!(find("other.io", "x"), None);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let login = Login::Password { user: "u".into(), password: "secret".into() };
+        assert!(!format!("{login:?}{:?}", Login::Identity("secret".into())).contains("secret"));
+        let misplaced = parse(br#"{"auths":{"a":"c2VjcmV0"}}"#).unwrap_err().to_string();
+        assert!(misplaced.contains("line 1") && !misplaced.contains("c2VjcmV0"), "{misplaced}");
+        assert!(parse(br#"{"auths":{"a":{"auth":"!"}}}"#).unwrap_err().to_string().contains("the entry for a"));
+    }
+}

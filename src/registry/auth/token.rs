@@ -1,0 +1,331 @@
+//! Challenges (RFC 9110, section 11.6) and what answers them: Basic credentials, or a Bearer token
+//! by the CNCF distribution token protocol.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+
+use ureq::http::{Method, StatusCode, header};
+
+use crate::error::{Context, Error, Result};
+use crate::registry::{
+    auth::docker_config::Login,
+    transport::{
+        http::{self, Payload, Request},
+        url::{encoded, shown, with_parameter},
+    },
+};
+
+/// The protocol's default for a token that does not say how long it lives.
+const TOKEN_LIFE: Duration = Duration::from_secs(60);
+const TOKEN_ANSWER_MAX: u64 = 1 << 20;
+
+/// What a server wants with its 401.
+#[derive(Clone)]
+pub enum Challenge {
+    Basic,
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+}
+
+impl Challenge {
+    /// The challenge of a response that can be answered, Bearer before Basic.
+    pub fn of(response: &http::Response) -> Option<Challenge> {
+        let all: Vec<Challenge> = response.headers("www-authenticate").flat_map(Challenge::all).collect();
+        let is_bearer = |c: &Challenge| matches!(c, Challenge::Bearer { .. });
+        let first = all.iter().position(is_bearer).unwrap_or(0);
+        all.into_iter().nth(first)
+    }
+
+    /// A header may hold several, separated by commas.
+    fn all(header: &str) -> Vec<Challenge> {
+        let begins = |at: &usize| *at == 0 || header[..*at].trim_end().ends_with(',');
+        let lower = header.to_ascii_lowercase();
+        let mut starts: Vec<usize> =
+            ["basic", "bearer"].iter().flat_map(|s| lower.match_indices(s)).map(|m| m.0).collect();
+        starts.retain(begins);
+        starts.into_iter().filter_map(|at| Challenge::parse(&header[at..])).collect()
+    }
+
+    fn parse(header: &str) -> Option<Challenge> {
+        let (scheme, parameters) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Some(Challenge::Basic);
+        }
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let (mut realm, mut service, mut scope) = (None, None, None);
+        for (key, value) in self::parameters(parameters) {
+            match key.to_ascii_lowercase().as_str() {
+                "realm" => realm = Some(value),
+                "service" => service = Some(value),
+                "scope" => scope = Some(value),
+                _ => {}
+            }
+        }
+        Some(Challenge::Bearer { realm: realm?, service, scope })
+    }
+}
+
+/// `key="value", key=value`; a quoted value may hold commas and escaped quotes.
+fn parameters(mut rest: &str) -> Vec<(&str, String)> {
+    let mut found = Vec::new();
+    while let Some((key, after)) = rest.split_once('=') {
+        let key = key.trim_matches([' ', ',', '\t']);
+        let mut value = String::new();
+        match after.strip_prefix('"') {
+            Some(quoted) => {
+                let mut chars = quoted.char_indices();
+                let mut end = quoted.len();
+                while let Some((at, c)) = chars.next() {
+                    match c {
+                        '"' => {
+                            end = at + 1;
+                            break;
+                        }
+                        '\\' => value.extend(chars.next().map(|(_, c)| c)),
+                        c => value.push(c),
+                    }
+                }
+                rest = &quoted[end..];
+            }
+            None => {
+                let end = after.find(',').unwrap_or(after.len());
+                value.push_str(after[..end].trim());
+                rest = &after[end..];
+            }
+        }
+        found.push((key, value));
+    }
+    found
+}
+
+/// The `Authorization` header for one scope, fetched once for all threads.
+#[derive(Default)]
+pub struct Slot {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    grant: Option<Grant>,
+    /// What the server wanted last.
+    challenge: Option<Challenge>,
+    /// When and why it could not be answered.
+    failed: Option<(Instant, Error)>,
+}
+
+struct Grant {
+    header: String,
+    expires: Option<Instant>,
+}
+
+impl Grant {
+    fn is_live(&self) -> bool {
+        self.expires.is_none_or(|at| Instant::now() < at)
+    }
+}
+
+impl Slot {
+    /// The header, if there is one that still holds.
+    pub fn header(&self) -> Option<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.grant.as_ref().filter(|g| g.is_live()).map(|g| g.header.clone())
+    }
+
+    /// The challenge that a request without a header will meet, if there was one before.
+    pub fn challenge(&self) -> Option<Challenge> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).challenge.clone()
+    }
+
+    /// Answers a challenge that came although `used` was sent. The first thread that comes here
+    /// fetches the token; those behind it wait and get it too. From a `secure` server no password
+    /// goes on to a token server that is not.
+    pub fn renew<'a>(
+        &self,
+        used: Option<&str>,
+        challenge: &Challenge,
+        login: Option<&Login>,
+        scope: &str,
+        secure: bool,
+        agent: impl Fn(&str) -> &'a http::Agent,
+    ) -> Result<String> {
+        let asked = Instant::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newer) = state.grant.as_ref().filter(|g| g.is_live() && Some(g.header.as_str()) != used) {
+            return Ok(newer.header.clone());
+        }
+        // What failed while we waited would fail again.
+        if let Some((_, e)) = state.failed.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(e.clone());
+        }
+        state.challenge = Some(challenge.clone());
+        match answered(challenge, login, scope, secure, agent) {
+            Ok(grant) => Ok(state.grant.insert(grant).header.clone()),
+            Err(e) => {
+                state.failed = Some((Instant::now(), e.clone()));
+                Err(e)
+            }
+        }
+    }
+}
+
+/// Fetches what answers a challenge.
+fn answered<'a>(
+    challenge: &Challenge,
+    login: Option<&Login>,
+    scope: &str,
+    secure: bool,
+    agent: impl Fn(&str) -> &'a http::Agent,
+) -> Result<Grant> {
+    Ok(match challenge {
+        Challenge::Basic => Grant { header: basic(login)?, expires: None },
+        Challenge::Bearer { realm, service, scope: wanted } => {
+            let doing = || format!("getting a token from {}", shown(realm));
+            if secure && login.is_some() && !realm.starts_with("https://") {
+                return Err(Error::new("it would get the password in the clear").doing(doing()));
+            }
+            let ask = Ask {
+                agent: agent(realm),
+                realm,
+                service: service.as_deref().unwrap_or(""),
+                scope: &scope_for(scope, wanted.as_deref()),
+            };
+            match login {
+                Some(Login::Identity(token)) => ask.exchange(token),
+                Some(login) => basic(Some(login)).and_then(|header| ask.get(Some(header))),
+                None => ask.get(None),
+            }
+            .doing(doing)?
+        }
+    })
+}
+
+/// The scope to ask for: what the registry wants, but no less than what the requests to come need,
+/// as long as both speak of the same resource.
+fn scope_for(needed: &str, wanted: Option<&str>) -> String {
+    let resource = |scope: &str| scope.rsplit_once(':').map(|(resource, _)| resource.to_string());
+    match wanted {
+        Some(wanted) if wanted.split(' ').any(|w| !needed.split(' ').any(|n| resource(n) == resource(w))) => {
+            wanted.into()
+        }
+        _ => needed.into(),
+    }
+}
+
+fn basic(login: Option<&Login>) -> Result<String> {
+    match login {
+        Some(Login::Password { user, password }) => {
+            Ok(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+        }
+        Some(Login::Identity(_)) => {
+            Err(Error::new("the registry wants a user name and a password; there is only an identity token"))
+        }
+        None => Err(Error::new("the registry wants a user name and a password")),
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    /// Seconds; servers write it in several ways.
+    expires_in: Option<serde_json::Value>,
+}
+
+/// What a token server is asked for.
+struct Ask<'a> {
+    agent: &'a http::Agent,
+    realm: &'a str,
+    service: &'a str,
+    /// Several are separated by spaces; may be empty.
+    scope: &'a str,
+}
+
+impl Ask<'_> {
+    /// By GET: anonymous, or with Basic credentials.
+    fn get(&self, header: Option<String>) -> Result<Grant> {
+        let mut url = self.realm.to_string();
+        for scope in self.scope.split(' ').filter(|scope| !scope.is_empty()) {
+            url = with_parameter(&url, "scope", scope);
+        }
+        if !self.service.is_empty() {
+            url = with_parameter(&url, "service", self.service);
+        }
+        let mut request = Request::get(&url);
+        let known = header.is_some();
+        if let Some(header) = header {
+            request = request.with(header::AUTHORIZATION, header);
+        }
+        grant(known, || self.agent.send(request))
+    }
+
+    /// By OAuth2's POST: a refresh token for an access token (RFC 6749, section 6).
+    fn exchange(&self, identity: &str) -> Result<Grant> {
+        let (service, scope) = (encoded(self.service), encoded(self.scope));
+        let identity = encoded(identity);
+        let form = format!(
+            "grant_type=refresh_token&client_id=ace-dt&service={service}&scope={scope}&refresh_token={identity}"
+        );
+        let request = Request::new(Method::POST, self.realm.into())
+            .with(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        grant(true, || self.agent.send_with(&request, Payload::Bytes(form.as_bytes())))
+    }
+}
+
+/// `known` says whether we said who we are.
+fn grant(known: bool, ask: impl FnOnce() -> Result<http::Response>) -> Result<Grant> {
+    let asked = Instant::now();
+    let response = ask()?.unless_busy()?;
+    let refused = response.status() == StatusCode::UNAUTHORIZED;
+    let bytes = response.expect_ok().map_err(|e| if refused && known { e.hint("wrong credentials") } else { e })?;
+    let bytes = bytes.bytes(TOKEN_ANSWER_MAX)?;
+    let answer: TokenAnswer =
+        serde_json::from_slice(&bytes).map_err(|e| Error::new(format!("the answer is not a token: {}", place(&e))))?;
+    let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty());
+    let token = token.ok_or_else(|| Error::new("the answer holds no token"))?;
+    let seconds = answer.expires_in.and_then(|value| match value {
+        serde_json::Value::String(text) => text.parse().ok(),
+        number => number.as_f64(),
+    });
+    let life = seconds.filter(|s| *s > 0.0).and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or(TOKEN_LIFE);
+    Ok(Grant { header: format!("Bearer {token}"), expires: asked.checked_add(life.mul_f32(0.9)) })
+}
+
+/// Where JSON is wrong, without what stands there: it may be a secret.
+pub fn place(error: &serde_json::Error) -> String {
+    format!("malformed at line {} column {}", error.line(), error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges() {
+        let header = r#"Bearer realm="https://a/token",service="s, t",scope="repository:x:pull,push""#;
+        let Some(Challenge::Bearer { realm, service, scope }) = Challenge::parse(header) else { panic!() };
+        assert_eq!((realm.as_str(), service.as_deref()), ("https://a/token", Some("s, t")));
+        assert_eq!(scope.as_deref(), Some("repository:x:pull,push"));
+        assert!(matches!(Challenge::parse("basic realm=x"), Some(Challenge::Basic)));
+        assert!(Challenge::parse("Negotiate").is_none());
+        assert!(Challenge::parse("Bearer realm").is_none());
+        let two = r#"Basic realm="a, bearer b", Bearer realm="https://t/",service=s"#;
+        assert!(matches!(&Challenge::all(two)[..], [Challenge::Basic, Challenge::Bearer { .. }]));
+        assert_eq!(parameters(r#"a="x\"y" , b=c"#), [("a", "x\"y".to_string()), ("b", "c".to_string())]);
+    }
+
+    #[test]
+    fn scopes() {
+        let (pull, push) = ("repository:a:pull", "repository:a:pull,push");
+        assert_eq!(scope_for(push, Some(pull)), push);
+        assert_eq!(scope_for(pull, None), pull);
+        assert_eq!(scope_for(pull, Some("repository:inside/a:pull")), "repository:inside/a:pull");
+        let mount = "repository:a:pull,push repository:b:pull";
+        assert_eq!(scope_for(mount, Some("repository:b:pull repository:a:pull,push")), mount);
+    }
+}

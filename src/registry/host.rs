@@ -1,0 +1,191 @@
+//! Where a registry is reached: its endpoints, its rewrites, and the URLs of its API.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use regex_lite::Regex;
+
+use crate::registry::{
+    auth::token,
+    transport::{
+        http::Agent,
+        proxy::Proxies,
+        tls,
+        url::{self, origin},
+    },
+};
+use crate::{
+    config::{self, Config, Referrers},
+    error::{Error, Result},
+    oci::split_port,
+};
+
+/// A registry, by the name that references give it.
+pub struct Host {
+    pub name: String,
+    pub endpoints: Vec<Endpoint>,
+    /// They are not configured, but usual.
+    pub guessed: bool,
+    rewrites: Vec<(Regex, String)>,
+    /// The endpoint that answered first.
+    chosen: OnceLock<usize>,
+    /// Repositories that were found to have no referrers API: one host may have several registries.
+    without_api: Mutex<HashSet<String>>,
+    /// Held while a referrers tag is brought up to date.
+    pub tagging: Mutex<()>,
+}
+
+/// A base URL under which the API of a registry lies.
+pub struct Endpoint {
+    /// Without a slash at the end.
+    base: String,
+    pub agent: Agent,
+    referrers: Referrers,
+    /// By scope.
+    auth: Mutex<HashMap<String, Arc<token::Slot>>>,
+}
+
+impl Host {
+    /// # Errors
+    /// If the certificates for it cannot be read.
+    pub fn new(name: &str, config: &Config, idle: Duration, proxies: &Arc<Proxies>) -> Result<Host> {
+        let registry = config.registries.get(name).cloned().unwrap_or_default();
+        let guessed = registry.endpoints.is_empty();
+        let material = tls::Material::load(name)?;
+        let urls = match registry.endpoints {
+            none if none.is_empty() => {
+                let mut urls = usual(name);
+                // Who set up certificates means HTTPS.
+                urls.truncate(if material.is_configured() { 1 } else { urls.len() });
+                urls
+            }
+            endpoints => endpoints,
+        };
+        let endpoint = |url: String| {
+            let base = url.trim_end_matches('/').to_string();
+            // Others write the API's version behind the endpoint.
+            let base = base.strip_suffix("/v2").unwrap_or(&base).to_string();
+            let config::Endpoint { tls, supports_referrers } = config.endpoints.get(&base).cloned().unwrap_or_default();
+            let mut material = material.clone();
+            material.insecure = tls.insecure_skip_verify;
+            Ok(Endpoint {
+                agent: Agent::new(idle, config.concurrent_http, material, proxies.clone()),
+                referrers: supports_referrers,
+                auth: Mutex::new(HashMap::new()),
+                base,
+            })
+        };
+        Ok(Host {
+            name: name.into(),
+            guessed,
+            endpoints: urls.into_iter().map(endpoint).collect::<Result<_>>()?,
+            rewrites: registry.rewrite_pull,
+            chosen: OnceLock::new(),
+            without_api: Mutex::default(),
+            tagging: Mutex::new(()),
+        })
+    }
+
+    /// The endpoint that all requests go to, once one has answered.
+    pub fn chosen(&self) -> Option<&Endpoint> {
+        self.chosen.get().map(|&n| &self.endpoints[n])
+    }
+
+    /// Likewise, where one must have answered.
+    pub fn endpoint(&self) -> Result<&Endpoint> {
+        self.chosen().ok_or_else(|| Error::new("no endpoint has answered"))
+    }
+
+    pub fn choose(&self, endpoint: usize) {
+        let _ = self.chosen.set(endpoint);
+    }
+
+    /// The repository's name at the endpoints: the first rewrite that matches is applied.
+    pub fn rewritten(&self, repository: &str) -> String {
+        match self.rewrites.iter().find(|(pattern, _)| pattern.is_match(repository)) {
+            Some((pattern, replacement)) => pattern.replace(repository, replacement.as_str()).into_owned(),
+            None => repository.to_string(),
+        }
+    }
+
+    /// How referrers are listed in a repository.
+    pub fn referrers(&self, repository: &str) -> Referrers {
+        let configured = self.chosen().unwrap_or(&self.endpoints[0]).referrers;
+        let without = self.without_api.lock().unwrap_or_else(PoisonError::into_inner);
+        match configured {
+            Referrers::Auto if without.contains(repository) => Referrers::Tag,
+            other => other,
+        }
+    }
+
+    /// All that comes lists the referrers of this repository by tag.
+    pub fn lacks_referrers_api(&self, repository: &str) {
+        self.without_api.lock().unwrap_or_else(PoisonError::into_inner).insert(repository.into());
+    }
+}
+
+impl Endpoint {
+    /// The URL of `path` below a repository.
+    pub fn url(&self, repository: &str, path: &str) -> String {
+        format!("{}/v2/{repository}/{path}", self.base)
+    }
+
+    /// The URL that tells whether we are welcome.
+    pub fn root(&self) -> String {
+        format!("{}/v2/", self.base)
+    }
+
+    /// What a `Location` or `Link` means that came in answer to `url`. A server behind one that
+    /// ends TLS may not know its own scheme.
+    pub fn locate(&self, url: &str, reference: &str) -> Result<String> {
+        let target = url::resolve(url, reference)
+            .ok_or_else(|| Error::new(format!("the registry names no usable URL, but {:?}", url::shown(reference))))?;
+        let plain = |url: &str| origin(url).replacen("https://", "http://", 1);
+        let same = url::same_origin(&target, &self.base) || plain(&target) == plain(&self.base);
+        match same {
+            true => Ok(format!("{}{}", origin(&self.base), &target[origin(&target).len()..])),
+            false => Ok(target),
+        }
+    }
+
+    pub fn is_secure(&self) -> bool {
+        self.base.starts_with("https://")
+    }
+
+    /// Whether `url` lies on the same server.
+    pub fn is_at(&self, url: &str) -> bool {
+        url::same_origin(&self.base, url)
+    }
+
+    /// What answers this endpoint's challenges for a scope.
+    pub fn auth(&self, scope: &str) -> Arc<token::Slot> {
+        let mut slots = self.auth.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.entry(scope.to_string()).or_default().clone()
+    }
+}
+
+/// Where a registry without configuration is: `https`, and on this very machine also `http`.
+fn usual(name: &str) -> Vec<String> {
+    let name = if matches!(name, "docker.io" | "index.docker.io") { "registry-1.docker.io" } else { name };
+    let mut urls = vec![format!("https://{name}")];
+    if url::is_loopback(split_port(name).0) {
+        urls.push(format!("http://{name}"));
+    }
+    urls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usual_endpoints() {
+        assert_eq!(usual("docker.io"), ["https://registry-1.docker.io"]);
+        assert_eq!(usual("reg.io:5000"), ["https://reg.io:5000"]);
+        assert_eq!(usual("[::1]:5000"), ["https://[::1]:5000", "http://[::1]:5000"]);
+        assert_eq!(usual("127.0.0.2"), ["https://127.0.0.2", "http://127.0.0.2"]);
+    }
+}

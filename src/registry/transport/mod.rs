@@ -1,0 +1,8 @@
+//! HTTP and TLS below the registries: one request, proxies, retries, certificates.
+
+pub mod http;
+pub mod proxy;
+pub mod retry;
+pub mod tls;
+pub mod tls_connector;
+pub mod url;

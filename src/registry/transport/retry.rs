@@ -1,0 +1,113 @@
+//! Trying again: how often, how long, and with what pauses between.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{Error, Result},
+    log, signal,
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often a pause looks whether the run has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How much is borne before a request is given up.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The longest silence on a line.
+    pub idle: Duration,
+    /// Tries after the first that make no progress.
+    pub retries: u32,
+    /// All tries together, as long as they make no progress.
+    pub total: Duration,
+}
+
+/// The tries of one request.
+pub struct Tries<'a> {
+    patience: Patience,
+    closed: &'a AtomicBool,
+    failed: u32,
+    begun: Instant,
+}
+
+impl<'a> Tries<'a> {
+    /// `closed` ends every pause.
+    pub fn new(patience: Patience, closed: &'a AtomicBool) -> Tries<'a> {
+        Tries { patience, closed, failed: 0, begun: Instant::now() }
+    }
+
+    /// There was progress: count anew.
+    pub fn progressed(&mut self) {
+        (self.failed, self.begun) = (0, Instant::now());
+    }
+
+    /// Pauses before the next try, longer each time, and tells of it; `about` begins the line.
+    ///
+    /// # Errors
+    /// `failure` itself, if trying again cannot help or the patience is at its end.
+    pub fn again(&mut self, about: &str, failure: Error) -> Result<()> {
+        let Some(least) = failure.again() else { return Err(failure) };
+        self.failed += 1;
+        let pause = least.max(jittered(FIRST_PAUSE.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST_PAUSE)));
+        let given_up =
+            self.failed > self.patience.retries || self.begun.elapsed().saturating_add(pause) > self.patience.total;
+        if given_up || self.is_over() {
+            return Err(match self.failed {
+                1 => failure,
+                n => failure.hint(format_args!("given up after {n} tries")),
+            });
+        }
+        log::warn(format_args!("{about}{failure}; trying again in {:.1} s", pause.as_secs_f64()));
+        let until = Instant::now() + pause;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            if self.is_over() {
+                return Err(failure);
+            }
+            thread::sleep(left.min(LOOK));
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) || signal::requested().is_some()
+    }
+}
+
+/// Half to all of `pause`, so that many clients do not come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() as u32;
+    pause.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tries(retries: u32, total: Duration, closed: &AtomicBool) -> Tries<'_> {
+        Tries::new(Patience { idle: Duration::ZERO, retries, total }, closed)
+    }
+
+    #[test]
+    fn limits() {
+        let closed = AtomicBool::new(false);
+        let busy = || Error::new("busy").transient(Duration::ZERO);
+        let mut two = tries(2, Duration::from_secs(60), &closed);
+        assert!(two.again("", Error::new("refused")).is_err(), "what cannot change is not tried again");
+        assert!(two.again("", busy()).is_ok() && two.again("", busy()).is_ok());
+        assert!(two.again("", busy()).unwrap_err().to_string().contains("given up after 3 tries"));
+        two.progressed();
+        assert!(two.again("", busy()).is_ok());
+        let mut brief = tries(9, Duration::from_secs(1), &closed);
+        assert!(brief.again("", Error::new("busy").transient(Duration::from_secs(2))).is_err());
+        closed.store(true, Ordering::Relaxed);
+        two.progressed();
+        assert!(two.again("", busy()).is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! Where content comes from: the interface that the core sees of registries and layouts.
+
+pub mod cache;
+pub mod graph;
+pub mod layout;
+pub mod router;
+
+use std::{
+    fmt,
+    io::Read,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
+
+use crate::{
+    error::Result,
+    oci::{Descriptor, Reference},
+};
+
+/// A place that holds blobs under their digests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// A repository of a registry, named as the user wrote it.
+    Repository { registry: String, repository: String },
+    /// An OCI image layout in a directory.
+    Layout(PathBuf),
+    /// Made here: all there is of it is in memory.
+    Memory,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Repository { registry, repository } => write!(f, "{registry}/{repository}"),
+            Origin::Layout(dir) => write!(f, "oci:{}", dir.display()),
+            Origin::Memory => f.write_str("the gather index"),
+        }
+    }
+}
+
+/// What a user names: an image in a registry, or in a layout (`oci:DIR[:ref]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Locator {
+    Registry(Reference),
+    /// Directory, and the name or digest of the image in it; without one, the only image there is.
+    Layout(PathBuf, Option<String>),
+}
+
+impl Locator {
+    pub fn origin(&self) -> Origin {
+        match self {
+            Locator::Registry(r) => {
+                Origin::Repository { registry: r.registry.clone(), repository: r.repository.clone() }
+            }
+            Locator::Layout(dir, _) => Origin::Layout(dir.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Locator::Registry(reference) => reference.fmt(f),
+            Locator::Layout(dir, None) => write!(f, "oci:{}", dir.display()),
+            Locator::Layout(dir, Some(name)) => write!(f, "oci:{}:{name}", dir.display()),
+        }
+    }
+}
+
+impl FromStr for Locator {
+    type Err = String;
+
+    /// A directory's name may hold colons, and so may a reference: the shortest part before a
+    /// colon (or `@`) that is a directory is taken for the layout.
+    fn from_str(text: &str) -> std::result::Result<Locator, String> {
+        let Some(rest) = text.strip_prefix("oci:") else {
+            return Ok(Locator::Registry(text.parse()?));
+        };
+        if rest.is_empty() {
+            return Err(format!("{text:?} names no directory"));
+        }
+        if Path::new(rest).is_dir() {
+            return Ok(Locator::Layout(rest.into(), None));
+        }
+        for (at, _) in rest.match_indices([':', '@']) {
+            if Path::new(&rest[..at]).is_dir() && at + 1 < rest.len() {
+                return Ok(Locator::Layout(rest[..at].into(), Some(rest[at + 1..].into())));
+            }
+        }
+        Err(format!("{text:?}: there is no such directory"))
+    }
+}
+
+/// Fetches content. Every manifest that it gives has been checked against its digest; a blob's
+/// bytes are checked by whoever reads them.
+pub trait Store: Sync {
+    /// Finds what a name points to, with its bytes.
+    fn resolve(&self, name: &Locator) -> Result<(Descriptor, Arc<[u8]>)>;
+
+    /// A manifest's bytes, checked.
+    fn manifest(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Arc<[u8]>>;
+
+    /// What refers to a manifest, in the order in which the registry lists it.
+    fn referrers(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<Descriptor>>;
+
+    /// A blob's bytes from `from` on, unchecked. Reading on after the last byte gives 0.
+    fn blob(&self, origin: &Origin, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>>;
+
+    /// Whether a blob can be had, without fetching it.
+    fn has_blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<()>;
+
+    /// Ends every request, now and later, with an error.
+    fn shutdown(&self);
+}

@@ -1,0 +1,123 @@
+//! The [`Store`] of a run: registries and layouts behind one interface.
+
+use std::{io::Read, sync::Arc};
+
+use crate::{
+    config::Config,
+    error::{Context, Error, Result},
+    log,
+    oci::Descriptor,
+    registry::client::{Patience, Registries},
+    store::{Locator, Origin, Store, cache::Cache, graph::Graph, layout::Layouts},
+};
+
+/// Every place that content can come from.
+pub struct Origins {
+    registries: Registries,
+    layouts: Layouts,
+    /// If there are any, only referrers of these artifact types are seen.
+    referrer_types: Vec<String>,
+    /// Keeps what registries give.
+    cache: Option<Cache>,
+}
+
+impl Origins {
+    /// # Errors
+    /// If an auth file cannot be read, or the cache cannot be opened.
+    pub fn new(config: Config, patience: Patience, referrer_types: Vec<String>) -> Result<Origins> {
+        let cache = config.cache.as_deref().map(Cache::open).transpose()?;
+        let registries = Registries::new(config, patience)?;
+        Ok(Origins { registries, layouts: Layouts::default(), referrer_types, cache })
+    }
+
+    /// Keeps in the cache, if there is one, the manifests of images whose blobs are all in it. A run
+    /// does not fail for it.
+    pub fn keep(&self, graph: &Graph, roots: &[(Option<&str>, &Descriptor)], recursive: bool) {
+        if let Some(Err(e)) = self.cache.as_ref().map(|cache| cache.keep(graph, roots, recursive)) {
+            log::warn(e);
+        }
+    }
+
+    /// The registries, to push to.
+    pub fn registries(&self) -> &Registries {
+        &self.registries
+    }
+}
+
+/// What is only in memory is never fetched.
+fn in_memory() -> Error {
+    Error::new("the gather index was looked for outside of memory; this is a fault of ace-dt")
+}
+
+impl Store for Origins {
+    fn resolve(&self, name: &Locator) -> Result<(Descriptor, Arc<[u8]>)> {
+        match name {
+            Locator::Registry(reference) => self.registries.resolve(reference),
+            Locator::Layout(dir, name) => self.layouts.resolve(dir, name.as_deref()),
+        }
+    }
+
+    fn manifest(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Arc<[u8]>> {
+        match origin {
+            Origin::Repository { registry, repository } => {
+                match self.cache.as_ref().and_then(|cache| cache.manifest(descriptor)) {
+                    Some(bytes) => Ok(bytes.into()),
+                    None => self.registries.manifest(registry, repository, descriptor),
+                }
+            }
+            Origin::Layout(dir) => self.layouts.manifest(dir, descriptor),
+            Origin::Memory => Err(in_memory()),
+        }
+    }
+
+    fn referrers(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
+        let types = &self.referrer_types[..];
+        match origin {
+            Origin::Repository { registry, repository } => {
+                self.registries.referrers(registry, repository, descriptor, types)
+            }
+            Origin::Layout(dir) => {
+                let mut all = self.layouts.referrers(dir, descriptor)?;
+                all.retain(|d| types.is_empty() || types.contains(&d.artifact_type));
+                Ok(all)
+            }
+            Origin::Memory => Ok(Vec::new()),
+        }
+    }
+
+    fn blob(&self, origin: &Origin, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>> {
+        match origin {
+            Origin::Repository { registry, repository } => {
+                if let Some(file) = self.cache.as_ref().and_then(|cache| cache.blob(descriptor, from)) {
+                    return Ok(Box::new(file));
+                }
+                let body = self.registries.blob(registry, repository, descriptor, from);
+                match &self.cache {
+                    Some(cache) if from == 0 => body.map(|body| cache.keeping(descriptor, body)),
+                    _ => body,
+                }
+            }
+            Origin::Layout(dir) => self.layouts.blob(dir, descriptor, from),
+            Origin::Memory => Err(in_memory()),
+        }
+        .doing(|| fetching(origin, descriptor))
+    }
+
+    fn has_blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<()> {
+        match origin {
+            Origin::Repository { .. } if self.cache.as_ref().is_some_and(|cache| cache.has(descriptor)) => Ok(()),
+            Origin::Repository { registry, repository } => self.registries.has_blob(registry, repository, descriptor),
+            Origin::Layout(dir) => self.layouts.has_blob(dir, descriptor),
+            Origin::Memory => Ok(()),
+        }
+        .doing(|| fetching(origin, descriptor))
+    }
+
+    fn shutdown(&self) {
+        self.registries.shutdown();
+    }
+}
+
+fn fetching(origin: &Origin, descriptor: &Descriptor) -> String {
+    format!("fetching blob {} of {origin}", descriptor.digest)
+}

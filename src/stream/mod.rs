@@ -1,0 +1,5 @@
+//! The way of the bytes through the ring, and who watches it.
+
+pub mod pipeline;
+pub mod stats;
+pub mod watchdog;

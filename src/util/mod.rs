@@ -1,0 +1,6 @@
+//! Small helpers that know nothing of images, archives or tapes.
+
+pub mod atomic_file;
+pub mod csv;
+pub mod parallel;
+pub mod units;
