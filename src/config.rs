@@ -13,8 +13,8 @@ use regex_lite::Regex;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
-    archive::write::compress::Level,
-    error::{Context, Error, Result},
+    compression::CompressionLevel,
+    error::{Context, Error, ErrorKind, Result},
     log,
     util::units,
 };
@@ -37,23 +37,23 @@ pub struct Config {
     /// Most HTTP requests in flight.
     pub concurrent_http: usize,
     /// The one auth file to use, instead of those in the usual places.
-    pub auth_file: Option<AuthFile>,
+    pub auth_file: Option<NamedAuthFile>,
     /// Bytes of the largest chunk of a blob upload; 0: a blob is one request.
     pub chunk_size: u64,
-    pub compression_level: Level,
+    pub compression_level: CompressionLevel,
     /// The directory of the cache, if one is to be used.
     pub cache: Option<PathBuf>,
     /// What pruning brings the cache down to, in bytes.
     pub cache_prune_max: u64,
     /// By registry name, as it stands in references.
-    pub registries: BTreeMap<String, Registry>,
+    pub registries: BTreeMap<String, RegistryOptions>,
     /// By endpoint URL, without a slash at the end.
-    pub endpoints: BTreeMap<String, Endpoint>,
+    pub endpoints: BTreeMap<String, EndpointOptions>,
 }
 
 /// An auth file that was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthFile {
+pub struct NamedAuthFile {
     pub path: PathBuf,
     /// Its absence is an error.
     pub required: bool,
@@ -62,7 +62,7 @@ pub struct AuthFile {
 /// How one registry is reached.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Registry {
+pub struct RegistryOptions {
     /// URLs, tried in order.
     pub endpoints: Vec<String>,
     /// Applied to the repository, in the order of the keys.
@@ -75,21 +75,21 @@ pub struct Registry {
 /// What is special about one endpoint.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Endpoint {
-    pub tls: Tls,
-    pub supports_referrers: Referrers,
+pub struct EndpointOptions {
+    pub tls: TlsOptions,
+    pub supports_referrers: ReferrersSupport,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Tls {
+pub struct TlsOptions {
     pub insecure_skip_verify: bool,
 }
 
 /// By what means an endpoint lists referrers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Referrers {
+pub enum ReferrersSupport {
     #[default]
     Auto,
     Api,
@@ -98,13 +98,13 @@ pub enum Referrers {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct File {
+struct ConfigFile {
     api_version: Option<String>,
     kind: Option<String>,
     #[serde(rename = "concurrentHTTP")]
     concurrent_http: Option<usize>,
     chunk_size: Option<String>,
-    compression_level: Level,
+    compression_level: CompressionLevel,
     cache_path: Option<PathBuf>,
     cache_prune_max: Option<String>,
     registry_auth_file: Option<PathBuf>,
@@ -114,8 +114,8 @@ struct File {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RegistryConfig {
-    registries: BTreeMap<String, Registry>,
-    endpoint_config: BTreeMap<String, Endpoint>,
+    registries: BTreeMap<String, RegistryOptions>,
+    endpoint_config: BTreeMap<String, EndpointOptions>,
 }
 
 fn rewrites<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(Regex, String)>, D::Error> {
@@ -164,20 +164,20 @@ pub fn load(named: &[PathBuf]) -> Result<Config> {
     let candidates = if named.is_empty() { usual_places() } else { named.clone() };
     let Some(path) = candidates.iter().find(|path| path.exists()) else {
         if named.is_empty() {
-            return resolve(File::default());
+            return resolve(ConfigFile::default());
         }
         let names: Vec<String> = named.iter().map(|p| format!("{p:?}")).collect();
         return Err(Error::usage(format!("none of the configuration files is there: {}", names.join(", "))));
     };
     let doing = || format!("reading the configuration file {path:?}");
     log::debug(format_args!("configuration from {}", path.display()));
-    let text = std::fs::read_to_string(path).doing(doing).map_err(Error::into_usage)?;
+    let text = std::fs::read_to_string(path).doing(doing).map_err(|e| e.of(ErrorKind::Usage))?;
     let file = parse(&text, &mut |key| log::warn(format_args!("{}: unknown key {key}", path.display())));
     file.map_err(Error::usage).and_then(resolve).doing(doing)
 }
 
 /// Applies the environment and checks what is left to check.
-fn resolve(file: File) -> Result<Config> {
+fn resolve(file: ConfigFile) -> Result<Config> {
     let concurrent_http = match env::var("ACE_DT_CONCURRENT_HTTP") {
         Ok(text) if !text.is_empty() => {
             text.parse().map_err(|_| Error::usage(format!("ACE_DT_CONCURRENT_HTTP={text}: it is not a number")))?
@@ -199,12 +199,12 @@ fn resolve(file: File) -> Result<Config> {
     };
     let chunk_size = either("ACE_DT_CHUNK_SIZE", "chunkSize", &file.chunk_size, CHUNK_SIZE)?;
     let cache_prune_max = either("ACE_DT_CACHE_PRUNE_MAX", "cachePruneMax", &file.cache_prune_max, CACHE_PRUNE_MAX)?;
-    let required = |path| AuthFile { path, required: true };
+    let required = |path| NamedAuthFile { path, required: true };
     let docker = || {
         let path = env_path("DOCKER_CONFIG")?;
         // A directory that holds no credentials, or is not there yet, is no mistake.
         let is_file = path.is_file() || path.extension().is_some_and(|e| e == "json");
-        Some(if is_file { required(path) } else { AuthFile { path: path.join("config.json"), required: false } })
+        Some(if is_file { required(path) } else { NamedAuthFile { path: path.join("config.json"), required: false } })
     };
     let auth_file = env_path("ACE_DT_REGISTRY_AUTH_FILE").or_else(|| env_path("REGISTRY_AUTH_FILE")).map(required);
     let auth_file = auth_file.or_else(docker).or(file.registry_auth_file.map(|path| required(at_home(path))));
@@ -235,12 +235,12 @@ fn resolve(file: File) -> Result<Config> {
     })
 }
 
-fn parse(text: &str, unknown: &mut dyn FnMut(&str)) -> std::result::Result<File, String> {
+fn parse(text: &str, unknown: &mut dyn FnMut(&str)) -> std::result::Result<ConfigFile, String> {
     let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
     if tree.is_null() {
-        return Ok(File::default());
+        return Ok(ConfigFile::default());
     }
-    let file: File = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
+    let file: ConfigFile = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
     for (key, found, wanted) in [("apiVersion", &file.api_version, API_VERSION), ("kind", &file.kind, KIND)] {
         if let Some(found) = found.as_deref().filter(|found| *found != wanted) {
             let line = 1 + text.lines().take_while(|l| !l.starts_with(key)).count();
@@ -294,7 +294,7 @@ pub fn env_path(name: &str) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> std::result::Result<(File, Vec<String>), String> {
+    fn read(text: &str) -> std::result::Result<(ConfigFile, Vec<String>), String> {
         let mut unknown = Vec::new();
         let file = parse(text, &mut |key| unknown.push(key.to_string()))?;
         Ok((file, unknown))
@@ -313,7 +313,7 @@ mod tests {
         let (pattern, replacement) = &registry.rewrite_pull[0];
         assert_eq!(pattern.replace("library/x", replacement.as_str()), "mirror/library/x");
         let endpoint = &file.registry_config.endpoint_config["http://a:1"];
-        assert_eq!(endpoint.supports_referrers, Referrers::Tag);
+        assert_eq!(endpoint.supports_referrers, ReferrersSupport::Tag);
         assert!(endpoint.tls.insecure_skip_verify);
     }
 

@@ -1,3 +1,5 @@
+//! The program.
+
 fn main() -> std::process::ExitCode {
-    ace_dt::cli::main()
+    ace_dt::main()
 }

@@ -2,17 +2,17 @@
 //!
 //! Both are blocked in every thread and read from a signalfd (signalfd(2)). When one arrives, the
 //! hooks run once (they end HTTP requests), [`requested`] says so from then on, and the main thread
-//! gets SIGUSR1 again and again, so that no blocking call of its own outlives the request: its
-//! handler does nothing, but is installed without SA_RESTART, so that the call ends with EINTR
-//! (signal(7)). A second signal ends the process at once.
+//! gets SIGUSR1 again and again, so that no blocking call outlives the request: its handler does
+//! nothing, but is installed without SA_RESTART, so that the call ends with EINTR (signal(7)). A
+//! second signal ends the process at once.
 
 use std::{
-    io::{ErrorKind, Read},
+    io::{ErrorKind as IoErrorKind, Read},
     os::{fd::AsFd, unix::process::CommandExt},
     process::Command,
     sync::{
-        Mutex,
-        atomic::{AtomicI32, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     thread,
 };
@@ -26,12 +26,65 @@ use nix::{
     },
 };
 
-use crate::error::{Context, Error, Result, Status};
+use crate::error::{Context, Error, ErrorKind, Result};
 
 static ARRIVED: AtomicI32 = AtomicI32::new(0);
 static HOOKS: Mutex<Vec<Box<dyn Fn() + Send>>> = Mutex::new(Vec::new());
 
+/// Names a thread whose blocking call can be interrupted.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadId(Pthread);
+
+// SAFETY: it is a name that only pthread_kill(3) takes, from any thread; nothing is reached through it.
+// (musl declares it as a pointer, which Rust keeps on one thread.)
+unsafe impl Send for ThreadId {}
+// SAFETY: as above.
+unsafe impl Sync for ThreadId {}
+
+impl ThreadId {
+    /// The calling thread.
+    pub fn current() -> ThreadId {
+        ThreadId(pthread_self())
+    }
+
+    /// Ends a blocking call of the thread with EINTR. The thread must not have been joined.
+    pub fn interrupt(self) {
+        let _ = pthread_kill(self.0, Signal::SIGUSR1);
+    }
+}
+
+/// Tells that a run is given up. Clones tell of the same run.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// The run is given up, from now on.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the run is given up.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// For whoever was interrupted in a blocking call: whether to go on.
+    ///
+    /// # Errors
+    /// If a signal asks to stop, or the run is given up.
+    pub fn check(&self) -> Result<()> {
+        check()?;
+        if self.is_cancelled() {
+            return Err(Error::new("the run was given up"));
+        }
+        Ok(())
+    }
+}
+
 /// Makes the process ready. Call it on the main thread, before any other thread runs.
+///
+/// # Errors
+/// If the kernel refuses a signal handler, a signalfd, or a thread.
 pub fn install() -> Result<()> {
     extern "C" fn nothing(_: i32) {}
     let wake = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
@@ -41,7 +94,7 @@ pub fn install() -> Result<()> {
     signals.thread_block().doing(|| "blocking signals")?;
     let fd = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .doing(|| "opening a signalfd")?;
-    let main = pthread_self();
+    let main = ThreadId::current();
     thread::Builder::new()
         .name("signals".into())
         .stack_size(64 << 10)
@@ -50,7 +103,7 @@ pub fn install() -> Result<()> {
     Ok(())
 }
 
-fn listen(fd: &SignalFd, main: Pthread) {
+fn listen(fd: &SignalFd, main: ThreadId) {
     loop {
         let timeout = if requested().is_some() { PollTimeout::from(20u8) } else { PollTimeout::NONE };
         let _ = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout);
@@ -62,7 +115,7 @@ fn listen(fd: &SignalFd, main: Pthread) {
             HOOKS.lock().unwrap_or_else(|e| e.into_inner()).iter().for_each(|hook| hook());
         }
         if requested().is_some() {
-            nudge(main);
+            main.interrupt();
         }
     }
 }
@@ -75,32 +128,38 @@ pub fn unblocked(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(|| Ok(SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]).thread_unblock()?)) }
 }
 
-/// The exit status of the signal that has arrived, if one has.
-pub fn requested() -> Option<Status> {
+/// The signal that has arrived, as a kind of error, if one has.
+pub fn requested() -> Option<ErrorKind> {
     match ARRIVED.load(Ordering::SeqCst) {
         0 => None,
-        n if n == Signal::SIGTERM as i32 => Some(Status::Terminated),
-        _ => Some(Status::Interrupted),
+        n if n == Signal::SIGTERM as i32 => Some(ErrorKind::Terminated),
+        _ => Some(ErrorKind::Interrupted),
     }
 }
 
-/// Fails if a signal has arrived.
+/// For whoever was interrupted: whether to go on.
+///
+/// # Errors
+/// If a signal has arrived.
 pub fn check() -> Result<()> {
     match requested() {
-        Some(Status::Terminated) => Err(Error::signal(Status::Terminated, "terminated by SIGTERM")),
-        Some(status) => Err(Error::signal(status, "interrupted by SIGINT")),
+        Some(kind @ ErrorKind::Terminated) => Err(Error::new("terminated by SIGTERM").of(kind)),
+        Some(kind) => Err(Error::new("interrupted by SIGINT").of(kind)),
         None => Ok(()),
     }
 }
 
 /// Reads all there is, as [`Read::read_to_end`], but a signal ends it.
+///
+/// # Errors
+/// If a read fails, or a signal asks to stop.
 pub fn read_to_end(mut from: impl Read, doing: &str) -> Result<Vec<u8>> {
     let (mut all, mut piece) = (Vec::new(), [0; 8192]);
     loop {
         match from.read(&mut piece) {
             Ok(0) => return Ok(all),
             Ok(n) => all.extend_from_slice(&piece[..n]),
-            Err(e) if e.kind() == ErrorKind::Interrupted => check()?,
+            Err(e) if e.kind() == IoErrorKind::Interrupted => check()?,
             Err(e) => return Err(e).doing(|| doing),
         }
     }
@@ -113,9 +172,4 @@ pub fn on_request(hook: impl Fn() + Send + 'static) {
         hook();
     }
     hooks.push(Box::new(hook));
-}
-
-/// Ends a blocking call of a thread with EINTR. The thread must not have been joined.
-pub fn nudge(thread: Pthread) {
-    let _ = pthread_kill(thread, Signal::SIGUSR1);
 }

@@ -17,18 +17,17 @@ use std::{
 };
 
 use crate::{
-    archive::write::plan::Plan,
     error::{Context, Error, Result},
     log,
-    media::sink::{Volume, Volumes},
+    media::sink::Volume,
     oci::{Descriptor, Digest, annotation, json},
 };
 
-/// Writes the ledger of one plan.
-pub struct Writer {
+/// Writes a checkpoint.
+pub struct CheckpointWriter {
     path: PathBuf,
     out: BufWriter<File>,
-    /// Records written so far.
+    /// Records written so far, those of an earlier run included.
     records: usize,
     /// Bytes of what is kept of an earlier run; the rest is cut off by the first record.
     kept: u64,
@@ -37,24 +36,24 @@ pub struct Writer {
 
 /// One line: a blob, and where it ends on the medium.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct CheckpointRecord {
+    /// The blob's.
     pub digest: Digest,
+    /// The length of the shortest prefix of the archive that holds it whole.
     pub offset: u64,
     /// On a tape: where the archive begins on that one.
     pub volume: Option<Volume>,
-    /// Bytes of the ledger up to the end of the line.
+    /// Bytes of the checkpoint up to the end of the line.
     pub end: u64,
 }
 
-impl Writer {
-    /// Opens the ledger, creating it if it is not there. What it holds stays until the first
-    /// [`Writer::advance`]: as long as nothing is written over, it speaks of an archive that exists.
-    pub fn open(path: &Path) -> Result<Writer> {
-        Writer::after(path, &[])
-    }
-
-    /// Opens the ledger to go on behind these records of its.
-    pub fn after(path: &Path, records: &[Record]) -> Result<Writer> {
+impl CheckpointWriter {
+    /// Opens the checkpoint, creating it if it is not there, to go on behind these records in it. What
+    /// it holds stays until [`CheckpointWriter::begin`].
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn after(path: &Path, records: &[CheckpointRecord]) -> Result<CheckpointWriter> {
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -63,60 +62,76 @@ impl Writer {
             .open(path)
             .doing(|| format!("opening the checkpoint {path:?}"))?;
         let kept = records.last().map_or(0, |record| record.end);
-        Ok(Writer { path: path.into(), out: BufWriter::new(file), records: records.len(), kept, begun: false })
+        Ok(CheckpointWriter {
+            path: path.into(),
+            out: BufWriter::new(file),
+            records: records.len(),
+            kept,
+            begun: false,
+        })
     }
 
-    /// Writes the record of every blob that lies whole below `accepted` on the medium. `offset` says
-    /// where on the medium that lies which ends at an offset of the plan, if that is known yet;
-    /// `volumes` are the tapes, if it is on such.
-    pub fn advance(
-        &mut self,
-        plan: &Plan,
-        accepted: u64,
-        offset: &dyn Fn(u64) -> Option<u64>,
-        volumes: &Volumes,
-    ) -> Result<()> {
-        let doing = || format!("writing the checkpoint {:?}", self.path);
-        if !self.begun {
-            let file = self.out.get_mut();
-            // Only a regular file has something to cut off.
-            if file.metadata().is_ok_and(|m| m.is_file()) {
-                file.set_len(self.kept).and_then(|()| file.seek(SeekFrom::End(0))).doing(doing)?;
-            }
-            self.begun = true;
+    /// How many records it has.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// The medium is written to: what the checkpoint says beyond the records that stay is cut off.
+    ///
+    /// # Errors
+    /// If it cannot be cut.
+    pub fn begin(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.begun, true) {
+            return Ok(());
         }
-        let mut wrote = false;
-        while let Some(offset) = plan.blob_end(self.records).and_then(offset).filter(|offset| *offset <= accepted) {
-            let mut descriptor = plan.descriptor(self.records as u32);
-            descriptor.annotations.insert(annotation::OFFSET.into(), offset.to_string());
-            if let Some(volume) = volumes.at(offset) {
-                descriptor.annotations.insert(annotation::VOLUME.into(), volume.number.to_string());
-                descriptor.annotations.insert(annotation::VOLUME_BEGIN.into(), begin(&volume));
-            }
-            let mut line = json::compact(&descriptor);
-            line.push(b'\n');
-            self.out.write_all(&line).doing(doing)?;
-            self.records += 1;
-            wrote = true;
-        }
-        if wrote {
-            self.out.flush().doing(doing)?;
+        let file = self.out.get_mut();
+        // Only a regular file has something to cut off.
+        if file.metadata().is_ok_and(|m| m.is_file()) {
+            let cut = file.set_len(self.kept).and_then(|()| file.seek(SeekFrom::End(0)));
+            cut.doing(|| writing(&self.path))?;
         }
         Ok(())
     }
 
-    /// Brings the ledger to the disk.
+    /// Records that the medium holds a blob whole up to `offset`, on `volume` if it is a tape.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn append(&mut self, mut descriptor: Descriptor, offset: u64, volume: Option<&Volume>) -> Result<()> {
+        descriptor.annotations.insert(annotation::OFFSET.into(), offset.to_string());
+        if let Some(volume) = volume {
+            descriptor.annotations.insert(annotation::VOLUME.into(), volume.number.to_string());
+            descriptor.annotations.insert(annotation::VOLUME_BEGIN.into(), volume_begin(volume));
+        }
+        let mut line = json::compact(&descriptor);
+        line.push(b'\n');
+        self.records += 1;
+        self.out.write_all(&line).doing(|| writing(&self.path))
+    }
+
+    /// Hands what was recorded to the kernel.
+    ///
+    /// # Errors
+    /// If it does not take it.
+    pub fn flush(&mut self) -> Result<()> {
+        self.out.flush().doing(|| writing(&self.path))
+    }
+
+    /// Brings the checkpoint to the disk.
+    ///
+    /// # Errors
+    /// If it cannot be brought there.
     pub fn sync(&mut self) -> Result<()> {
         match self.out.get_ref().sync_data() {
             // Pipes and character devices have nothing to bring to a disk.
             Err(e) if matches!(e.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::EROFS)) => Ok(()),
-            other => other.doing(|| format!("writing the checkpoint {:?}", self.path)),
+            other => other.doing(|| writing(&self.path)),
         }
     }
+}
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
+fn writing(path: &Path) -> String {
+    format!("writing the checkpoint {path:?}")
 }
 
 /// Which blobs the ledger at `path` says are on the medium up to `offset`, that offset included.
@@ -133,7 +148,7 @@ pub fn read(path: &Path, offset: u64) -> Result<HashSet<Digest>> {
 /// # Errors
 /// If the file cannot be read or a line is no record. Only the last line may be torn, as a run
 /// that was killed leaves it: it is left out, with a warning.
-pub fn records(path: &Path) -> Result<Vec<Record>> {
+pub fn records(path: &Path) -> Result<Vec<CheckpointRecord>> {
     let reading = |line: usize| format!("reading the checkpoint {path:?}, line {line}");
     let file = File::open(path).doing(|| format!("opening the checkpoint {path:?}"))?;
     let mut lines = BufReader::new(file);
@@ -152,7 +167,7 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
             Ok(Some(_)) | Err(_) if torn => {
                 log::warn(format_args!("{}: it is cut short and was left out", reading(number)));
             }
-            Ok(Some((digest, offset, volume))) => all.push(Record { digest, offset, volume, end }),
+            Ok(Some((digest, offset, volume))) => all.push(CheckpointRecord { digest, offset, volume, end }),
             Err(why) => return Err(Error::new(why).doing(reading(number))),
         }
     }
@@ -170,7 +185,7 @@ fn parse(line: &[u8]) -> std::result::Result<Option<(Digest, u64, Option<Volume>
     let offset = offset.parse().map_err(|_| format!("its offset {offset:?} is not a number"))?;
     let volume = match (annotations.get(annotation::VOLUME), annotations.get(annotation::VOLUME_BEGIN)) {
         (Some(number), Some(text)) => {
-            let volume = number.parse().ok().and_then(|number| begun(number, text));
+            let volume = number.parse().ok().and_then(|number| volume_of(number, text));
             Some(volume.ok_or_else(|| format!("volume {number:?} with {text:?} is none"))?)
         }
         _ => None,
@@ -179,11 +194,14 @@ fn parse(line: &[u8]) -> std::result::Result<Option<(Digest, u64, Option<Volume>
 }
 
 /// Where a stream begins on a volume, as [`annotation::VOLUME_BEGIN`] says it.
-fn begin(volume: &Volume) -> String {
+fn volume_begin(volume: &Volume) -> String {
     let mut text = format!("offset={}", volume.offset);
-    for (key, value) in
-        [("file", volume.file), ("block", volume.block), ("position", volume.position), ("size", Some(volume.size))]
-    {
+    for (key, value) in [
+        ("file", volume.file),
+        ("block", volume.block),
+        ("position", volume.position),
+        ("size", Some(volume.block_size)),
+    ] {
         if let Some(value) = value {
             text.push_str(&format!(",{key}={value}"));
         }
@@ -191,8 +209,8 @@ fn begin(volume: &Volume) -> String {
     text
 }
 
-fn begun(number: usize, text: &str) -> Option<Volume> {
-    let mut volume = Volume { number, offset: 0, file: None, block: None, position: None, size: 0, blocks: 0 };
+fn volume_of(number: usize, text: &str) -> Option<Volume> {
+    let mut volume = Volume { number, offset: 0, file: None, block: None, position: None, block_size: 0, blocks: 0 };
     for pair in text.split(',') {
         let (key, value) = pair.split_once('=')?;
         match key {
@@ -200,11 +218,11 @@ fn begun(number: usize, text: &str) -> Option<Volume> {
             "file" => volume.file = Some(value.parse().ok()?),
             "block" => volume.block = Some(value.parse().ok()?),
             "position" => volume.position = Some(value.parse().ok()?),
-            "size" => volume.size = value.parse().ok()?,
+            "size" => volume.block_size = value.parse().ok()?,
             _ => {}
         }
     }
-    (volume.number > 0 && volume.size > 0).then_some(volume)
+    (volume.number > 0 && volume.block_size > 0).then_some(volume)
 }
 
 #[cfg(test)]
@@ -214,10 +232,11 @@ mod tests {
     #[test]
     fn a_volume_is_read_as_it_was_written() {
         for (file, block) in [(Some(3), Some(17)), (None, None)] {
-            let volume = Volume { number: 2, offset: 1 << 40, file, block, position: block, size: 512, blocks: 0 };
-            assert_eq!(begun(2, &begin(&volume)), Some(volume));
+            let volume =
+                Volume { number: 2, offset: 1 << 40, file, block, position: block, block_size: 512, blocks: 0 };
+            assert_eq!(volume_of(2, &volume_begin(&volume)), Some(volume));
         }
-        assert_eq!(begun(1, "offset=1"), None);
-        assert_eq!(begun(1, "offset=x,size=1"), None);
+        assert_eq!(volume_of(1, "offset=1"), None);
+        assert_eq!(volume_of(1, "offset=x,size=1"), None);
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    oci::{Annotations, Descriptor, Digest, Manifest, annotation, json, manifest::Index, media},
+    oci::{Annotations, Descriptor, Digest, Manifest, annotation, json, layout::DEPTH_MAX, manifest::Index, media},
     store::graph::Graph,
 };
 
@@ -27,15 +27,18 @@ pub fn index_json(manifests: Vec<Descriptor>, deduplicated: Option<&str>, versio
 /// One image of `manifest.json`, as `docker load` reads it.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Image {
+struct DockerImage {
     config: String,
     repo_tags: Vec<String>,
     layers: Vec<String>,
 }
 
 /// The content of `manifest.json` for the gathered `sources`, each with its source annotation.
+///
+/// # Errors
+/// If a manifest is missing or malformed, or indexes are nested too deep.
 pub fn manifest_json(graph: &Graph, sources: &[Descriptor]) -> Result<Vec<u8>> {
-    let mut images: Vec<Image> = Vec::new();
+    let mut images: Vec<DockerImage> = Vec::new();
     let mut at = HashMap::new();
     let (mut listed, mut barren) = (HashSet::new(), HashSet::new());
     for source in sources {
@@ -46,7 +49,7 @@ pub fn manifest_json(graph: &Graph, sources: &[Descriptor]) -> Result<Vec<u8>> {
         let Some((descriptor, manifest)) = image_of(graph, source, &mut barren, 0)? else { continue };
         let Some(config) = manifest.config else { continue };
         let index = *at.entry(descriptor.digest).or_insert_with(|| {
-            images.push(Image {
+            images.push(DockerImage {
                 config: config.digest.path(),
                 repo_tags: Vec::new(),
                 layers: manifest.layers.iter().map(|l| l.digest.path()).collect(),
@@ -73,7 +76,7 @@ fn image_of(
     if barren.contains(&descriptor.digest) {
         return Ok(None);
     }
-    if depth > crate::store::graph::MAX_DEPTH {
+    if depth > DEPTH_MAX {
         return Err(Error::new(format!("{} nests indexes too deep", descriptor.digest)));
     }
     let is_amd64 = |d: &&Descriptor| d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == "amd64");

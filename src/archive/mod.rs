@@ -1,4 +1,4 @@
-//! The archive format: TAR entries, the index and manifest files in them, and the ledger beside.
+//! The archive format: TAR entries, the index and manifest files in them, and the checkpoint beside.
 
 pub mod checkpoint;
 pub mod documents;
@@ -6,16 +6,13 @@ pub mod read;
 pub mod tar_header;
 pub mod write;
 
-/// `oci-layout`'s content.
-pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-
 /// Bytes of a TAR block: headers and padded contents are multiples of it.
 pub const TAR_BLOCK: u64 = 512;
 
-/// Two zero blocks end an archive.
-pub const END: [u8; 1024] = [0; 1024];
+/// Bytes of the zero blocks that end an archive.
+pub const END_LEN: u64 = 2 * TAR_BLOCK;
 
-/// `size` rounded up to whole TAR blocks.
+/// `size` rounded up to whole TAR blocks; `None` if that is more than 2^64.
 pub fn padded(size: u64) -> Option<u64> {
     size.checked_next_multiple_of(TAR_BLOCK)
 }

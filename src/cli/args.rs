@@ -1,39 +1,35 @@
 //! What was given on the command line: plain data, checked word by word, nothing opened yet.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    archive::write::compress::{Codec, Format},
-    cli::progress,
-    config::{self, Config},
-    error::Error,
+    cli::progress::ProgressOptions,
+    compression::Format,
     log::Level,
-    oci::{Annotations, Wanted},
-    registry::client::Patience,
+    oci::{Annotations, PlatformFilter},
+    registry::transport::retry::RetryPolicy,
     util::csv,
 };
 
 /// How a list is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub enum ListFormat {
+    /// For people.
     Table,
+    /// An array of objects.
     Json,
+    /// With a header.
     Csv,
 }
 
-impl FromStr for Output {
+impl FromStr for ListFormat {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Output, String> {
+    fn from_str(text: &str) -> Result<ListFormat, String> {
         match text {
-            "table" => Ok(Output::Table),
-            "json" => Ok(Output::Json),
-            "csv" => Ok(Output::Csv),
+            "table" => Ok(ListFormat::Table),
+            "json" => Ok(ListFormat::Json),
+            "csv" => Ok(ListFormat::Csv),
             _ => Err(format!("{text:?} is none of table, json, csv")),
         }
     }
@@ -42,40 +38,67 @@ impl FromStr for Output {
 /// Every flag's value, or its default, and the operands.
 #[derive(Clone, Debug)]
 pub struct Args {
+    /// Configuration files, the first that is there counts.
     pub config: Vec<PathBuf>,
+    /// How much is told.
     pub verbosity: Level,
-    pub patience: Patience,
-    pub progress: progress::Options,
+    /// How much is borne of registries.
+    pub policy: RetryPolicy,
+    /// How progress is shown.
+    pub progress: ProgressOptions,
+    /// Copy referrers too.
     pub recursive: bool,
     /// Artifact types of referrers; none means all.
     pub referrer_types: Vec<String>,
+    /// For the gather index.
     pub annotations: Annotations,
+    /// Bytes of a block, or of a read.
     pub block_size: u64,
+    /// Bytes of the ring; 0 for a small one without a mark.
     pub buffer_size: u64,
+    /// Percent.
     pub hwm: u64,
+    /// A checkpoint to write or check.
     pub checkpoint: Option<PathBuf>,
     /// Ledgers, each with the offset up to which it is believed.
     pub existing_from_checkpoint: Vec<(PathBuf, u64)>,
+    /// List indexes in an annotation.
     pub index_fallback: bool,
+    /// Add a `manifest.json`.
     pub manifest_json: bool,
-    pub platforms: Vec<Wanted>,
+    /// None means all.
+    pub platforms: Vec<PlatformFilter>,
+    /// Name of the gather index.
     pub reference: String,
+    /// Write over files that are not empty.
     pub force: bool,
+    /// Go on with an interrupted archive.
     pub resume: bool,
+    /// None means plain.
     pub compression: Option<Format>,
+    /// Leave out sources that fail.
     pub keep_going: bool,
+    /// Where the report goes.
     pub report: Option<PathBuf>,
+    /// Only plan.
     pub dry_run: bool,
+    /// Directory of the cache.
     pub cache: Option<PathBuf>,
+    /// Who is to be logged in.
     pub username: Option<String>,
     /// Ledgers and archives that tell what is at the destination already.
     pub existing: Vec<PathBuf>,
-    pub output: Output,
+    /// How a list is printed.
+    pub output: ListFormat,
+    /// Changes tapes.
     pub volume_command: Option<String>,
+    /// What the label of each tape says.
     pub label: Option<String>,
     /// Read and written by `util mbuffer` in place of standard input and output.
     pub input: Option<PathBuf>,
+    /// Written in place of standard output.
     pub outputs: Vec<PathBuf>,
+    /// Print the digest of what went through.
     pub sha256: bool,
     /// Every message goes there too.
     pub log: Option<PathBuf>,
@@ -83,9 +106,11 @@ pub struct Args {
     pub rate: Option<u64>,
     /// How long a side may be stuck.
     pub io_timeout: Option<Duration>,
+    /// Bytes between syncs of a tape.
     pub checkpoint_interval: u64,
     /// Name of the tracker file in the sync directory.
     pub tracker_filename: String,
+    /// What stands beside the flags.
     pub operands: Vec<OsString>,
     /// The flags as they were given, for a command that goes on with an interrupted one.
     pub given: Vec<(&'static str, Option<String>)>,
@@ -96,8 +121,8 @@ impl Default for Args {
         Args {
             config: Vec::new(),
             verbosity: Level::Warn,
-            patience: Patience { idle: Duration::from_secs(60), retries: 5, total: Duration::from_secs(300) },
-            progress: progress::Options::default(),
+            policy: RetryPolicy { idle: Duration::from_secs(60), retries: 5, total: Duration::from_secs(300) },
+            progress: ProgressOptions::default(),
             recursive: false,
             referrer_types: Vec::new(),
             annotations: Annotations::new(),
@@ -119,7 +144,7 @@ impl Default for Args {
             cache: None,
             username: None,
             existing: Vec::new(),
-            output: Output::Table,
+            output: ListFormat::Table,
             volume_command: None,
             label: None,
             input: None,
@@ -137,34 +162,24 @@ impl Default for Args {
 }
 
 impl Args {
-    /// The operand at `n`, as a path.
-    pub fn path(&self, n: usize) -> &Path {
-        Path::new(&self.operands[n])
-    }
-
-    /// How an archive is to be compressed, if at all.
-    pub fn codec(&self, config: &Config) -> Option<Codec> {
-        self.compression.map(|format| Codec { format, level: config.compression_level })
-    }
-
-    /// The configuration in effect: the file's, with what the flags say of it.
-    pub fn load_config(&self) -> Result<Config, Error> {
-        let mut config = config::load(&self.config)?;
-        config.cache = self.cache.clone().or(config.cache);
-        Ok(config)
-    }
-
+    /// Whether a flag was given.
     pub fn was_given(&self, flag: &str) -> bool {
         self.given.iter().any(|(name, _)| *name == flag)
     }
 }
 
 /// Splits `a,b` as CSV; empty parts are left out.
+///
+/// # Errors
+/// What is no CSV.
 pub fn list(text: &str) -> Result<Vec<String>, String> {
     Ok(csv::fields(text)?.into_iter().filter(|part| !part.is_empty()).collect())
 }
 
 /// A file to write, which cannot be a standard stream.
+///
+/// # Errors
+/// If it names none.
 pub fn file(text: &str) -> Result<PathBuf, String> {
     match text {
         "" | "-" => Err(format!("{text:?} names no file")),
@@ -173,11 +188,17 @@ pub fn file(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A file, or `-` for a standard stream.
+///
+/// # Errors
+/// If it is empty.
 pub fn file_or_dash(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("\"\" names no file".into()) } else { Ok(text.into()) }
 }
 
 /// Reads `key=value[,key=value]` into `map`.
+///
+/// # Errors
+/// Names what is no such pair.
 pub fn map(text: &str, map: &mut Annotations) -> Result<(), String> {
     for pair in list(text)? {
         let (key, value) = pair.split_once('=').ok_or_else(|| format!("{pair:?} is not key=value"))?;
@@ -190,6 +211,9 @@ pub fn map(text: &str, map: &mut Annotations) -> Result<(), String> {
 }
 
 /// Reads `FILE:OFFSET`; a file's name may hold colons.
+///
+/// # Errors
+/// If it is written otherwise.
 pub fn ledger(text: &str) -> Result<(PathBuf, u64), String> {
     let malformed = || format!("{text:?} is not FILE:OFFSET");
     let (path, offset) = text.rsplit_once(':').filter(|(path, _)| !path.is_empty()).ok_or_else(malformed)?;

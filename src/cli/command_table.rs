@@ -1,7 +1,6 @@
 //! The commands of the table: operands, descriptions, and the further sections of their man pages.
 
-use crate::cli::schema::{Command, Count, Operand};
-use crate::commands;
+use super::schema::{Action, Command, Count, Operand};
 
 const NO_OPERANDS: &[Operand] = &[];
 const FILES_OPERAND: Operand =
@@ -46,7 +45,7 @@ pub static COMMANDS: &[Command] = &[
                 "Errors go to standard error, one line each, and begin with the name of the program. They say what was being done, on what, and why it failed. Data goes to standard output only.",
             ),
         ],
-        run: None,
+        action: None,
     },
     Command {
         name: "mirror",
@@ -54,7 +53,7 @@ pub static COMMANDS: &[Command] = &[
         operands: NO_OPERANDS,
         description: "The commands that carry images.",
         sections: &[],
-        run: None,
+        action: None,
     },
     Command {
         name: "mirror archive",
@@ -93,7 +92,7 @@ pub static COMMANDS: &[Command] = &[
                  A source of which no manifest matches `--platforms` gets a warning that names the platforms it has.",
             ),
         ],
-        run: Some(commands::archive::run),
+        action: Some(Action::Archive),
     },
     Command {
         name: "mirror serialize",
@@ -123,7 +122,7 @@ pub static COMMANDS: &[Command] = &[
                 "When a run ends early, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on, or that starts again if there is no ledger.",
             ),
         ],
-        run: Some(commands::serialize::run),
+        action: Some(Action::Serialize),
     },
     Command {
         name: "mirror gather",
@@ -155,7 +154,7 @@ pub static COMMANDS: &[Command] = &[
                 "A source of which no manifest matches `--platforms` gets a warning that names the platforms it has.",
             ),
         ],
-        run: Some(commands::gather::run),
+        action: Some(Action::Gather),
     },
     Command {
         name: "mirror batch-serialize",
@@ -181,7 +180,7 @@ pub static COMMANDS: &[Command] = &[
                  ace-dt mirror batch-serialize --compression zstd batch.csv outgoing",
             ),
         ],
-        run: Some(commands::batch_serialize::run),
+        action: Some(Action::BatchSerialize),
     },
     Command {
         name: "mirror verify",
@@ -207,7 +206,7 @@ pub static COMMANDS: &[Command] = &[
                 "Where a header is damaged, the next one is looked for, so that all that can be read is checked. What cannot be checked because it is not there is told as `missing`, each digest once.",
             ),
         ],
-        run: Some(commands::verify::run),
+        action: Some(Action::Verify),
     },
     Command {
         name: "mirror list",
@@ -226,7 +225,7 @@ pub static COMMANDS: &[Command] = &[
                  ace-dt mirror list -o csv week.tar | cut -d, -f1 | sort -u",
             ),
         ],
-        run: Some(commands::list::run),
+        action: Some(Action::List),
     },
     Command {
         name: "login",
@@ -244,7 +243,7 @@ pub static COMMANDS: &[Command] = &[
                  ace-dt login reg.example.com -u robot --password-stdin < password",
             ),
         ],
-        run: Some(commands::login::login),
+        action: Some(Action::Login),
     },
     Command {
         name: "logout",
@@ -252,7 +251,7 @@ pub static COMMANDS: &[Command] = &[
         operands: &[REGISTRY],
         description: "Takes the credentials for the registry out of every auth file and of the helper that one names. Entries for repositories of it (`registry/repository`) stay. If there are none, that is an error.",
         sections: &[("ENVIRONMENT", ENVIRONMENT), ("FILES", FILES), ("EXIT STATUS", EXIT_STATUS)],
-        run: Some(commands::login::logout),
+        action: Some(Action::Logout),
     },
     Command {
         name: "util",
@@ -260,7 +259,7 @@ pub static COMMANDS: &[Command] = &[
         operands: NO_OPERANDS,
         description: "Small tools for shell pipelines.",
         sections: &[],
-        run: None,
+        action: None,
     },
     Command {
         name: "util mbuffer",
@@ -280,7 +279,7 @@ pub static COMMANDS: &[Command] = &[
                  ace-dt util mbuffer -m 1Gi -i /dev/nst0 -o week.tar --io-timeout 10m",
             ),
         ],
-        run: Some(commands::mbuffer::run),
+        action: Some(Action::Mbuffer),
     },
     Command {
         name: "util mux",
@@ -295,7 +294,7 @@ pub static COMMANDS: &[Command] = &[
                  ace-dt util mux a.tar b.tar | ssh host ace-dt util demux a.tar b.tar",
             ),
         ],
-        run: Some(commands::mux::mux),
+        action: Some(Action::Mux),
     },
     Command {
         name: "util demux",
@@ -303,7 +302,7 @@ pub static COMMANDS: &[Command] = &[
         operands: &[FILES_OPERAND, MORE_FILES],
         description: "Reads frames from standard input and appends their data to the files: that of stream 0 to the first, and so on. A file that is not there is created. Frames of a stream for which no file is named, and frames that are cut short, are errors; what came before them is in the files.",
         sections: &[("EXIT STATUS", EXIT_STATUS)],
-        run: Some(commands::mux::demux),
+        action: Some(Action::Demux),
     },
     Command {
         name: "util prune",
@@ -311,7 +310,7 @@ pub static COMMANDS: &[Command] = &[
         operands: NO_OPERANDS,
         description: "Removes from the cache what was not used for longest, with the manifests that refer to it, until it has no more bytes than the key `cachePruneMax` of the configuration (or `$ACE_DT_CACHE_PRUNE_MAX`) allows, 500Mi if neither is given, and what interrupted runs have left. While another run uses the cache, that is an error.",
         sections: &[("FILES", FILES), ("EXIT STATUS", EXIT_STATUS)],
-        run: Some(commands::prune::run),
+        action: Some(Action::Prune),
     },
     Command {
         name: "version",
@@ -319,7 +318,7 @@ pub static COMMANDS: &[Command] = &[
         operands: NO_OPERANDS,
         description: "Prints the program's name and version.",
         sections: &[],
-        run: Some(commands::version),
+        action: Some(Action::Version),
     },
 ];
 

@@ -568,7 +568,7 @@ pub static FLAGS: &[Flag] = &[
         default: "60s",
         text: "Give up on a registry that has been silent for so long: `500ms`, `2s`, `5m`. A body that moves is never given up; see `--retries` for what happens then.",
         set: |a, v| {
-            a.patience.idle = units::parse_duration(v)?;
+            a.policy.idle = units::parse_duration(v)?;
             Ok(())
         },
         ..FLAG
@@ -579,7 +579,7 @@ pub static FLAGS: &[Flag] = &[
         default: "5",
         text: "Try a request again so often when the connection fails or the registry answers 408, 429 or 5xx, with growing pauses, or with those that the registry asks for. A body that breaks is taken up where it broke; tries count only while they make no progress.",
         set: |a, v| {
-            a.patience.retries = v.parse().map_err(|_| format!("{v:?} is not a number"))?;
+            a.policy.retries = v.parse().map_err(|_| format!("{v:?} is not a number"))?;
             Ok(())
         },
         ..FLAG
@@ -590,7 +590,7 @@ pub static FLAGS: &[Flag] = &[
         default: "5m",
         text: "Give up a request when its tries have made no progress for so long.",
         set: |a, v| {
-            a.patience.total = units::parse_duration(v)?;
+            a.policy.total = units::parse_duration(v)?;
             Ok(())
         },
         ..FLAG

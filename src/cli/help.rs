@@ -7,7 +7,7 @@ const WIDTH: usize = 79;
 /// The help of one command, for standard output.
 pub fn text(command: &Command) -> String {
     let mut out = format!("{}: {}\n\nUsage: {}\n", command.full_name(), command.summary, usage(command));
-    if command.run.is_none() {
+    if command.action.is_none() {
         out.push_str("\nCommands:\n");
         for below in command.commands() {
             out.push_str(&format!("  {:<18} {}\n", below.name, below.summary));
@@ -37,7 +37,7 @@ pub fn text(command: &Command) -> String {
 
 fn usage(command: &Command) -> String {
     let mut usage = format!("{} [FLAG]...", command.full_name());
-    if command.run.is_none() {
+    if command.action.is_none() {
         usage.push_str(" COMMAND");
     }
     for operand in command.operands {

@@ -22,7 +22,7 @@ fn page(command: &Command) -> String {
     synopsis(&mut out, command);
     out.push_str(".Sh DESCRIPTION\n");
     paragraphs(&mut out, command.description);
-    if command.run.is_none() {
+    if command.action.is_none() {
         out.push_str(".Pp\nThe commands are:\n.Bl -tag -width Ds\n");
         for below in command.commands() {
             out.push_str(&format!(".It Ic {}\n", below.name.rsplit(' ').next().unwrap_or(below.name)));
@@ -65,7 +65,7 @@ fn synopsis(out: &mut String, command: &Command) {
     for word in command.name.split_whitespace() {
         out.push_str(&format!(".Cm {word}\n"));
     }
-    if command.run.is_none() {
+    if command.action.is_none() {
         out.push_str(".Op Ar flags\n.Ar command\n.Op Ar operand ...\n");
         return;
     }

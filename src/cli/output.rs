@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::error::{Error, Result, io_reason};
+use crate::error::{Error, Result};
 
 /// The version in archives and in `version`. The environment variable is for making again, byte
 /// for byte, an archive that another version wrote.
@@ -23,7 +23,7 @@ pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::new(io_reason(&e)).doing("writing to standard output"))
+            Err(Error::from_io(e).doing("writing to standard output"))
         }
         _ => Ok(()),
     }

@@ -34,9 +34,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
     while let Some(arg) = parser.next().map_err(|e| wrong(command, told(e)))? {
         let flag = match arg {
             Arg::Value(word) => {
-                match word.to_str().filter(|_| command.run.is_none()).map(|name| schema::below(command, name)) {
+                match word.to_str().filter(|_| command.action.is_none()).map(|name| schema::below(command, name)) {
                     Some(Some(below)) => command = below,
-                    _ if command.run.is_none() => return Err(unknown_command(command, &word)),
+                    _ if command.action.is_none() => return Err(unknown_command(command, &word)),
                     _ => args.operands.push(word),
                 }
                 continue;
@@ -60,7 +60,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
         };
         given.push((flag, value));
     }
-    if command.run.is_none() {
+    if command.action.is_none() {
         let which = if command.name.is_empty() {
             "no command was given".into()
         } else {

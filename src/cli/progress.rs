@@ -15,7 +15,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    copy::push_graph::Tally,
+    copy::push_graph::PushTally,
     error::{Context, Result},
     log,
     stream::pipeline::Snapshot,
@@ -30,22 +30,24 @@ const JSON_EVERY: Duration = Duration::from_secs(1);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Style {
+pub enum ProgressStyle {
     /// Redrawn on a terminal, plain elsewhere.
     #[default]
     Auto,
+    /// A line every ten seconds.
     Plain,
+    /// An object a line.
     Json,
 }
 
-impl FromStr for Style {
+impl FromStr for ProgressStyle {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Style, String> {
+    fn from_str(text: &str) -> Result<ProgressStyle, String> {
         match text {
-            "auto" => Ok(Style::Auto),
-            "plain" => Ok(Style::Plain),
-            "json" => Ok(Style::Json),
+            "auto" => Ok(ProgressStyle::Auto),
+            "plain" => Ok(ProgressStyle::Plain),
+            "json" => Ok(ProgressStyle::Json),
             _ => Err(format!("{text:?} is none of auto, plain, json")),
         }
     }
@@ -53,10 +55,13 @@ impl FromStr for Style {
 
 /// What the user wants to see.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct ProgressOptions {
+    /// Not at all.
     pub quiet: bool,
+    /// Plain lines, even on a terminal.
     pub no_term: bool,
-    pub style: Style,
+    /// As what.
+    pub style: ProgressStyle,
     /// Where every event is written to, in `logs.txt`.
     pub debug: Option<PathBuf>,
 }
@@ -72,10 +77,10 @@ enum Shown {
 /// Tells the user how a run goes. Any thread may tell it something.
 pub struct Progress {
     shown: Shown,
-    state: Mutex<State>,
+    state: Mutex<ProgressState>,
 }
 
-struct State {
+struct ProgressState {
     events: Option<File>,
     due: Instant,
     /// Time since the start of writing, and bytes received and accepted by then.
@@ -85,7 +90,7 @@ struct State {
 /// One event, as `--progress json` and `--debug` write it. Sizes in bytes, times in seconds.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
-enum Event {
+enum ProgressEvent {
     Resolving {
         sources: usize,
         resolved: usize,
@@ -142,13 +147,15 @@ enum Event {
 }
 
 impl Progress {
+    /// Shows progress as the user wants it.
+    ///
     /// # Errors
     /// If the file for the events cannot be created.
-    pub fn new(options: &Options) -> Result<Progress> {
+    pub fn new(options: &ProgressOptions) -> Result<Progress> {
         let shown = match options.style {
             _ if options.quiet => Shown::Nothing,
-            Style::Json => Shown::Json,
-            Style::Auto if !options.no_term && std::io::stderr().is_terminal() => Shown::Redrawn,
+            ProgressStyle::Json => Shown::Json,
+            ProgressStyle::Auto if !options.no_term && std::io::stderr().is_terminal() => Shown::Redrawn,
             _ => Shown::Lines,
         };
         let events = match &options.debug {
@@ -163,13 +170,13 @@ impl Progress {
             Shown::Lines => LINE_EVERY,
             _ => Duration::ZERO,
         };
-        let state = State { events, due: Instant::now() + first, recent: VecDeque::new() };
+        let state = ProgressState { events, due: Instant::now() + first, recent: VecDeque::new() };
         Ok(Progress { shown, state: Mutex::new(state) })
     }
 
     /// Sources are being resolved.
     pub fn resolving(&self, resolved: usize, sources: usize, manifests: usize) {
-        self.tell(false, |_| Event::Resolving { sources, resolved, manifests });
+        self.tell(false, |_| ProgressEvent::Resolving { sources, resolved, manifests });
     }
 
     /// Bytes are on their way; `total` is known from the plan.
@@ -177,7 +184,7 @@ impl Progress {
         self.tell(false, |state| {
             let (rate_in, rate) = state.rates(now);
             let left = total.and_then(|total| total.saturating_sub(now.accepted).checked_div(rate));
-            Event::Writing {
+            ProgressEvent::Writing {
                 accepted: now.accepted,
                 total,
                 received: now.received,
@@ -194,35 +201,35 @@ impl Progress {
 
     /// An archive is read; `total` is known of files.
     pub fn reading(&self, read: u64, total: Option<u64>, elapsed: Duration) {
-        self.tell(false, |_| Event::Reading { read, total, elapsed: elapsed.as_secs_f64() });
+        self.tell(false, |_| ProgressEvent::Reading { read, total, elapsed: elapsed.as_secs_f64() });
     }
 
     /// Blobs and manifests go to a registry.
-    pub fn pushing(&self, now: Tally, of: usize, total: u64) {
-        let Tally { blobs, manifests, bytes, .. } = now;
+    pub fn pushing(&self, now: PushTally, of: usize, total: u64) {
+        let PushTally { blobs, manifests, bytes, .. } = now;
         // What had to be sent again counts once.
-        self.tell(false, |_| Event::Pushing { blobs, of, manifests, bytes: bytes.min(total), total });
+        self.tell(false, |_| ProgressEvent::Pushing { blobs, of, manifests, bytes: bytes.min(total), total });
     }
 
     /// All is in the registry.
-    pub fn pushed(&self, all: Tally) {
-        let Tally { blobs, spared, manifests, bytes } = all;
-        self.tell(true, |_| Event::Pushed { blobs, spared, manifests, bytes });
+    pub fn pushed(&self, all: PushTally) {
+        let PushTally { blobs, spared, manifests, bytes } = all;
+        self.tell(true, |_| ProgressEvent::Pushed { blobs, spared, manifests, bytes });
     }
 
     /// All is written. `report` says more in words.
     pub fn done(&self, last: &Snapshot, report: Option<String>) {
         self.clear();
-        let strokes = &last.strokes;
-        self.tell(true, |_| Event::Done {
+        let stats = &last.stats;
+        self.tell(true, |_| ProgressEvent::Done {
             accepted: last.accepted,
             rate: ((last.accepted - last.from) as f64 / last.elapsed.as_secs_f64().max(1e-3)) as u64,
-            starts: strokes.starts,
-            blocks: strokes.blocks,
-            writing: strokes.writing.as_secs_f64(),
-            waiting: strokes.waiting.as_secs_f64(),
-            stroke_rate: strokes.rate(),
-            slowest: strokes.slowest.unwrap_or(0),
+            starts: stats.starts,
+            blocks: stats.blocks,
+            writing: stats.writing.as_secs_f64(),
+            waiting: stats.waiting.as_secs_f64(),
+            stroke_rate: stats.rate(),
+            slowest: stats.slowest.unwrap_or(0),
             elapsed: last.elapsed.as_secs_f64(),
             report,
         });
@@ -235,7 +242,7 @@ impl Progress {
         }
     }
 
-    fn tell(&self, at_once: bool, event: impl FnOnce(&mut State) -> Event) {
+    fn tell(&self, at_once: bool, event: impl FnOnce(&mut ProgressState) -> ProgressEvent) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let due = at_once || self.shown != Shown::Nothing && Instant::now() >= state.due;
         if !due && state.events.is_none() {
@@ -277,7 +284,7 @@ impl Progress {
     }
 }
 
-impl State {
+impl ProgressState {
     /// Bytes a second that came in lately, and that the device took.
     fn rates(&mut self, now: &Snapshot) -> (u64, u64) {
         self.recent.push_back((now.elapsed, now.received, now.accepted));
@@ -292,13 +299,13 @@ impl State {
     }
 }
 
-impl Event {
+impl ProgressEvent {
     fn in_words(&self) -> String {
         match self {
-            Event::Resolving { sources, resolved, manifests } => {
+            ProgressEvent::Resolving { sources, resolved, manifests } => {
                 format!("resolving: {resolved} of {sources} sources, {manifests} manifests")
             }
-            Event::Writing { accepted, total, rate_in, rate, left, fill, capacity, device, .. } => {
+            ProgressEvent::Writing { accepted, total, rate_in, rate, left, fill, capacity, device, .. } => {
                 let mut text = human_size(*accepted);
                 if let Some(total) = total {
                     let percent = accepted * 100 / (*total).max(1);
@@ -312,7 +319,7 @@ impl Event {
                 text.push_str(&format!(", buffer {full} %, device {device}"));
                 text
             }
-            Event::Reading { read, total, elapsed } => {
+            ProgressEvent::Reading { read, total, elapsed } => {
                 let mut text = format!("read {}", human_size(*read));
                 if let Some(total) = total {
                     let percent = read * 100 / (*total).max(1);
@@ -322,16 +329,16 @@ impl Event {
                 text.push_str(&format!(", {}/s", human_size(rate as u64)));
                 text
             }
-            Event::Pushing { blobs, of, manifests, bytes, total } => {
+            ProgressEvent::Pushing { blobs, of, manifests, bytes, total } => {
                 let percent = bytes * 100 / (*total).max(1);
                 let (bytes, total) = (human_size(*bytes), human_size(*total));
                 format!("pushing: {blobs} of {of} blobs, {manifests} manifests, {bytes} of {total} ({percent} %)")
             }
-            Event::Pushed { blobs, spared, manifests, bytes } => {
+            ProgressEvent::Pushed { blobs, spared, manifests, bytes } => {
                 let (bytes, sent) = (human_size(*bytes), blobs - spared);
                 format!("{blobs} blobs and {manifests} manifests are there, {bytes}; {sent} blobs were sent")
             }
-            Event::Done { accepted, rate, elapsed, report, .. } => {
+            ProgressEvent::Done { accepted, rate, elapsed, report, .. } => {
                 let time = if *elapsed < 60.0 { format!("{elapsed:.1} s") } else { human_time(*elapsed as u64) };
                 let text = format!("wrote {} in {time}, {}/s", human_size(*accepted), human_size(*rate));
                 match report {
@@ -349,7 +356,7 @@ mod tests {
 
     #[test]
     fn in_words() {
-        let event = Event::Writing {
+        let event = ProgressEvent::Writing {
             accepted: 1 << 30,
             total: Some(4 << 30),
             received: 1 << 30,
@@ -369,7 +376,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_the_last_seconds() {
-        let mut state = State { events: None, due: Instant::now(), recent: VecDeque::new() };
+        let mut state = ProgressState { events: None, due: Instant::now(), recent: VecDeque::new() };
         let at = |seconds, accepted, received| Snapshot {
             elapsed: Duration::from_secs(seconds),
             accepted,

@@ -6,7 +6,6 @@
 
 use crate::cli::args::Args;
 pub use crate::cli::{command_table::COMMANDS, flag_table::FLAGS};
-use crate::error::Result;
 
 /// A command, or a group of commands.
 pub struct Command {
@@ -14,27 +13,69 @@ pub struct Command {
     pub name: &'static str,
     /// One line, without a full stop.
     pub summary: &'static str,
+    /// In their order.
     pub operands: &'static [Operand],
+    /// Paragraphs.
     pub description: &'static str,
     /// Further sections of the man page: title and text.
     pub sections: &'static [(&'static str, &'static str)],
-    /// `None` for a group.
-    pub run: Option<fn(&Args) -> Result<()>>,
+    /// What it does; `None` for a group.
+    pub action: Option<Action>,
 }
 
+/// What a command does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `mirror archive`
+    Archive,
+    /// `mirror batch-serialize`
+    BatchSerialize,
+    /// `mirror gather`
+    Gather,
+    /// `mirror list`
+    List,
+    /// `mirror serialize`
+    Serialize,
+    /// `mirror verify`
+    Verify,
+    /// `login`
+    Login,
+    /// `logout`
+    Logout,
+    /// `util demux`
+    Demux,
+    /// `util mbuffer`
+    Mbuffer,
+    /// `util mux`
+    Mux,
+    /// `util prune`
+    Prune,
+    /// `version`
+    Version,
+}
+
+/// What a command is given beside flags.
 pub struct Operand {
+    /// In capitals.
     pub name: &'static str,
+    /// How many of it.
     pub count: Count,
+    /// What it is.
     pub text: &'static str,
 }
 
+/// How often an operand stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Count {
+    /// Exactly once.
     One,
+    /// Not at all, or several times.
     Any,
 }
 
+/// The value of a flag.
 pub enum Value {
+    /// It has none.
     None,
     /// The name of the value in texts.
     Required(&'static str),
@@ -45,8 +86,11 @@ pub enum Value {
 /// A flag, and the commands that take it. On several commands flags of one name may mean different
 /// things, but are written alike.
 pub struct Flag {
+    /// Behind two dashes.
     pub long: &'static str,
+    /// Behind one dash.
     pub short: Option<char>,
+    /// What it is given.
     pub value: Value,
     /// In words; empty where nothing is the default.
     pub default: &'static str,
@@ -56,8 +100,11 @@ pub struct Flag {
     pub env_sets_it: bool,
     /// Names of commands; none means all.
     pub on: &'static [&'static str],
+    /// Names of commands that do nothing without it.
     pub required_by: &'static [&'static str],
+    /// For help and manual.
     pub text: &'static str,
+    /// Notes its value; the error says what is wrong with it.
     pub set: fn(&mut Args, &str) -> Result<(), String>,
 }
 
@@ -90,10 +137,12 @@ impl Command {
         self.full_name().replace(' ', "-")
     }
 
+    /// The commands of a group.
     pub fn commands(&self) -> impl Iterator<Item = &'static Command> {
         COMMANDS.iter().filter(|c| c.group() == Some(self.name))
     }
 
+    /// The flags that it takes.
     pub fn flags(&self) -> impl Iterator<Item = &'static Flag> {
         FLAGS.iter().filter(|f| f.on.is_empty() || f.on.contains(&self.name))
     }
@@ -147,12 +196,12 @@ mod tests {
             );
             assert!(!flag.text.is_empty() && flag.text.ends_with('.'), "--{}", flag.long);
             for name in flag.on.iter().chain(flag.required_by) {
-                assert!(COMMANDS.iter().any(|c| c.name == *name && c.run.is_some()), "--{}: {name}", flag.long);
+                assert!(COMMANDS.iter().any(|c| c.name == *name && c.action.is_some()), "--{}: {name}", flag.long);
             }
         }
         for command in COMMANDS {
             assert!(names.insert(command.full_name()), "{}", command.name);
-            assert!(command.run.is_some() || command.commands().next().is_some(), "{}", command.name);
+            assert!(command.action.is_some() || command.commands().next().is_some(), "{}", command.name);
             assert!(!command.summary.ends_with('.'));
         }
     }

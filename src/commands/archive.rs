@@ -2,73 +2,126 @@
 
 use std::fmt::Write as _;
 
-use crate::{
-    archive::write::plan::Plan,
-    cli::{args::Args, output, progress::Progress},
-    error::Result,
-    oci::Digest,
-    stream::pipeline::Geometry,
-    util::units,
+use super::{
+    path_conflicts, report,
+    retry_hint::{self, RetryHint},
+    setup::{self, Setup},
 };
 use crate::{
     archive::write::{
-        existing::There,
-        session::{self, Opened, Transfer},
+        existing::ExistingContent,
+        plan::Plan,
+        session::{OpenedDestination, WriteOptions, WriteSession},
     },
-    commands::{
-        path_conflicts,
-        report::{self, Outcome, Record},
-        set_up,
+    cli::{options::ArchiveOptions, output, progress::Progress},
+    error::Result,
+    gather::{
+        GatherSettings,
+        collect::{self, Collected, Collector, IndexOptions, SourceOutcome, SourceRecord},
     },
-    gather::collect::{self, Collected, Collector},
+    oci::Digest,
+    util::units,
 };
 
-pub fn run(args: &Args) -> Result<()> {
-    let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
-    path_conflicts::check(args, Some(args.path(0)))?;
-    let sources = collect::read(args.path(0))?;
-    args.report.as_deref().map_or(Ok(()), report::prepare)?;
-    let mut there = There::by_ledgers(args)?;
-    let setup = set_up(args)?;
+/// # Errors
+/// With what fails.
+pub fn run(options: &ArchiveOptions) -> Result<()> {
+    check_paths(options)?;
+    let selection = &options.selection;
+    let sources = collect::read(&selection.sources)?;
+    selection.report.as_deref().map_or(Ok(()), report::prepare)?;
+    let mut existing = ExistingContent::by_checkpoints(&options.existing.checkpoints)?;
+    let setup = Setup::new(&options.connection)?;
     let (store, threads) = (&*setup.store, setup.threads);
-    let dest = if args.dry_run { None } else { Some(session::open(args, args.path(1))?) };
+    let write = options.output.at_level(setup.level);
+    let dest = if options.dry_run { None } else { Some(write.open()?) };
 
-    let progress = Progress::new(&args.progress)?;
-    there.add_images(&args.operands[2..], args, store, threads)?;
-    let collector = Collector { args, store, threads, progress: &progress };
-    let mut found = collector.collect(sources, &|digest| there.has(digest))?;
-    let transfer = Transfer::new("mirror archive", args, &setup, geometry, &progress);
-    let outcome = archive(args, &mut found, &there, &transfer, dest);
-    if !args.dry_run {
-        store.keep(&found.graph, &found.roots(), args.recursive);
+    let progress = Progress::new(&options.progress)?;
+    existing.add_images(&options.existing.images, selection.recursive, store, threads)?;
+    let settings = GatherSettings {
+        platforms: &selection.platforms,
+        recursive: selection.recursive,
+        threads,
+        observer: &|resolved, sources, manifests| progress.resolving(resolved, sources, manifests),
+    };
+    let collector = Collector { store, settings, keep_going: selection.keep_going };
+    let found = collector.collect(sources, &|digest| existing.has(digest));
+    progress.clear();
+    let mut found = found?;
+    let run = Run { options, setup: &setup, write: &write, progress: &progress };
+    let outcome = run.archive(&mut found, &existing, dest);
+    if !options.dry_run {
+        store.keep(&found.graph, &found.roots(), selection.recursive);
     }
-    match &args.report {
+    match &selection.report {
         Some(path) => outcome.and(report::write(path, &found.records)),
         None => outcome,
     }
 }
 
-/// Plans the archive, and writes it or tells of it; notes how far the sources came.
-fn archive(args: &Args, found: &mut Collected, there: &There, transfer: &Transfer, dest: Option<Opened>) -> Result<()> {
-    let (root, failed) = found.index(args)?;
-    let plan = session::plan(args, &found.graph, &root, &args.reference, there)?;
-    let done = match dest {
-        None => output::print(&describe(&plan, &found.records)).map(|()| Outcome::Planned),
-        Some(dest) => transfer.run(&plan, dest).map(|()| Outcome::Archived),
-    };
-    found.reached(*done.as_ref().unwrap_or(&Outcome::Incomplete));
-    done?;
-    failed.map_or(Ok(()), Err)
+/// No file has two parts in the run.
+fn check_paths(options: &ArchiveOptions) -> Result<()> {
+    let mut read = vec![("SOURCES-FILE", options.selection.sources.as_path())];
+    read.extend(options.existing.checkpoints.iter().map(|(path, _)| ("--existing-from-checkpoint", path.as_path())));
+    let mut written = Vec::new();
+    if !options.dry_run {
+        written.push(("DEST-FILE", options.output.dest()));
+        written.extend(options.output.checkpoint().map(|path| ("--checkpoint", path)));
+    }
+    written.extend(options.selection.report.as_deref().map(|path| ("--report", path)));
+    path_conflicts::check(&read, &written)
+}
+
+/// All that the run has by the time that sources are found.
+struct Run<'a> {
+    options: &'a ArchiveOptions,
+    setup: &'a Setup,
+    write: &'a WriteOptions,
+    progress: &'a Progress,
+}
+
+impl Run<'_> {
+    /// Plans the archive, and writes it or tells of it; notes how far the sources came.
+    fn archive(
+        &self,
+        found: &mut Collected,
+        existing: &ExistingContent,
+        dest: Option<OpenedDestination>,
+    ) -> Result<()> {
+        let selection = &self.options.selection;
+        let index = IndexOptions {
+            annotations: &selection.annotations,
+            fallback: selection.index_fallback,
+            version: &output::version(),
+        };
+        let (root, failed) = found.index(&index)?;
+        let root = (&root, self.options.reference.as_str());
+        let plan = setup::plan(&found.graph, root, existing, selection.recursive, self.options.manifest_json)?;
+        let done = match dest {
+            None => output::print(&describe(&plan, &found.records)).map(|()| SourceOutcome::Planned),
+            Some(dest) => self.write(&plan, dest).map(|()| SourceOutcome::Archived),
+        };
+        found.reached(*done.as_ref().unwrap_or(&SourceOutcome::Incomplete));
+        done?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn write(&self, plan: &Plan, dest: OpenedDestination) -> Result<()> {
+        let Setup { store, threads, .. } = self.setup;
+        let session = WriteSession { options: self.write, plan, store: &**store, threads: *threads };
+        let hint = RetryHint { line: &self.options.line, options: self.write };
+        retry_hint::write(&session, dest, self.progress, Some(&hint))
+    }
 }
 
 /// The plan in words, for `--dry-run`.
-fn describe(plan: &Plan, records: &[Record]) -> String {
+fn describe(plan: &Plan, records: &[SourceRecord]) -> String {
     let mut text = String::new();
-    for record in records.iter().filter(|r| r.outcome == Outcome::Planned) {
+    for record in records.iter().filter(|r| r.outcome == SourceOutcome::Planned) {
         let digest = record.digest.as_ref().map_or(String::new(), Digest::to_string);
         let _ = writeln!(text, "{digest} {:>14} {}", record.bytes, record.source);
     }
-    let images = records.iter().filter(|r| r.outcome == Outcome::Planned).count();
+    let images = records.iter().filter(|r| r.outcome == SourceOutcome::Planned).count();
     let _ = writeln!(text, "images: {images}");
     let _ = writeln!(text, "manifests: {} (the gather index included)", plan.manifests);
     let _ = writeln!(text, "blobs: {} (manifests included), {} bytes left to fetch", plan.blobs(), plan.to_fetch());

@@ -5,26 +5,23 @@
 
 use std::{fs, path::Path};
 
+use super::{
+    retry_hint,
+    setup::{self, Setup, is_dash},
+};
 use crate::{
-    archive::write::compress::Format,
-    cli::{args::Args, progress::Progress},
-    error::{Context, Error, Result},
+    archive::write::{
+        existing::ExistingContent,
+        session::{WriteOptions, WriteSession},
+    },
+    cli::{options::BatchOptions, progress::Progress},
+    compression::Format,
+    error::{Context, Error, ErrorKind, Result},
     log,
     oci::Digest,
     signal,
     store::Locator,
-    stream::pipeline::Geometry,
     util::{atomic_file, csv},
-};
-use crate::{
-    archive::write::{
-        existing::There,
-        session::{self, Transfer},
-    },
-    commands::{
-        serialize::{self, locator},
-        set_up,
-    },
 };
 
 const LIST_HEADER: [&str; 2] = ["name", "artifact"];
@@ -32,21 +29,21 @@ const TRACKER_HEADER: [&str; 3] = ["sync_name", "artifact", "digest"];
 
 /// One line of the list.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
+struct BatchEntry {
     name: String,
     artifact: String,
 }
 
 /// One line of the tracker.
 #[derive(Debug, PartialEq, Eq)]
-struct Sent {
+struct SentArchive {
     /// `NNNNNN-name.tar`, with the ending of its compression.
     file: String,
     artifact: String,
     digest: Digest,
 }
 
-impl Sent {
+impl SentArchive {
     /// The name of its series.
     fn name(&self) -> &str {
         let name = self.file.split_once('-').map_or("", |(_, name)| name);
@@ -58,66 +55,86 @@ impl Sent {
     }
 }
 
-pub fn run(args: &Args) -> Result<()> {
-    let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
-    let (list, directory) = (args.path(0), args.path(1));
-    let wanted = read_list(list)?;
-    let tracker = directory.join(&args.tracker_filename);
+/// # Errors
+/// With what fails; what was archived before is recorded.
+pub fn run(options: &BatchOptions) -> Result<()> {
+    let (directory, entries) = (&options.directory, read_list(&options.list)?);
+    let tracker = directory.join(&options.tracker);
     fs::create_dir_all(directory).doing(|| format!("creating the directory {directory:?}"))?;
     let mut sent = read_tracker(&tracker)?;
-    let setup = set_up(args)?;
-    let (store, threads) = (&*setup.store, setup.threads);
-    let progress = Progress::new(&args.progress)?;
-    for Wanted { name, artifact } in &wanted {
-        let image = locator(&artifact.into())?;
-        let (graph, root) = serialize::fetch(args, store, &image, threads, &progress)?;
-        let earlier: Vec<&Sent> = sent.iter().filter(|sent| sent.name() == name).collect();
+    let setup = Setup::new(&options.connection)?;
+    let progress = Progress::new(&options.progress)?;
+    let batch = Batch { options, setup: &setup, progress: &progress };
+    for entry in &entries {
+        if let Some(archive) = batch.archive(entry, &sent)? {
+            sent.push(archive);
+            write_tracker(&tracker, &sent)?;
+        }
+    }
+    Ok(())
+}
+
+/// What all archives of a run have in common.
+struct Batch<'a> {
+    options: &'a BatchOptions,
+    setup: &'a Setup,
+    progress: &'a Progress,
+}
+
+impl Batch<'_> {
+    /// Archives an artifact, unless it was `sent` as it is now.
+    fn archive(&self, BatchEntry { name, artifact }: &BatchEntry, sent: &[SentArchive]) -> Result<Option<SentArchive>> {
+        let Setup { store, threads, level } = self.setup;
+        let (store, recursive) = (&**store, self.options.recursive);
+        let image: Locator = artifact.parse().map_err(|why: String| Error::usage(why).doing("IMAGE"))?;
+        let (graph, root) = setup::fetch(store, &image, recursive, *threads, self.progress)?;
+        let earlier: Vec<&SentArchive> = sent.iter().filter(|sent| sent.name() == name).collect();
         if earlier.iter().any(|sent| sent.artifact == *artifact && sent.digest == root.digest) {
             log::info(format_args!("{name}: {artifact} was sent already"));
-            continue;
+            return Ok(None);
         }
-        let mut there = There::default();
-        let images = earlier.iter().map(|sent| pinned(sent).map(Into::into)).collect::<Result<Vec<_>>>()?;
-        there.add_images(&images, args, store, threads).doing(|| format!("what was sent as {name}"))?;
-        let number = sent.iter().filter_map(Sent::number).max().unwrap_or(0) + 1;
-        let ending = match args.compression {
+        let mut existing = ExistingContent::default();
+        let images = earlier.iter().map(|sent| pinned(sent)).collect::<Result<Vec<_>>>()?;
+        let added = existing.add_images(&images, recursive, store, *threads);
+        added.doing(|| format!("what was sent as {name}"))?;
+        let number = sent.iter().filter_map(SentArchive::number).max().unwrap_or(0) + 1;
+        let ending = match self.options.output.format() {
             None => "",
             Some(Format::Zstd) => ".zst",
             Some(Format::Gzip) => ".gz",
         };
         let file = format!("{number:06}-{name}.tar{ending}");
-        let unfinished = directory.join(format!(".{file}.unfinished"));
+        let unfinished = self.options.directory.join(format!(".{file}.unfinished"));
         // What a run that died has left is of no use.
         let _ = fs::remove_file(&unfinished);
-        let plan = session::plan(args, &graph, &root, artifact, &there);
+        let plan = setup::plan(&graph, (&root, artifact), &existing, recursive, self.options.manifest_json);
         let plan = plan.doing(|| format!("planning the archive of {artifact}"))?;
+        let write = WriteOptions { dest: unfinished.clone(), ..self.options.output.at_level(*level) };
+        let session = WriteSession { options: &write, plan: &plan, store, threads: *threads };
         // Nothing of it goes on: it is begun anew by the next run.
-        let usual = Transfer::new("mirror batch-serialize", args, &setup, geometry, &progress);
-        let transfer = Transfer { command: None, dest: &unfinished, ..usual };
-        let written = session::open(args, &unfinished).and_then(|dest| transfer.run(&plan, dest));
+        let written = write.open().and_then(|dest| retry_hint::write(&session, dest, self.progress, None));
         written.doing(|| format!("archiving {artifact}")).inspect_err(|_| {
             let _ = fs::remove_file(&unfinished);
         })?;
-        store.keep(&graph, &[(Some(artifact), &root)], args.recursive);
-        let whole = directory.join(&file);
+        store.keep(&graph, &[(Some(artifact), &root)], recursive);
+        let whole = self.options.directory.join(&file);
         fs::rename(&unfinished, &whole).doing(|| format!("naming {whole:?}"))?;
-        sent.push(Sent { file, artifact: artifact.clone(), digest: root.digest });
-        write_tracker(&tracker, &sent)?;
+        Ok(Some(SentArchive { file, artifact: artifact.clone(), digest: root.digest }))
     }
-    Ok(())
 }
 
 /// An artifact by the digest under which it was sent: its tag may have moved.
-fn pinned(sent: &Sent) -> Result<String> {
-    Ok(match sent.artifact.parse::<Locator>().map_err(Error::new)? {
-        Locator::Registry(reference) => format!("{}/{}@{}", reference.registry, reference.repository, sent.digest),
+fn pinned(sent: &SentArchive) -> Result<Locator> {
+    let pinned = match sent.artifact.parse::<Locator>().map_err(Error::new)? {
+        Locator::Registry(reference) => format!("{}@{}", reference.repository, sent.digest),
         Locator::Layout(dir, _) => format!("oci:{}:{}", dir.display(), sent.digest),
-    })
+    };
+    pinned.parse().map_err(|why: String| Error::usage(why).doing("existing image"))
 }
 
-fn read_list(path: &Path) -> Result<Vec<Wanted>> {
+fn read_list(path: &Path) -> Result<Vec<BatchEntry>> {
     let mut wanted = Vec::new();
-    for (line, fields) in records(path, &LIST_HEADER).map_err(Error::into_usage)? {
+    for (line, fields) in records(path, &LIST_HEADER).map_err(|e| e.of(ErrorKind::Usage))? {
         let [name, artifact] = fields.try_into().expect("as many as the header has");
         let wrong = |why: String| Error::usage(why).doing(format!("reading {path:?}, line {line}"));
         if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') || name.chars().any(char::is_control)
@@ -125,7 +142,7 @@ fn read_list(path: &Path) -> Result<Vec<Wanted>> {
             return Err(wrong(format!("{name:?} is no name for a file")));
         }
         artifact.parse::<Locator>().map_err(wrong)?;
-        wanted.push(Wanted { name, artifact });
+        wanted.push(BatchEntry { name, artifact });
     }
     match wanted.is_empty() {
         true => Err(Error::usage("it lists no artifacts").doing(format!("reading {path:?}"))),
@@ -133,7 +150,7 @@ fn read_list(path: &Path) -> Result<Vec<Wanted>> {
     }
 }
 
-fn read_tracker(path: &Path) -> Result<Vec<Sent>> {
+fn read_tracker(path: &Path) -> Result<Vec<SentArchive>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
@@ -142,7 +159,7 @@ fn read_tracker(path: &Path) -> Result<Vec<Sent>> {
         let [file, artifact, digest] = fields.try_into().expect("as many as the header has");
         let digest =
             digest.parse().map_err(|why: String| Error::new(why).doing(format!("reading {path:?}, line {line}")))?;
-        sent.push(Sent { file, artifact, digest });
+        sent.push(SentArchive { file, artifact, digest });
     }
     Ok(sent)
 }
@@ -150,7 +167,7 @@ fn read_tracker(path: &Path) -> Result<Vec<Sent>> {
 /// The lines of a CSV file with this header, with their numbers.
 fn records(path: &Path, header: &[&str]) -> Result<Vec<(usize, Vec<String>)>> {
     let doing = |line: usize| format!("reading {path:?}, line {line}");
-    let text = match path == Path::new("-") {
+    let text = match is_dash(path) {
         true => signal::read_to_end(std::io::stdin(), "reading the list from standard input")?,
         false => fs::read(path).doing(|| format!("reading {path:?}"))?,
     };
@@ -178,9 +195,9 @@ fn records(path: &Path, header: &[&str]) -> Result<Vec<(usize, Vec<String>)>> {
 }
 
 /// Replaces the tracker as a whole.
-fn write_tracker(path: &Path, sent: &[Sent]) -> Result<()> {
+fn write_tracker(path: &Path, sent: &[SentArchive]) -> Result<()> {
     let mut text = csv::line(&TRACKER_HEADER);
-    for Sent { file, artifact, digest } in sent {
+    for SentArchive { file, artifact, digest } in sent {
         text.push_str(&csv::line(&[file, artifact, &digest.to_string()]));
     }
     atomic_file::replace(path, text.as_bytes(), false).doing(|| format!("writing the tracker {path:?}"))
@@ -192,7 +209,7 @@ mod tests {
 
     #[test]
     fn names_with_dashes_and_dots() {
-        let sent = |file: &str| Sent { file: file.into(), artifact: String::new(), digest: Digest::of(b"") };
+        let sent = |file: &str| SentArchive { file: file.into(), artifact: String::new(), digest: Digest::of(b"") };
         assert_eq!(sent("000012-a-b.c.tar").name(), "a-b.c");
         assert_eq!(sent("000012-x.tar.tar.zst").name(), "x.tar");
         assert_eq!(sent("000012-x.tar.gz").number(), Some(12));

@@ -1,62 +1,66 @@
 //! `mirror gather`: from a list of sources to one artifact in a registry.
 
+use super::{report, setup::Setup};
 use crate::{
-    cli::{args::Args, output, progress::Progress},
-    copy::push_graph::{Target, publish},
-    error::{Error, Result},
-    oci::Reference,
-};
-use crate::{
-    commands::{
-        Setup,
-        report::{self, Outcome},
-        set_up,
+    cli::{options::GatherOptions, output, progress::Progress},
+    copy::push_graph::PushJob,
+    error::Result,
+    gather::{
+        GatherSettings,
+        collect::{self, Collected, Collector, IndexOptions, SourceOutcome},
     },
-    gather::collect::{self, Collector},
+    store::target::{RegistryTarget, Target},
 };
 
-pub fn run(args: &Args) -> Result<()> {
-    let image = image(args)?;
-    let sources = collect::read(args.path(0))?;
-    args.report.as_deref().map_or(Ok(()), report::prepare)?;
-    let Setup { store, threads, .. } = set_up(args)?;
-
-    let progress = Progress::new(&args.progress)?;
-    let collector = Collector { args, store: &*store, threads, progress: &progress };
-    let mut found = collector.collect(sources, &|_| false)?;
-    let outcome = found.index(args).and_then(|(root, failed)| {
-        let target = Target {
-            registries: store.registries(),
-            registry: &image.registry,
-            repository: &image.repository,
-            tag: image.tag.as_deref().unwrap_or("latest"),
-        };
-        // Each thread has a request to either side in flight.
-        let threads = (threads / 2).max(1);
-        let told = |now, blobs, bytes| progress.pushing(now, blobs, bytes);
-        let pushed = publish(&*store, &found.graph, &root, args.recursive, &target, threads, &told);
-        progress.clear();
-        found.reached(if pushed.is_ok() { Outcome::Gathered } else { Outcome::Incomplete });
-        let again = "the same command again sends only what is missing";
-        progress.pushed(pushed.map_err(|e| e.hint(again))?);
-        let Target { registry, repository, tag, .. } = target;
-        output::print(&format!("{registry}/{repository}:{tag}@{}\n", root.digest))?;
-        failed.map_or(Ok(()), Err)
-    });
-    store.keep(&found.graph, &found.roots(), args.recursive);
-    match &args.report {
+/// # Errors
+/// With what fails.
+pub fn run(options: &GatherOptions) -> Result<()> {
+    let selection = &options.selection;
+    let sources = collect::read(&selection.sources)?;
+    selection.report.as_deref().map_or(Ok(()), report::prepare)?;
+    let setup = Setup::new(&options.connection)?;
+    let progress = Progress::new(&options.progress)?;
+    let settings = GatherSettings {
+        platforms: &selection.platforms,
+        recursive: selection.recursive,
+        threads: setup.threads,
+        observer: &|resolved, sources, manifests| progress.resolving(resolved, sources, manifests),
+    };
+    let collector = Collector { store: &*setup.store, settings, keep_going: selection.keep_going };
+    let found = collector.collect(sources, &|_| false);
+    progress.clear();
+    let mut found = found?;
+    let outcome = push(options, &setup, &mut found, &progress);
+    setup.store.keep(&found.graph, &found.roots(), selection.recursive);
+    match &selection.report {
         Some(path) => outcome.and(report::write(path, &found.records)),
         None => outcome,
     }
 }
 
-/// The destination: a repository and a tag.
-fn image(args: &Args) -> Result<Reference> {
-    let wrong = |why: String| Error::usage(why).doing("IMAGE");
-    let written = args.operands[1].to_str().ok_or_else(|| wrong("it is not UTF-8".into()))?;
-    let image: Reference = written.parse().map_err(wrong)?;
-    match image.digest {
-        Some(_) => Err(wrong(format!("{written:?} has a digest, but what is gathered gets its own"))),
-        None => Ok(image),
-    }
+/// Writes the gather index, and pushes it with all below it.
+fn push(options: &GatherOptions, setup: &Setup, found: &mut Collected, progress: &Progress) -> Result<()> {
+    let selection = &options.selection;
+    let version = output::version();
+    let index =
+        IndexOptions { annotations: &selection.annotations, fallback: selection.index_fallback, version: &version };
+    let (root, failed) = found.index(&index)?;
+    let target = RegistryTarget::new(setup.store.registries(), options.image.repository.clone());
+    let tag = options.image.tag.as_deref().unwrap_or("latest");
+    let job = PushJob {
+        store: &*setup.store,
+        graph: &found.graph,
+        root: &root,
+        recursive: selection.recursive,
+        // Each thread has a request to either side in flight.
+        threads: (setup.threads / 2).max(1),
+        observer: &|now, blobs, bytes| progress.pushing(now, blobs, bytes),
+    };
+    let pushed = job.run(&target, tag);
+    progress.clear();
+    found.reached(if pushed.is_ok() { SourceOutcome::Gathered } else { SourceOutcome::Incomplete });
+    let again = "the same command again sends only what is missing";
+    progress.pushed(pushed.map_err(|e| e.hint(again))?);
+    output::print(&format!("{}:{tag}@{}\n", target.repository(), root.digest))?;
+    failed.map_or(Ok(()), Err)
 }

@@ -2,13 +2,9 @@
 
 use serde::Serialize;
 
-use crate::archive::read::open::look;
 use crate::{
-    archive::read::catalog::Image,
-    cli::{
-        args::{Args, Output},
-        output::print,
-    },
+    archive::read::{catalog::Image, open::look},
+    cli::{args::ListFormat, options::ListOptions, output::print},
     error::{Error, Result, one_line},
     log,
     oci::{Digest, json},
@@ -27,14 +23,16 @@ struct Row<'a> {
     size: Option<u64>,
 }
 
-pub fn run(args: &Args) -> Result<()> {
-    let path = args.path(0);
-    let (catalog, findings) = look(path, args)?;
+/// # Errors
+/// If the archive cannot be read, or something is wrong with it.
+pub fn run(options: &ListOptions) -> Result<()> {
+    let path = &options.archive;
+    let (catalog, findings) = look(path, options.input.clone())?;
     let images = catalog.images();
-    print(&match args.output {
-        Output::Table => table(&images),
-        Output::Csv => comma_separated(&images),
-        Output::Json => {
+    print(&match options.format {
+        ListFormat::Table => table(&images),
+        ListFormat::Csv => comma_separated(&images),
+        ListFormat::Json => {
             let rows: Vec<Row> = images.iter().map(row).collect();
             String::from_utf8(json::pretty(&rows)).expect("JSON is UTF-8") + "\n"
         }

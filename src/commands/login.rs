@@ -5,50 +5,53 @@ use std::io::{self, IsTerminal};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 use crate::{
-    cli::args::Args,
+    cli::options::{LoginOptions, LogoutOptions},
     error::{Context, Error, Result},
     log,
-    oci::Reference,
     registry::{
-        auth::docker_config::{self, Credentials, Login},
+        auth::{
+            docker_config::{self, Credentials},
+            login::Login,
+        },
         client::Registries,
     },
     signal,
 };
 
-pub fn login(args: &Args) -> Result<()> {
-    let registry = registry(args)?;
-    let user = args.username.clone().unwrap_or_default();
-    if user.is_empty() || user.contains(':') {
-        return Err(Error::usage("a user name is not empty, and holds no colon").doing("--username"));
-    }
-    let config = args.load_config()?;
+/// # Errors
+/// If the registry refuses the credentials, or they cannot be kept.
+pub fn login(options: &LoginOptions) -> Result<()> {
+    let LoginOptions { connection, registry, user, quiet } = options;
+    let config = connection.load_config()?;
     let password = password()?;
     let kept = config.auth_file.clone();
     let login = Login::Password { user: user.clone(), password: password.clone() };
-    let registries = std::sync::Arc::new(Registries::with(config, args.patience, Credentials::only(&registry, login))?);
+    let credentials = Credentials::only(registry, login);
+    let registries = std::sync::Arc::new(Registries::with(config, connection.policy, credentials)?);
     let shut = registries.clone();
     signal::on_request(move || shut.shutdown());
-    let checked = registries.check_login(&registry);
+    let checked = registries.check_login(registry);
     signal::check()?;
     if !checked? {
         log::warn(format_args!("{registry} asks for no credentials, so these were not checked"));
     }
-    let place = docker_config::store(kept.as_ref(), &registry, &user, &password)?;
-    if !args.progress.quiet {
+    let place = docker_config::store(kept.as_ref(), registry, user, &password)?;
+    if !quiet {
         log::line(format_args!("ace-dt: logged in to {registry} as {user}; kept by {place}"));
     }
     Ok(())
 }
 
-pub fn logout(args: &Args) -> Result<()> {
-    let registry = registry(args)?;
-    let config = args.load_config()?;
-    let places = docker_config::erase(config.auth_file.as_ref(), &registry)?;
+/// # Errors
+/// If there are no credentials, or they cannot be removed.
+pub fn logout(options: &LogoutOptions) -> Result<()> {
+    let LogoutOptions { connection, registry, quiet } = options;
+    let config = connection.load_config()?;
+    let places = docker_config::erase(config.auth_file.as_ref(), registry)?;
     if places.is_empty() {
         return Err(Error::new("there are no credentials for it").doing(format!("logging out of {registry}")));
     }
-    if !args.progress.quiet {
+    if !quiet {
         log::line(format_args!("ace-dt: logged out of {registry}; taken out of {}", places.join(", ")));
     }
     Ok(())
@@ -97,21 +100,4 @@ fn from_terminal(stdin: &io::Stdin) -> Result<Vec<u8>> {
     eprintln!();
     tcsetattr(stdin, SetArg::TCSAFLUSH, &shown).doing(|| "asking the terminal")?;
     outcome.map(|()| line)
-}
-
-/// The operand: a host, with a port if need be.
-fn registry(args: &Args) -> Result<String> {
-    let wrong = |why: String| Error::usage(why).doing("REGISTRY");
-    let written = args.operands[0].to_str().ok_or_else(|| wrong("it is not UTF-8".into()))?;
-    if written.contains('@') {
-        return Err(wrong("it holds no user name; give that with --username".into()));
-    }
-    if let Some((_, rest)) = written.split_once("://") {
-        return Err(wrong(format!("{written:?} is a URL; write the registry's name, {}", rest.trim_end_matches('/'))));
-    }
-    // What stands before the first slash of a reference.
-    match format!("{written}/name").parse::<Reference>() {
-        Ok(reference) if reference.registry == written => Ok(written.into()),
-        _ => Err(wrong(format!("{written:?} is no registry such as reg.example.com or localhost:5000"))),
-    }
 }

@@ -2,67 +2,68 @@
 //! output, files and tapes.
 
 use std::{
-    io::{self, ErrorKind, IsTerminal, Read},
-    path::{Path, PathBuf},
+    io::{self, IsTerminal},
+    path::Path,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use nix::poll::PollFlags;
+use ace_dt_ring::Bounds;
 
-use crate::commands::{path_conflicts, report};
+use super::{path_conflicts, report, setup::is_dash};
 use crate::{
-    cli::{args::Args, progress::Progress},
-    error::{Error, Result, io_reason},
+    cli::{options::MbufferOptions, progress::Progress},
+    error::{Error, Result},
     log,
     media::{
-        block_reader::Medium,
-        file_sink::{self, Device, Kind},
+        block_reader::BlockReader,
+        destination::Destination,
+        file_sink::MediumKind,
         sink::{Sink, Volumes},
-        tape::{changer::Changer, sink},
+        tape::sink::TapeOptions,
         tee::{Overview, Tee},
-        throttle::{self, Paced},
+        throttle::{self, Throttle},
     },
-    oci::Hasher,
     stream::{
-        pipeline::{self, Geometry, Halt, Job, Snapshot},
+        pipeline::{self, Geometry, Snapshot, StreamJob},
+        pump::InputPump,
         watchdog::{Side, Watchdog},
     },
 };
-use ace_dt_ring::{Bounds, Segment};
 
-pub fn run(args: &Args) -> Result<()> {
-    let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
-    check(args)?;
-    if let Some(path) = &args.log {
+/// # Errors
+/// If a side fails or is stuck.
+pub fn run(options: &MbufferOptions) -> Result<()> {
+    check_paths(options)?;
+    if let Some(path) = &options.log {
         log::also_to(path)?;
     }
-    let input = open(args.input.as_deref())?;
+    let geometry = options.geometry;
+    let input = open(&options.input)?;
     let input_name = input.name.clone();
-    let changer = Changer::new(args.volume_command.clone());
-    let mut outputs = Outputs::open(args, geometry, &changer)?;
-    let hasher = args.sha256.then(|| Hasher::Sha256(Default::default()));
-    let source = Mutex::new(Source { medium: input, hasher });
-    let progress = Progress::new(&args.progress)?;
-    let job = Job {
+    let mut outputs = Outputs::open(options)?;
+    let pump = Mutex::new(InputPump::new(input, options.sha256));
+    let progress = Progress::new(&options.progress)?;
+    let job = StreamJob {
         geometry,
         from: 0,
-        keep: 0,
+        preserve_until: 0,
         bounds: Bounds::open(),
         producers: 1,
         // There is one segment, so nobody waits for the lock.
-        produce: &|segment| source.lock().unwrap_or_else(PoisonError::into_inner).pump(segment),
-        // A read that blocks ends when its thread is nudged.
-        cancel: &|| {},
+        produce: &|segment| pump.lock().unwrap_or_else(PoisonError::into_inner).run(segment),
+        // A read that blocks ends when its thread is interrupted.
+        on_cancel: &|| {},
     };
-    let pause = args.rate.map_or(Duration::ZERO, |rate| throttle::time_of(geometry.block, rate));
+    let pause = options.rate.map_or(Duration::ZERO, |rate| throttle::time_of(geometry.block, rate));
     let mut watchdog = Watchdog::new(Instant::now());
     let (overview, sink) = (&outputs.overview, &mut *outputs.sink);
     let output_name = sink.name().to_string();
     let (last, outcome) = pipeline::run(job, sink, &mut |now| {
         progress.writing(now, None);
-        let Some(timeout) = args.io_timeout else { return Ok(()) };
-        let stuck = match watchdog.look(now, changer.is_changing(), timeout + pause, Instant::now()) {
+        let Some(timeout) = options.io_timeout else { return Ok(()) };
+        let changing = options.changer.is_changing();
+        let stuck = match watchdog.look(now, changing, timeout + pause, Instant::now()) {
             None => return Ok(()),
             Some(Side::Input) => format!("{input_name} has given nothing"),
             Some(Side::Output) => format!("{} has taken nothing", overview.stuck().unwrap_or(output_name.clone())),
@@ -72,8 +73,8 @@ pub fn run(args: &Args) -> Result<()> {
     match outcome {
         Ok(()) => {
             outputs.tell(&last, geometry, &progress);
-            if let Some(hasher) = source.into_inner().unwrap_or_else(PoisonError::into_inner).hasher {
-                log::line(format_args!("{}", hasher.finish()));
+            if let Some(digest) = pump.into_inner().unwrap_or_else(PoisonError::into_inner).digest() {
+                log::line(format_args!("{digest}"));
             }
             outputs.check()
         }
@@ -86,15 +87,13 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// No file has two parts in the run.
-fn check(args: &Args) -> Result<()> {
-    let dash = Path::new("-");
-    let input = args.input.iter().map(|path| ("--input", path));
-    let outputs = args.outputs.iter().map(|path| ("--output", path));
-    let log = args.log.iter().map(|path| ("--log", path));
-    let all: Vec<(&str, &PathBuf)> = input.chain(outputs).chain(log).collect();
+fn check_paths(options: &MbufferOptions) -> Result<()> {
+    let mut all: Vec<(&str, &Path)> = vec![("--input", &options.input)];
+    all.extend(options.outputs.iter().map(|path| ("--output", path.as_path())));
+    all.extend(options.log.iter().map(|path| ("--log", path.as_path())));
     for (n, (part, path)) in all.iter().enumerate() {
         for (other_part, other) in &all[..n] {
-            let same = if *path == dash || *other == dash {
+            let same = if is_dash(path) || is_dash(other) {
                 path == other && part == other_part
             } else {
                 path == other || path_conflicts::is_same_file(path, other)
@@ -110,119 +109,56 @@ fn check(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn open(path: Option<&Path>) -> Result<Medium> {
-    let path = path.unwrap_or(Path::new("-"));
-    if path == Path::new("-") && io::stdin().is_terminal() {
+fn open(path: &Path) -> Result<BlockReader> {
+    if is_dash(path) && io::stdin().is_terminal() {
         return Err(Error::usage("standard input is a terminal").hint("feed it from a pipe or a file"));
     }
-    Medium::open(path, None)
-}
-
-/// What the stream is read from, and what hashes it on the way.
-struct Source {
-    medium: Medium,
-    hasher: Option<Hasher>,
-}
-
-impl Source {
-    /// Reads all there is into the one segment.
-    fn pump(&mut self, segment: Segment) -> Result<(), Halt> {
-        if !self.medium.tape {
-            return self.pump_bytes(segment);
-        }
-        let outcome = self.pump_blocks(segment);
-        self.medium.restore();
-        outcome
-    }
-
-    fn pump_bytes(&mut self, mut segment: Segment) -> Result<(), Halt> {
-        let mut file = &self.medium.file;
-        loop {
-            let window = segment.window()?;
-            match file.read(window) {
-                Ok(0) => {
-                    segment.end_stream();
-                    return Ok(());
-                }
-                Ok(n) => {
-                    if let Some(hasher) = &mut self.hasher {
-                        hasher.update(&window[..n]);
-                    }
-                    segment.advance(n);
-                    segment.publish();
-                }
-                // Stopped, perhaps: `window` knows.
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => file_sink::wait_until(file, PollFlags::POLLIN),
-                Err(e) => return Err(Error::new(io_reason(&e)).doing(format!("reading {}", self.medium.name)).into()),
-            }
-        }
-    }
-
-    /// A tape's blocks are read whole, whatever room there is.
-    fn pump_blocks(&mut self, mut segment: Segment) -> Result<(), Halt> {
-        let mut piece = Vec::new();
-        while let Some((bytes, _)) = self.medium.read(piece)? {
-            if let Some(hasher) = &mut self.hasher {
-                hasher.update(&bytes);
-            }
-            segment.put(&bytes)?;
-            segment.publish();
-            piece = bytes;
-        }
-        segment.end_stream();
-        Ok(())
-    }
+    BlockReader::open(path, None)
 }
 
 /// Where the stream goes to.
 struct Outputs {
     sink: Box<dyn Sink>,
     /// Of each: its name, what it is, and its tapes.
-    all: Vec<(String, Kind, Volumes)>,
+    all: Vec<(String, MediumKind, Volumes)>,
     overview: Overview,
 }
 
 impl Outputs {
-    fn open(args: &Args, geometry: Geometry, changer: &Changer) -> Result<Outputs> {
-        let stdout = [PathBuf::from("-")];
-        let paths = if args.outputs.is_empty() { &stdout[..] } else { &args.outputs };
+    fn open(options: &MbufferOptions) -> Result<Outputs> {
         let (mut sinks, mut all, mut overview) = (Vec::new(), Vec::new(), Overview::default());
-        for path in paths {
-            let path = Some(path.as_path()).filter(|path| *path != Path::new("-"));
-            let device = match path {
-                Some(path) => Device::open(path, args.force)?,
-                None => Device::stdout()?,
-            };
-            let kind = device.kind();
-            let options = sink::Options { changer: changer.clone(), ..sink::Options::default() };
-            let sink = device.into_sink(path, options)?;
+        for path in &options.outputs {
+            let destination =
+                if is_dash(path) { Destination::stdout()? } else { Destination::open(path, options.force)? };
+            let kind = destination.kind();
+            let tape = TapeOptions { changer: options.changer.clone(), ..TapeOptions::default() };
+            let sink = destination.into_sink(tape);
             all.push((sink.name().to_string(), kind, sink.volumes()));
             sinks.push(sink);
         }
         let mut sink = if sinks.len() > 1 {
-            let tee = Tee::new(sinks, geometry.block)?;
+            let tee = Tee::new(sinks, options.geometry.block)?;
             overview = tee.overview();
             Box::new(tee)
         } else {
             sinks.remove(0)
         };
-        if let Some(rate) = args.rate {
-            sink = Box::new(Paced::new(sink, rate));
+        if let Some(rate) = options.rate {
+            sink = Box::new(Throttle::new(sink, rate));
         }
         Ok(Outputs { sink, all, overview })
     }
 
     /// The summary.
     fn tell(&self, last: &Snapshot, geometry: Geometry, progress: &Progress) {
-        let mut text = last.strokes.in_words();
+        let mut text = last.stats.in_words();
         for (name, _, volumes) in &self.all {
             text.push_str(&report::on_tape(Some(name.as_str()).filter(|_| self.all.len() > 1), volumes));
         }
-        let (empty, full) = (last.strokes.starts.saturating_sub(1), last.full);
+        let (empty, full) = (last.stats.starts.saturating_sub(1), last.full);
         progress.done(last, Some(format!("{text}; the buffer was {empty} times empty, {full} times full")));
-        if self.all.iter().any(|(_, kind, _)| *kind == Kind::Tape) {
-            report::advise(last, geometry, Kind::Tape);
+        if self.all.iter().any(|(_, kind, _)| *kind == MediumKind::Tape) {
+            report::advise(last, geometry, MediumKind::Tape);
         }
     }
 

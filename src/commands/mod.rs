@@ -1,48 +1,54 @@
-//! The commands: what was given on the command line becomes files opened, defaults resolved, and
-//! the parts of the tool put together.
+//! The commands: options become files opened and parts put together, and results are shown.
 
-pub mod archive;
-pub mod batch_serialize;
-pub mod gather;
-pub mod list;
-pub mod login;
-pub mod mbuffer;
-pub mod mux;
-pub mod path_conflicts;
-pub mod prune;
-pub mod report;
-pub mod serialize;
-pub mod verify;
-
-use std::sync::Arc;
+mod archive;
+mod batch_serialize;
+mod gather;
+mod list;
+mod login;
+mod mbuffer;
+mod mux;
+mod path_conflicts;
+mod prune;
+mod report;
+mod retry_hint;
+mod serialize;
+mod setup;
+mod verify;
 
 use crate::{
-    archive::write::compress::Codec,
-    cli::{args::Args, output},
+    cli::{
+        args::Args,
+        options::FromArgs,
+        output,
+        schema::{Action, Command},
+    },
     error::Result,
-    signal,
-    store::{Store, router::Origins},
 };
 
-/// What the flags and the configuration make of a run.
-pub struct Setup {
-    pub store: Arc<Origins>,
-    /// Requests at a time.
-    pub threads: usize,
-    pub codec: Option<Codec>,
+/// Runs the command that was given.
+///
+/// # Errors
+/// With what it fails.
+pub fn run(command: &Command, args: Args) -> Result<()> {
+    match command.action {
+        Some(Action::Archive) => with(command, args, archive::run),
+        Some(Action::BatchSerialize) => with(command, args, batch_serialize::run),
+        Some(Action::Gather) => with(command, args, gather::run),
+        Some(Action::List) => with(command, args, list::run),
+        Some(Action::Serialize) => with(command, args, serialize::run),
+        Some(Action::Verify) => with(command, args, verify::run),
+        Some(Action::Login) => with(command, args, login::login),
+        Some(Action::Logout) => with(command, args, login::logout),
+        Some(Action::Demux) => with(command, args, mux::demux),
+        Some(Action::Mbuffer) => with(command, args, mbuffer::run),
+        Some(Action::Mux) => with(command, args, mux::mux),
+        Some(Action::Prune) => with(command, args, prune::run),
+        Some(Action::Version) => output::print(&output::version_line()),
+        None => Ok(()),
+    }
 }
 
-/// Reads the configuration, and makes ready for requests; a signal ends them.
-fn set_up(args: &Args) -> Result<Setup> {
-    let config = args.load_config()?;
-    let (threads, codec) = (config.concurrent_http, args.codec(&config));
-    let store = Arc::new(Origins::new(config, args.patience, args.referrer_types.clone())?);
-    let shut = store.clone();
-    signal::on_request(move || shut.shutdown());
-    Ok(Setup { store, threads, codec })
-}
-
-/// `version`.
-pub fn version(_: &Args) -> Result<()> {
-    output::print(&output::version_line())
+/// Makes the options of a command, and runs it with them.
+fn with<O: FromArgs>(command: &Command, args: Args, run: fn(&O) -> Result<()>) -> Result<()> {
+    run(&O::from_args(args, command.name)?)
 }

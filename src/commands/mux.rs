@@ -14,39 +14,35 @@ use std::{
 };
 
 use crate::{
-    cli::args::Args,
-    error::{Context, Error, Result, io_reason},
+    cli::options::{DemuxOptions, MuxOptions},
+    error::{Context, Error, Result},
     signal,
 };
 
 /// Bytes of a frame's head.
 const HEAD: usize = 12;
-/// What is read of one stream at once if nothing else is asked for.
-const BLOCK: u64 = 32 << 10;
-/// The largest piece that is kept in memory.
-const BLOCK_MAX: u64 = 1 << 30;
+/// What is read at once of what is taken apart.
+const PIECE: usize = 32 << 10;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A piece of a stream, or why there is none.
-type Piece = (u32, Result<Vec<u8>>);
+type StreamPiece = (u32, Result<Vec<u8>>);
 
-pub fn mux(args: &Args) -> Result<()> {
-    let block = if args.was_given("block-size") { args.block_size } else { BLOCK };
-    if block > BLOCK_MAX {
-        return Err(Error::usage(format!("--block-size {block}: a frame has at most {BLOCK_MAX} bytes")));
-    }
+/// # Errors
+/// If a stream cannot be read, or the output cannot be written.
+pub fn mux(options: &MuxOptions) -> Result<()> {
     let stdout = io::stdout();
     if stdout.is_terminal() {
         return Err(Error::usage("standard output is a terminal").hint("redirect it to a file or a pipe"));
     }
     let mut out = File::from(stdout.as_fd().try_clone_to_owned().doing(|| "opening standard output")?);
-    let (send, pieces) = mpsc::sync_channel(args.operands.len());
-    for (number, operand) in args.operands.iter().enumerate() {
-        let (path, send) = (PathBuf::from(operand), send.clone());
+    let (send, pieces) = mpsc::sync_channel(options.files.len());
+    for (number, path) in options.files.iter().enumerate() {
+        let (path, send, block) = (path.clone(), send.clone(), options.block_size);
         let number = u32::try_from(number).map_err(Error::usage)?;
         // One that waits for a FIFO must not keep the others waiting. It ends with the process.
         thread::spawn(move || {
-            if let Err(e) = read(&path, number, block as usize, &send) {
+            if let Err(e) = read(&path, number, block, &send) {
                 let _ = send.send((number, Err(e)));
             }
         });
@@ -72,7 +68,7 @@ pub fn mux(args: &Args) -> Result<()> {
 }
 
 /// Sends all of a file, piece by piece; a piece holds what one read(2) gave.
-fn read(path: &PathBuf, number: u32, block: usize, to: &SyncSender<Piece>) -> Result<()> {
+fn read(path: &PathBuf, number: u32, block: usize, to: &SyncSender<StreamPiece>) -> Result<()> {
     let mut file = File::open(path).doing(|| format!("opening {path:?}"))?;
     loop {
         let mut bytes = vec![0; block];
@@ -87,18 +83,20 @@ fn read(path: &PathBuf, number: u32, block: usize, to: &SyncSender<Piece>) -> Re
     }
 }
 
-pub fn demux(args: &Args) -> Result<()> {
+/// # Errors
+/// If the input is cut short or of other streams, or a file cannot be written.
+pub fn demux(options: &DemuxOptions) -> Result<()> {
     let mut input = io::stdin().lock();
     if input.is_terminal() {
         return Err(Error::usage("standard input is a terminal").hint("feed it from a pipe or a file"));
     }
     let mut files = Vec::new();
-    for operand in &args.operands {
-        let file = OpenOptions::new().append(true).create(true).open(operand);
-        files.push(file.doing(|| format!("opening {operand:?}"))?);
+    for path in &options.files {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        files.push(file.doing(|| format!("opening {path:?}"))?);
     }
     let mut at = 0_u64;
-    let mut piece = vec![0; BLOCK as usize];
+    let mut piece = vec![0; PIECE];
     loop {
         let mut head = [0; HEAD];
         match fill(&mut input, &mut head)? {
@@ -110,7 +108,7 @@ pub fn demux(args: &Args) -> Result<()> {
         let number = u32::from_le_bytes(number.try_into().expect("four bytes"));
         let mut left = u64::from_le_bytes(length.try_into().expect("eight bytes"));
         let Some(file) = files.get_mut(number as usize) else {
-            let why = format!("there is a frame of stream {number}, and {} files to write", args.operands.len());
+            let why = format!("there is a frame of stream {number}, and {} files to write", options.files.len());
             return Err(Error::new(why).doing(place(at)));
         };
         at += HEAD as u64;
@@ -120,7 +118,7 @@ pub fn demux(args: &Args) -> Result<()> {
             if n == 0 {
                 return Err(Error::new(format!("it ends {left} bytes before the end of a frame")).doing(place(at)));
             }
-            write(file, &piece[..n], &format!("{:?}", args.operands[number as usize]))?;
+            write(file, &piece[..n], &format!("{:?}", options.files[number as usize]))?;
             (at, left) = (at + n as u64, left - n as u64);
         }
     }
@@ -149,7 +147,7 @@ fn write(to: &mut impl Write, mut bytes: &[u8], name: &str) -> Result<()> {
         match to.write(bytes) {
             Ok(n) if n > 0 => bytes = &bytes[n..],
             Err(e) if e.kind() == ErrorKind::Interrupted => signal::check()?,
-            Err(e) => return Err(Error::new(io_reason(&e)).doing(format!("writing to {name}"))),
+            Err(e) => return Err(Error::from_io(e).doing(format!("writing to {name}"))),
             Ok(_) => return Err(Error::new("it took no bytes").doing(format!("writing to {name}"))),
         }
     }

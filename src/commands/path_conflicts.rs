@@ -5,26 +5,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::setup::is_dash;
 use crate::{
-    cli::args::Args,
     error::{Error, Result},
     util::atomic_file::directory,
 };
 
-/// No file is both read and written, or written twice. `sources` is the list that is read, if there
-/// is one.
-pub fn check(args: &Args, sources: Option<&Path>) -> Result<()> {
-    let dash = Path::new("-");
-    let mut read: Vec<(&str, &Path)> = sources.map(|path| ("SOURCES-FILE", path)).into_iter().collect();
-    read.extend(args.existing_from_checkpoint.iter().map(|(path, _)| ("--existing-from-checkpoint", path.as_path())));
-    let mut written: Vec<(&str, &Path)> = Vec::new();
-    if !args.dry_run {
-        written.push(("DEST-FILE", args.path(1)));
-        written.extend(args.checkpoint.as_deref().map(|path| ("--checkpoint", path)));
-    }
-    written.extend(args.report.as_deref().map(|path| ("--report", path)));
-    for (n, (as_output, output)) in written.iter().enumerate().filter(|(_, (_, path))| *path != dash) {
-        let others = read.iter().chain(&written[..n]).filter(|(_, path)| *path != dash);
+/// Each file with its part: an operand's or a flag's name.
+pub type Parts<'a> = [(&'static str, &'a Path)];
+
+/// No file is both read and written, or written twice. Standard streams do not count.
+///
+/// # Errors
+/// Wrong usage, if one is.
+pub fn check(read: &Parts, written: &Parts) -> Result<()> {
+    for (n, (as_output, output)) in written.iter().enumerate().filter(|(_, (_, path))| !is_dash(path)) {
+        let others = read.iter().chain(&written[..n]).filter(|(_, path)| !is_dash(path));
         for (as_other, other) in others {
             if is_same_file(output, other) {
                 return Err(Error::usage(format!("{output:?} is both {as_other} and {as_output}")));

@@ -3,66 +3,41 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
 use crate::{
     error::{Context, Result},
+    gather::collect::SourceRecord,
     log,
     media::{
-        file_sink::Kind,
+        file_sink::MediumKind,
         sink::{Volume, Volumes},
     },
-    oci::{Digest, json},
+    oci::json,
     stream::pipeline::{Geometry, Snapshot},
     util::units::grouped,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// All of it is in the archive, or at the destination already.
-    Archived,
-    /// All of it is in the registry.
-    Gathered,
-    /// A dry run would archive it.
-    Planned,
-    /// None of its platforms was wanted.
-    Unmatched,
-    /// It could not be had.
-    Failed,
-    /// The run ended before all was at the destination.
-    Incomplete,
-}
-
-/// One source.
-#[derive(Clone, Debug, Serialize)]
-pub struct Record {
-    pub source: String,
-    pub outcome: Outcome,
-    /// What the reference points to.
-    pub digest: Option<Digest>,
-    /// Bytes of its manifests and blobs, each digest once.
-    pub bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
 /// Finds out whether a report can be written there, before it costs anything.
+///
+/// # Errors
+/// If it cannot.
 pub fn prepare(path: &Path) -> Result<()> {
     let opened = std::fs::File::options().append(true).create(true).open(path);
     opened.map(drop).doing(|| format!("opening the report {path:?}"))
 }
 
 /// Writes the report: an array, a source an object, in the order of the archive.
-pub fn write(path: &Path, records: &[Record]) -> Result<()> {
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write(path: &Path, records: &[SourceRecord]) -> Result<()> {
     let mut text = json::pretty(records);
     text.push(b'\n');
     std::fs::write(path, text).doing(|| format!("writing the report {path:?}"))
 }
 
 /// How the device was kept busy, and where a stream lies on tapes.
-pub fn strokes(last: &Snapshot, volumes: &Volumes) -> String {
-    format!("{}{}", last.strokes.in_words(), on_tape(None, volumes))
+pub fn streaming(last: &Snapshot, volumes: &Volumes) -> String {
+    format!("{}{}", last.stats.in_words(), on_tape(None, volumes))
 }
 
 /// Where a stream lies on the tapes of a drive, if it is one; `drive` is its name where there are several.
@@ -89,9 +64,9 @@ pub fn on_tape(drive: Option<&str>, volumes: &Volumes) -> String {
 }
 
 /// Warns of a drive that had to stop too often, with what to try.
-pub fn advise(last: &Snapshot, geometry: Geometry, kind: Kind) {
+pub fn advise(last: &Snapshot, geometry: Geometry, kind: MediumKind) {
     let mark = if geometry.mark > 1 { geometry.mark * geometry.block as u64 } else { 0 };
-    if let Some(advice) = last.strokes.advice(last.capacity, mark).filter(|_| kind == Kind::Tape) {
+    if let Some(advice) = last.stats.advice(last.capacity, mark).filter(|_| kind == MediumKind::Tape) {
         log::warn(advice);
     }
 }

@@ -1,72 +1,47 @@
 //! `mirror serialize`: one image, or all that was gathered into it, to an archive on a device.
 
-use std::{
-    ffi::OsString,
-    sync::atomic::{AtomicUsize, Ordering},
-};
-
-use crate::{
-    archive::write::{
-        existing::There,
-        session::{self, Transfer},
-    },
-    commands::{path_conflicts, set_up},
+use super::{
+    path_conflicts,
+    retry_hint::{self, RetryHint},
+    setup::{self, Setup},
 };
 use crate::{
-    cli::{args::Args, progress::Progress},
-    error::{Context, Error, Result},
+    archive::write::{existing::ExistingContent, session::WriteSession},
+    cli::{options::SerializeOptions, progress::Progress},
+    error::{Context, Result},
     oci::Descriptor,
-    signal,
-    store::{
-        Locator, Store,
-        graph::{self, Graph},
-    },
-    stream::pipeline::Geometry,
+    store::Locator,
 };
 
-pub fn run(args: &Args) -> Result<()> {
-    let geometry = Geometry::new(args.block_size, args.buffer_size, args.hwm)?;
-    path_conflicts::check(args, None)?;
-    let image = locator(&args.operands[0])?;
-    let mut there = There::by_ledgers(args)?;
-    let setup = set_up(args)?;
+/// # Errors
+/// With what fails.
+pub fn run(options: &SerializeOptions) -> Result<()> {
+    check_paths(options)?;
+    let image = &options.image;
+    let mut existing = ExistingContent::by_checkpoints(&options.existing.checkpoints)?;
+    let setup = Setup::new(&options.connection)?;
     let (store, threads) = (&*setup.store, setup.threads);
-    let dest = session::open(args, args.path(1))?;
-    let progress = Progress::new(&args.progress)?;
-    there.add_images(&args.operands[2..], args, store, threads)?;
-    let (graph, root) = fetch(args, store, &image, threads, &progress)?;
-    let plan = session::plan(args, &graph, &root, &name(&image, &root), &there);
+    let write = options.output.at_level(setup.level);
+    let dest = write.open()?;
+    let progress = Progress::new(&options.progress)?;
+    existing.add_images(&options.existing.images, options.recursive, store, threads)?;
+    let (graph, root) = setup::fetch(store, image, options.recursive, threads, &progress)?;
+    let name = name(image, &root);
+    let plan = setup::plan(&graph, (&root, &name), &existing, options.recursive, options.manifest_json);
     let plan = plan.doing(|| format!("planning the archive of {image}"))?;
-    let transfer = Transfer::new("mirror serialize", args, &setup, geometry, &progress);
-    let outcome = transfer.run(&plan, dest);
-    store.keep(&graph, &[(Some(&image.to_string()), &root)], args.recursive);
+    let session = WriteSession { options: &write, plan: &plan, store, threads };
+    let hint = RetryHint { line: &options.line, options: &write };
+    let outcome = retry_hint::write(&session, dest, &progress, Some(&hint));
+    store.keep(&graph, &[(Some(&image.to_string()), &root)], options.recursive);
     outcome
 }
 
-/// What an operand names.
-pub fn locator(operand: &OsString) -> Result<Locator> {
-    let written = operand.to_str().ok_or_else(|| Error::usage(format!("{operand:?} is not UTF-8")))?;
-    written.parse().map_err(|why: String| Error::usage(why).doing("IMAGE"))
-}
-
-/// Fetches the manifests of an image.
-pub fn fetch(
-    args: &Args,
-    store: &dyn Store,
-    image: &Locator,
-    threads: usize,
-    progress: &Progress,
-) -> Result<(Graph, Descriptor)> {
-    let (root, bytes) = store.resolve(image).doing(|| format!("resolving {image}"))?;
-    let mut graph = Graph::default();
-    graph.insert(root.digest.clone(), bytes, &image.origin());
-    let fetched = AtomicUsize::new(1);
-    let tell = || progress.resolving(1, 1, fetched.fetch_add(1, Ordering::Relaxed));
-    let roots = vec![(image.origin(), root.clone())];
-    let graph = graph::fetch(store, graph, roots, args.recursive, threads, &tell);
-    progress.clear();
-    signal::check()?;
-    Ok((graph, root))
+/// No file has two parts in the run.
+fn check_paths(options: &SerializeOptions) -> Result<()> {
+    let read = options.existing.checkpoints.iter().map(|(path, _)| ("--existing-from-checkpoint", path.as_path()));
+    let mut written = vec![("DEST-FILE", options.output.dest())];
+    written.extend(options.output.checkpoint().map(|path| ("--checkpoint", path)));
+    path_conflicts::check(&read.collect::<Vec<_>>(), &written)
 }
 
 /// The tag or digest of an image, or its name in a layout.

@@ -5,7 +5,7 @@ use std::{
     collections::HashSet,
     fs::File,
     io::Read,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         atomic::{AtomicU64, Ordering},
         mpsc::{self, RecvTimeoutError},
@@ -14,19 +14,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::archive::read::open::{Frames, look, options, scan_stream};
 use crate::{
     archive::{
-        checkpoint::{self, Record},
+        checkpoint::{self, CheckpointRecord},
         read::{
             catalog::Catalog,
-            scan::{Ended, Finding, Scanner, What},
-            tar,
+            events::ArchiveEnd,
+            finding::{Finding, FindingKind},
+            open::{FrameEnds, look, scan_stream},
+            scan::Scanner,
         },
     },
-    cli::{args::Args, output::print, progress::Progress},
+    cli::{options::VerifyOptions, output::print, progress::Progress},
     error::{Context, Error, Result, one_line},
-    media::input::{self, Input},
+    media::{input::Input, stream_input::InputOptions},
     oci::Digest,
     util::units::grouped,
 };
@@ -35,15 +36,17 @@ use crate::{
 const TOLD_MAX: usize = 10_000;
 const TICK: Duration = Duration::from_millis(100);
 
-pub fn run(args: &Args) -> Result<()> {
-    let paths: Vec<PathBuf> = args.operands.iter().map(PathBuf::from).collect();
-    let records = args.checkpoint.as_deref().map(checkpoint::records).transpose()?;
+/// # Errors
+/// If something cannot be read, or is wrong.
+pub fn run(options: &VerifyOptions) -> Result<()> {
+    let paths = &options.archives;
+    let records = options.checkpoint.as_deref().map(checkpoint::records).transpose()?;
     let mut elsewhere = HashSet::new();
-    for path in &args.existing {
-        elsewhere.extend(digests_in(path, args)?);
+    for path in &options.existing {
+        elsewhere.extend(digests_in(path, &options.input)?);
     }
-    let input = input::open(&paths, options(args))?;
-    let progress = Progress::new(&args.progress)?;
+    let input = Input::open(paths, options.input.clone())?;
+    let progress = Progress::new(&options.progress)?;
     let name = paths.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
     let mut verifier = Verifier { name, elsewhere, records, archives: 0, flaws: 0, told: 0 };
     let read = AtomicU64::new(0);
@@ -77,7 +80,7 @@ struct Verifier {
     name: String,
     elsewhere: HashSet<Digest>,
     /// Of the first archive.
-    records: Option<Vec<Record>>,
+    records: Option<Vec<CheckpointRecord>>,
     archives: usize,
     flaws: u64,
     /// Findings told of this archive.
@@ -100,25 +103,25 @@ impl Verifier {
                 Ok(())
             }
             Input::Stream(mut stream) => loop {
-                let (mut catalog, mut frames) = (Catalog::default(), Frames::new());
+                let (mut catalog, mut frames) = (Catalog::default(), FrameEnds::new());
                 let mut tell = |finding| self.tell(finding);
                 let scanner = Scanner { deep: true, tell: &mut tell, read };
                 let (ended, format) = scan_stream(scanner, &mut stream, &mut catalog, &mut frames)?;
                 self.conclude(&catalog, ended, format.map(|_| &frames));
-                if ended.end.is_none() || !stream.next_file().map_err(tar::told)? {
+                if ended.end.is_none() || !stream.next_file().map_err(Error::from_io)? {
                     return Ok(());
                 }
             },
         }
     }
 
-    fn tell(&mut self, Finding { what, text }: Finding) {
+    fn tell(&mut self, Finding { kind, text }: Finding) {
         self.flaws += 1;
         self.told += 1;
-        let word = match what {
-            What::Damaged => "damaged",
-            What::Missing => "missing",
-            What::Wrong => "wrong",
+        let word = match kind {
+            FindingKind::Damaged => "damaged",
+            FindingKind::Missing => "missing",
+            FindingKind::Wrong => "wrong",
         };
         match self.told.cmp(&TOLD_MAX) {
             cmp::Ordering::Less => line(word, &text),
@@ -128,7 +131,7 @@ impl Verifier {
     }
 
     /// What can be said when all of an archive was read.
-    fn conclude(&mut self, catalog: &Catalog, ended: Ended, frames: Option<&Frames>) {
+    fn conclude(&mut self, catalog: &Catalog, ended: ArchiveEnd, frames: Option<&FrameEnds>) {
         self.archives += 1;
         let mut bad: HashSet<Digest> =
             catalog.blobs().iter().filter(|(_, held)| !held.sound).map(|(digest, _)| digest.clone()).collect();
@@ -140,13 +143,12 @@ impl Verifier {
         }
         for flaw in flaws {
             bad.insert(flaw.digest);
-            let what = if flaw.missing { What::Missing } else { What::Wrong };
-            self.tell(Finding { what, text: flaw.text });
+            self.tell(if flaw.missing { Finding::missing(flaw.text) } else { Finding::wrong(flaw.text) });
         }
         let mut lists = Vec::new();
         catalog.check_lists(&|digest| self.elsewhere.contains(digest), &mut |text| lists.push(text));
         for text in lists {
-            self.tell(Finding { what: What::Wrong, text });
+            self.tell(Finding::wrong(text));
         }
         if self.archives == 1
             && let Some(records) = self.records.take()
@@ -185,18 +187,18 @@ impl Verifier {
     }
 
     /// Compares each record with what is there.
-    fn check_ledger(&mut self, records: &[Record], catalog: &Catalog, frames: Option<&Frames>) {
+    fn check_ledger(&mut self, records: &[CheckpointRecord], catalog: &Catalog, frames: Option<&FrameEnds>) {
         let before = self.flaws;
-        for (n, Record { digest, offset, .. }) in records.iter().enumerate() {
+        for (n, CheckpointRecord { digest, offset, .. }) in records.iter().enumerate() {
             let said = format!("the ledger says in record {} that blob {digest} ends at {}", n + 1, grouped(*offset));
             let Some(held) = catalog.blobs().get(digest) else {
-                self.tell(Finding { what: What::Wrong, text: format!("{said}, and it is not in the archive") });
+                self.tell(Finding::wrong(format!("{said}, and it is not in the archive")));
                 continue;
             };
             let end = grouped(held.end);
             match frames {
                 None if held.end == *offset => {}
-                None => self.tell(Finding { what: What::Wrong, text: format!("{said}, and it ends at {end}") }),
+                None => self.tell(Finding::wrong(format!("{said}, and it ends at {end}"))),
                 // What is cut at the offset must decompress to the end of the blob.
                 Some(frames) => {
                     let whole = frames.partition_point(|(medium, _)| medium <= offset);
@@ -204,7 +206,7 @@ impl Verifier {
                     if plain < held.end {
                         let got = grouped(plain);
                         let text = format!("{said}; whole frames up to there hold {got} bytes, and it ends at {end}");
-                        self.tell(Finding { what: What::Wrong, text });
+                        self.tell(Finding::wrong(text));
                     }
                 }
             }
@@ -223,14 +225,14 @@ fn line(word: &str, text: &str) {
 }
 
 /// The blobs that a ledger speaks of, or that an archive holds.
-fn digests_in(path: &Path, args: &Args) -> Result<HashSet<Digest>> {
+fn digests_in(path: &Path, input: &InputOptions) -> Result<HashSet<Digest>> {
     let mut first = [0];
     let read = File::open(path).and_then(|mut file| file.read(&mut first));
     let n = read.doing(|| format!("reading what exists already, {path:?}"))?;
     if n == 0 || first[0] == b'{' {
         return Ok(checkpoint::records(path)?.into_iter().map(|record| record.digest).collect());
     }
-    let (catalog, findings) = look(path, args)?;
+    let (catalog, findings) = look(path, input.clone())?;
     match findings.first() {
         Some(finding) => Err(Error::new(&finding.text).doing(format!("reading what exists already, {path:?}"))),
         None => Ok(catalog.blobs().keys().cloned().collect()),

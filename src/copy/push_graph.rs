@@ -2,7 +2,6 @@
 //! all that it refers to, and the root's tag last. What is there when something fails is whole.
 
 use std::{
-    collections::HashSet,
     io::{self, Read},
     sync::{
         Mutex, PoisonError,
@@ -12,40 +11,43 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    oci::{Descriptor, media},
-    registry::client::{Pushed, Registries},
+    oci::Descriptor,
     signal,
     store::{
         Origin, Store,
-        graph::{Graph, OriginId},
+        graph::Graph,
+        target::{BlobContent, Target},
     },
     util::parallel,
 };
 
-/// Where to.
-pub struct Target<'a> {
-    pub registries: &'a Registries,
-    pub registry: &'a str,
-    pub repository: &'a str,
-    pub tag: &'a str,
-}
-
 /// How far it came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct PushTally {
+    /// Blobs that are there.
     pub blobs: usize,
     /// Blobs of which nothing had to be sent: there already, or mounted.
     pub spared: usize,
+    /// Manifests that were put.
     pub manifests: usize,
     /// Of blobs, sent or spared.
     pub bytes: u64,
 }
 
-/// What is to be done: blobs with where they come from, manifests in an order that a registry takes.
-struct Work {
-    blobs: Vec<(Descriptor, OriginId)>,
-    /// Those of one height refer only to lower ones.
-    manifests: Vec<Vec<Descriptor>>,
+/// What is pushed, and how.
+pub struct PushJob<'a> {
+    /// Where content comes from.
+    pub store: &'a dyn Store,
+    /// Its manifests.
+    pub graph: &'a Graph,
+    /// What is pushed, with all below it.
+    pub root: &'a Descriptor,
+    /// Push referrers too.
+    pub recursive: bool,
+    /// Threads, each with one request to either side in flight.
+    pub threads: usize,
+    /// Hears how far it is, and how many blobs and bytes there are in all.
+    pub observer: &'a (dyn Fn(PushTally, usize, u64) + Sync),
 }
 
 /// What threads tell of.
@@ -59,8 +61,8 @@ struct Counters {
 }
 
 impl Counters {
-    fn tally(&self) -> Tally {
-        Tally {
+    fn tally(&self) -> PushTally {
+        PushTally {
             blobs: self.blobs.load(Ordering::Relaxed),
             spared: self.spared.load(Ordering::Relaxed),
             manifests: self.manifests.load(Ordering::Relaxed),
@@ -85,110 +87,104 @@ impl Counters {
     }
 }
 
-/// Pushes all that lies below `root`, and with `recursive` the referrers, by at most `threads`
-/// threads, each with one request to either side in flight. `told` hears how far it is, and how many
-/// blobs and bytes there are in all.
-pub fn publish(
-    store: &dyn Store,
-    graph: &Graph,
-    root: &Descriptor,
-    recursive: bool,
-    target: &Target,
-    threads: usize,
-    told: &(dyn Fn(Tally, usize, u64) + Sync),
-) -> Result<Tally> {
-    let work = plan(graph, root, recursive)?;
-    let total = work.blobs.iter().fold(0, |sum: u64, (d, _)| sum.saturating_add(d.size));
-    let counters = Counters::default();
-    let tell = || told(counters.tally(), work.blobs.len(), total);
-    parallel::map(work.blobs.len(), threads, |n| {
-        counters.unless_failed(|| {
-            let (descriptor, origin) = &work.blobs[n];
-            push_blob(store, graph.origin(*origin), descriptor, target, &counters, &tell)
-        });
-        tell();
-    });
-    counters.outcome()?;
-    for level in &work.manifests {
-        parallel::map(level.len(), threads, |n| {
+impl PushJob<'_> {
+    /// Pushes everything to `target`, and puts the root under `tag` last.
+    ///
+    /// # Errors
+    /// The first that something failed with; what was pushed by then stays, and the tag is not touched.
+    pub fn run(&self, target: &dyn Target, tag: &str) -> Result<PushTally> {
+        let work = self.graph.reachable(&[self.root], self.recursive)?;
+        let total = work.blobs.iter().fold(0, |sum: u64, (d, _)| sum.saturating_add(d.size));
+        let counters = Counters::default();
+        let tell = || (self.observer)(counters.tally(), work.blobs.len(), total);
+        parallel::map(work.blobs.len(), self.threads, |n| {
             counters.unless_failed(|| {
-                let descriptor = &level[n];
-                let bytes = graph.bytes(descriptor)?;
-                target.registries.push_manifest(target.registry, target.repository, descriptor, &bytes)?;
-                counters.manifests.fetch_add(1, Ordering::Relaxed);
-                Ok(())
+                let (descriptor, origin) = &work.blobs[n];
+                self.push_blob(
+                    self.graph.origin(*origin),
+                    descriptor,
+                    target,
+                    &Meter { counters: &counters, tell: &tell },
+                )
             });
             tell();
         });
         counters.outcome()?;
+        for level in &work.manifests {
+            parallel::map(level.len(), self.threads, |n| {
+                counters.unless_failed(|| {
+                    target.push_manifest(&level[n], &self.graph.bytes(&level[n])?)?;
+                    counters.manifests.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                });
+                tell();
+            });
+            counters.outcome()?;
+        }
+        target.tag(self.root, &self.graph.bytes(self.root)?, tag)?;
+        Ok(counters.tally())
     }
-    let bytes = graph.bytes(root)?;
-    target.registries.tag(target.registry, target.repository, root, &bytes, target.tag)?;
-    Ok(counters.tally())
+
+    fn push_blob(&self, origin: &Origin, descriptor: &Descriptor, target: &dyn Target, meter: &Meter) -> Result<()> {
+        let elsewhere = match origin {
+            Origin::Repository(from) => {
+                let to = target.repository();
+                Some(from).filter(|from| from.registry == to.registry && from.path != to.path)
+            }
+            Origin::Layout(_) | Origin::Memory => None,
+        };
+        let spared = target.exists(descriptor)? || elsewhere.is_some_and(|from| target.mount(descriptor, from));
+        let counters = meter.counters;
+        if spared {
+            counters.spared.fetch_add(1, Ordering::Relaxed);
+            counters.bytes.fetch_add(descriptor.size, Ordering::Relaxed);
+        } else {
+            let inline = descriptor.inline();
+            target.push_blob(descriptor, &StoredBlob { store: self.store, origin, descriptor, inline, meter })?;
+        }
+        counters.blobs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
-fn push_blob(
-    store: &dyn Store,
-    origin: &Origin,
-    descriptor: &Descriptor,
-    target: &Target,
-    counters: &Counters,
-    tell: &dyn Fn(),
-) -> Result<()> {
-    let elsewhere = match origin {
-        Origin::Repository { registry, repository }
-            if registry == target.registry && repository != target.repository =>
-        {
-            Some(repository.as_str())
-        }
-        _ => None,
-    };
-    let inline = descriptor.inline();
-    let open = |from: u64| -> Result<Box<dyn Read + '_>> {
-        let body: Box<dyn Read + '_> = match &inline {
+/// A blob of a store, which can be opened at any byte.
+struct StoredBlob<'a> {
+    store: &'a dyn Store,
+    origin: &'a Origin,
+    descriptor: &'a Descriptor,
+    /// Its bytes, if its descriptor has them.
+    inline: Option<Vec<u8>>,
+    meter: &'a Meter<'a>,
+}
+
+impl BlobContent for StoredBlob<'_> {
+    fn open(&self, from: u64) -> Result<Box<dyn Read + '_>> {
+        let body: Box<dyn Read + '_> = match &self.inline {
             Some(bytes) => Box::new(&bytes[(from as usize).min(bytes.len())..]),
-            None if descriptor.size == 0 => Box::new(io::empty()),
-            None => store.blob(origin, descriptor, from)?,
+            None if self.descriptor.size == 0 => Box::new(io::empty()),
+            None => self.store.blob(self.origin, self.descriptor, from)?,
         };
-        Ok(Box::new(Counted { body, bytes: &counters.bytes, tell }))
-    };
-    let (registry, repository) = (target.registry, target.repository);
-    let pushed = target.registries.push_blob(registry, repository, descriptor, elsewhere, &open)?;
-    if pushed != Pushed::Sent {
-        counters.spared.fetch_add(1, Ordering::Relaxed);
-        counters.bytes.fetch_add(descriptor.size, Ordering::Relaxed);
+        Ok(Box::new(Counted { body, meter: self.meter }))
     }
-    counters.blobs.fetch_add(1, Ordering::Relaxed);
-    Ok(())
+}
+
+/// Where threads tell how far they are.
+struct Meter<'a> {
+    counters: &'a Counters,
+    tell: &'a dyn Fn(),
 }
 
 /// Counts what is read.
 struct Counted<'a> {
     body: Box<dyn Read + 'a>,
-    bytes: &'a AtomicU64,
-    tell: &'a dyn Fn(),
+    meter: &'a Meter<'a>,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.body.read(buffer)?;
-        self.bytes.fetch_add(n as u64, Ordering::Relaxed);
-        (self.tell)();
+        self.meter.counters.bytes.fetch_add(n as u64, Ordering::Relaxed);
+        (self.meter.tell)();
         Ok(n)
     }
-}
-
-fn plan(graph: &Graph, root: &Descriptor, recursive: bool) -> Result<Work> {
-    let (mut met, mut blobs, mut manifests) = (HashSet::new(), Vec::new(), Vec::new());
-    graph.walk(root, recursive, &mut |d, origin| {
-        let new = met.insert(d.digest.clone());
-        match media::is_manifest(&d.media_type) {
-            true if new => manifests.push(d.clone()),
-            false if new => blobs.push((d.clone(), origin)),
-            _ => {}
-        }
-        Ok(new)
-    })?;
-    let manifests = graph.by_height(manifests)?;
-    Ok(Work { blobs, manifests })
 }

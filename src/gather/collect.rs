@@ -1,18 +1,21 @@
-//! What the commands have in common that begin with a list of sources: all are found, failures are
-//! told, the gather index is written, and what became of each is noted.
+//! A whole list of sources: all are found, failures are told, the gather index is written, and what
+//! became of each is noted.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
-use crate::commands::report::{Outcome, Record};
+use serde::Serialize;
+
 use crate::{
-    cli::{args::Args, output, progress::Progress},
     error::{Error, Result},
     gather::{
-        self, Gathered,
-        sources::{self, Source},
+        self, GatherSettings, Gathered,
+        sources::{self, GatherSource},
     },
     log,
-    oci::{Descriptor, Digest, media},
+    oci::{Annotations, Descriptor, Digest},
     signal,
     store::{
         Store,
@@ -21,29 +24,79 @@ use crate::{
     util::parallel,
 };
 
+/// What became of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceOutcome {
+    /// All of it is in the archive, or at the destination already.
+    Archived,
+    /// All of it is in the registry.
+    Gathered,
+    /// A dry run would archive it.
+    Planned,
+    /// None of its platforms was wanted.
+    Unmatched,
+    /// It could not be had.
+    Failed,
+    /// The run ended before all was at the destination.
+    Incomplete,
+}
+
+/// One source, for the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceRecord {
+    /// As it stands in the list.
+    pub source: String,
+    /// How far it came.
+    pub outcome: SourceOutcome,
+    /// What the reference points to.
+    pub digest: Option<Digest>,
+    /// Bytes of its manifests and blobs, each digest once.
+    pub bytes: u64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// Finds what sources name.
 pub struct Collector<'a> {
-    pub args: &'a Args,
+    /// Where they are.
     pub store: &'a dyn Store,
-    /// Requests at a time.
-    pub threads: usize,
-    pub progress: &'a Progress,
+    /// How to gather.
+    pub settings: GatherSettings<'a>,
+    /// Leave out sources that fail, and look for every blob before it is too late.
+    pub keep_going: bool,
+}
+
+/// What is said of all in the gather index.
+pub struct IndexOptions<'a> {
+    /// For the index itself.
+    pub annotations: &'a Annotations,
+    /// List indexes in an annotation, not among the manifests.
+    pub fallback: bool,
+    /// The version of this tool.
+    pub version: &'a str,
 }
 
 /// Whether a blob is at the destination already.
-pub type Known<'a> = dyn Fn(&Digest) -> bool + Sync + 'a;
+pub type IsPresent<'a> = dyn Fn(&Digest) -> bool + Sync + 'a;
 
 /// What was found.
 pub struct Collected {
+    /// The manifests of all.
     pub graph: Graph,
     /// In the order of the references.
     pub gathered: Vec<Gathered>,
     /// One for each source.
-    pub records: Vec<Record>,
+    pub records: Vec<SourceRecord>,
+    keep_going: bool,
 }
 
 /// Reads a list of sources, which must not be empty.
-pub fn read(path: &Path) -> Result<Vec<Source>> {
+///
+/// # Errors
+/// If it cannot be read, is malformed, or lists nothing.
+pub fn read(path: &Path) -> Result<Vec<GatherSource>> {
     let sources = sources::read(path)?;
     match sources.is_empty() {
         true => Err(Error::usage("it lists no sources").doing(format!("reading the sources file {path:?}"))),
@@ -52,46 +105,43 @@ pub fn read(path: &Path) -> Result<Vec<Source>> {
 }
 
 impl Collector<'_> {
-    /// Finds all sources, in the order of their references. With `--continue` also looks for
-    /// every blob.
-    pub fn collect(&self, sources: Vec<Source>, there: &Known) -> Result<Collected> {
-        let options = gather::Options {
-            platforms: &self.args.platforms,
-            recursive: self.args.recursive,
-            threads: self.threads,
-            progress: &|resolved, sources, manifests| self.progress.resolving(resolved, sources, manifests),
-        };
-        let (graph, mut gathered) = gather::gather(self.store, sources, &options);
+    /// Finds all sources, in the order of their references. To keep going, it also looks for every
+    /// blob that is not `present`.
+    ///
+    /// # Errors
+    /// If a signal asks to stop. A source that fails says so in its place.
+    pub fn collect(&self, sources: Vec<GatherSource>, present: &IsPresent) -> Result<Collected> {
+        let (graph, mut gathered) = gather::gather(self.store, sources, &self.settings);
         gathered.sort_by(|a, b| a.source.written.cmp(&b.source.written));
-        if self.args.keep_going {
-            self.look_for_blobs(&graph, &mut gathered, there);
+        if self.keep_going {
+            self.look_for_blobs(&graph, &mut gathered, present);
         }
-        self.progress.clear();
         signal::check()?;
         let records = gathered.iter().map(|g| record(&graph, g)).collect();
-        Ok(Collected { graph, gathered, records })
+        Ok(Collected { graph, gathered, records, keep_going: self.keep_going })
     }
 
     /// A source whose blobs cannot all be had fails now: once its bytes are planned, it is too late.
-    fn look_for_blobs(&self, graph: &Graph, gathered: &mut [Gathered], there: &Known) {
-        let mut wanted: HashMap<Digest, (Descriptor, OriginId)> = HashMap::new();
-        for pick in gathered.iter().filter_map(|g| g.picks.as_ref().ok()).flatten() {
-            wanted.extend(below(graph, pick, self.args.recursive).unwrap_or_default());
-        }
-        let fetched = |d: &Descriptor| {
-            !media::is_manifest(&d.media_type) && !there(&d.digest) && d.inline().is_none() && d.size > 0
+    fn look_for_blobs(&self, graph: &Graph, gathered: &mut [Gathered], present: &IsPresent) {
+        let blobs_of = |gathered: &Gathered| -> Vec<(Descriptor, OriginId)> {
+            let picks: Vec<&Descriptor> = gathered.picks.iter().flatten().collect();
+            graph.reachable(&picks, self.settings.recursive).map(|found| found.blobs).unwrap_or_default()
         };
-        let wanted: Vec<_> = wanted.into_values().filter(|(d, _)| fetched(d)).collect();
-        let found = parallel::map(wanted.len(), self.threads, |n| {
+        let mut met = HashSet::new();
+        let fetched = |d: &Descriptor| !present(&d.digest) && d.inline().is_none() && d.size > 0;
+        let mut wanted = Vec::new();
+        for source in gathered.iter() {
+            let blobs = blobs_of(source).into_iter();
+            wanted.extend(blobs.filter(|(d, _)| fetched(d) && met.insert(d.digest.clone())));
+        }
+        let found = parallel::map(wanted.len(), self.settings.threads, |n| {
             let (descriptor, origin) = &wanted[n];
             self.store.has_blob(graph.origin(*origin), descriptor)
         });
         let missing: HashMap<&Digest, &Error> =
             wanted.iter().zip(&found).filter_map(|((d, _), found)| Some((&d.digest, found.as_ref().err()?))).collect();
         for source in gathered {
-            let Ok(picks) = &source.picks else { continue };
-            let digests = picks.iter().filter_map(|pick| below(graph, pick, self.args.recursive).ok()).flatten();
-            if let Some(why) = digests.filter_map(|(digest, _)| missing.get(&digest)).next() {
+            if let Some(why) = blobs_of(source).iter().find_map(|(d, _)| missing.get(&d.digest)) {
                 source.picks = Err((**why).clone().doing(format!("gathering {}", source.source.written)));
             }
         }
@@ -99,10 +149,13 @@ impl Collector<'_> {
 }
 
 impl Collected {
-    /// Writes the gather index over all that was found. The error, if there is one, is what the
-    /// run is to end with: of sources that `--continue` left out.
-    pub fn index(&mut self, args: &Args) -> Result<(Descriptor, Option<Error>)> {
-        let failed = failures(&self.gathered, args.keep_going)?;
+    /// Writes the gather index over all that was found. The second error, if there is one, is what the
+    /// run is to end with: of sources that were left out.
+    ///
+    /// # Errors
+    /// If a source failed and none may be left out, or nothing is left.
+    pub fn index(&mut self, options: &IndexOptions) -> Result<(Descriptor, Option<Error>)> {
+        let failed = failures(&self.gathered, self.keep_going)?;
         let picks: Vec<Descriptor> =
             self.gathered.iter().filter_map(|g| g.picks.as_ref().ok()).flatten().cloned().collect();
         if picks.is_empty() {
@@ -110,8 +163,8 @@ impl Collected {
                 failed.unwrap_or_else(|| Error::new("nothing is left: no source has a manifest for --platforms"))
             );
         }
-        let annotations = args.annotations.clone();
-        let root = gather::index(&mut self.graph, picks, annotations, args.index_fallback, &output::version())?;
+        let IndexOptions { annotations, fallback, version } = *options;
+        let root = gather::index(&mut self.graph, picks, annotations.clone(), fallback, version)?;
         Ok((root, failed))
     }
 
@@ -127,39 +180,26 @@ impl Collected {
     }
 
     /// Notes how far the sources came that were found.
-    pub fn reached(&mut self, outcome: Outcome) {
-        self.records.iter_mut().filter(|r| r.outcome == Outcome::Planned).for_each(|r| r.outcome = outcome);
+    pub fn reached(&mut self, outcome: SourceOutcome) {
+        let planned = self.records.iter_mut().filter(|r| r.outcome == SourceOutcome::Planned);
+        planned.for_each(|r| r.outcome = outcome);
     }
 }
 
-/// All that lies below a pick, itself included, each digest once, with where it comes from.
-pub fn below(graph: &Graph, pick: &Descriptor, recursive: bool) -> Result<HashMap<Digest, (Descriptor, OriginId)>> {
-    let mut all = HashMap::new();
-    graph.walk(pick, recursive, &mut |d, origin| {
-        let new = !all.contains_key(&d.digest);
-        if new {
-            all.insert(d.digest.clone(), (d.clone(), origin));
-        }
-        Ok(new)
-    })?;
-    Ok(all)
-}
-
-fn record(graph: &Graph, gathered: &Gathered) -> Record {
+fn record(graph: &Graph, gathered: &Gathered) -> SourceRecord {
     let (outcome, bytes, error) = match &gathered.picks {
-        Err(e) => (Outcome::Failed, 0, Some(e.to_string())),
-        Ok(picks) if picks.is_empty() => (Outcome::Unmatched, 0, None),
+        Err(e) => (SourceOutcome::Failed, 0, Some(e.to_string())),
+        Ok(picks) if picks.is_empty() => (SourceOutcome::Unmatched, 0, None),
         Ok(picks) => {
-            let mut all = HashMap::new();
-            picks.iter().filter_map(|pick| below(graph, pick, false).ok()).for_each(|found| all.extend(found));
-            (Outcome::Planned, all.values().fold(0, |sum: u64, (d, _)| sum.saturating_add(d.size)), None)
+            let found = graph.reachable(&picks.iter().collect::<Vec<_>>(), false);
+            (SourceOutcome::Planned, found.map_or(0, |found| found.size()), None)
         }
     };
-    Record { source: gathered.source.written.clone(), outcome, digest: gathered.digest.clone(), bytes, error }
+    SourceRecord { source: gathered.source.written.clone(), outcome, digest: gathered.digest.clone(), bytes, error }
 }
 
-/// Tells of every source that failed. The error over all of them ends the run now, or, with
-/// `--continue`, is what the run ends with.
+/// Tells of every source that failed. The error over all of them ends the run now, or, where they may
+/// be left out, is what the run ends with.
 fn failures(gathered: &[Gathered], keep_going: bool) -> Result<Option<Error>> {
     let failed: Vec<(&str, &Error)> =
         gathered.iter().filter_map(|g| Some((g.source.written.as_str(), g.picks.as_ref().err()?))).collect();

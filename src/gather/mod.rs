@@ -17,12 +17,15 @@ use serde::Deserialize;
 
 use crate::{
     error::{Context, Error, Result},
-    gather::sources::Source,
+    gather::sources::GatherSource,
     log,
-    oci::{Annotations, Descriptor, Digest, Platform, Wanted, annotation, json, manifest::Index, media},
+    oci::{
+        Annotations, Descriptor, Digest, Manifest, Platform, PlatformFilter, annotation, json, layout::DEPTH_MAX,
+        layout::MANIFEST_SIZE_MAX, manifest::Index, media,
+    },
     store::{
         Origin, Store,
-        graph::{self, Graph},
+        graph::{self, FetchOptions, Graph},
     },
     util::parallel,
 };
@@ -30,23 +33,22 @@ use crate::{
 /// The largest image configuration that is read to learn its platform.
 const CONFIG_MAX: u64 = 4 << 20;
 
-/// No gather index is larger: nobody would read it.
-const INDEX_MAX: usize = 64 << 20;
-
 /// How to gather.
-pub struct Options<'a> {
+pub struct GatherSettings<'a> {
     /// Platforms wanted; none means all.
-    pub platforms: &'a [Wanted],
+    pub platforms: &'a [PlatformFilter],
+    /// Fetch referrers too.
     pub recursive: bool,
     /// Requests at a time.
     pub threads: usize,
     /// Hears how many sources are resolved, of how many, and how many manifests are fetched.
-    pub progress: &'a (dyn Fn(usize, usize, usize) + Sync),
+    pub observer: &'a (dyn Fn(usize, usize, usize) + Sync),
 }
 
 /// What became of one source.
 pub struct Gathered {
-    pub source: Source,
+    /// As it stands in the list.
+    pub source: GatherSource,
     /// What its reference points to, if that could be found out.
     pub digest: Option<Digest>,
     /// What it contributes to the gather index: none if no platform matched.
@@ -63,9 +65,9 @@ struct Resolved {
 
 /// Resolves every source and fetches every manifest below. A source that fails says so in its
 /// place; the others go on.
-pub fn gather(store: &dyn Store, sources: Vec<Source>, options: &Options) -> (Graph, Vec<Gathered>) {
+pub fn gather(store: &dyn Store, sources: Vec<GatherSource>, options: &GatherSettings) -> (Graph, Vec<Gathered>) {
     let (resolved, fetched) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let tell = || (options.progress)(resolved.load(Ordering::Relaxed), sources.len(), fetched.load(Ordering::Relaxed));
+    let tell = || (options.observer)(resolved.load(Ordering::Relaxed), sources.len(), fetched.load(Ordering::Relaxed));
     let outcomes = parallel::map(sources.len(), options.threads, |n| {
         let outcome = resolve(store, &sources[n], options.platforms);
         resolved.fetch_add(1, Ordering::Relaxed);
@@ -82,10 +84,12 @@ pub fn gather(store: &dyn Store, sources: Vec<Source>, options: &Options) -> (Gr
         }
         roots.extend(found.picks.iter().map(|d| (origin.clone(), d.clone())));
     }
-    let graph = graph::fetch(store, graph, roots, options.recursive, options.threads, &|| {
+    let count = || {
         fetched.fetch_add(1, Ordering::Relaxed);
         tell();
-    });
+    };
+    let fetch = FetchOptions { recursive: options.recursive, threads: options.threads, fetched: &count };
+    let graph = graph::fetch(store, graph, roots, &fetch);
     let gathered = sources.iter().cloned().zip(outcomes);
     let gathered = gathered.map(|(source, outcome)| {
         let digest = outcome.as_ref().ok().map(|found| found.digest.clone());
@@ -111,7 +115,7 @@ fn check_whole(graph: &Graph, root: &Descriptor, recursive: bool) -> Result<()> 
     })
 }
 
-fn resolve(store: &dyn Store, source: &Source, platforms: &[Wanted]) -> Result<Resolved> {
+fn resolve(store: &dyn Store, source: &GatherSource, platforms: &[PlatformFilter]) -> Result<Resolved> {
     let (descriptor, bytes) = store.resolve(&source.locator).doing(|| format!("resolving {}", source.written))?;
     let mut known = vec![(descriptor.digest.clone(), bytes.clone())];
     let mut picks = if platforms.is_empty() {
@@ -149,12 +153,12 @@ fn resolve(store: &dyn Store, source: &Source, platforms: &[Wanted]) -> Result<R
 struct Picker<'a> {
     store: &'a dyn Store,
     origin: Origin,
-    platforms: &'a [Wanted],
+    platforms: &'a [PlatformFilter],
     known: &'a mut Vec<(Digest, Arc<[u8]>)>,
     /// Nested indexes that were gone through.
     met: HashSet<Digest>,
     /// Bytes of annotations so far.
-    annotated: usize,
+    annotated: u64,
     /// Platforms that were not wanted, for the warning.
     offered: BTreeSet<String>,
 }
@@ -176,11 +180,11 @@ impl Picker<'_> {
         within: Option<&str>,
         depth: usize,
     ) -> Result<Vec<Descriptor>> {
-        if depth > graph::MAX_DEPTH {
+        if depth > DEPTH_MAX {
             return Err(Error::new("indexes are nested too deep"));
         }
         let malformed = |why: String| Error::new(why).doing(format!("reading manifest {}", descriptor.digest));
-        let manifest = crate::oci::Manifest::parse(&descriptor.media_type, bytes).map_err(malformed)?;
+        let manifest = Manifest::parse(&descriptor.media_type, bytes).map_err(malformed)?;
         if media::is_index(&descriptor.media_type) {
             let text = std::str::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8".into()))?;
             let mut picks = Vec::new();
@@ -188,10 +192,10 @@ impl Picker<'_> {
                 return Ok(picks);
             }
             for child in &manifest.manifests {
-                self.annotated += text.len();
-                if self.annotated > INDEX_MAX {
+                self.annotated += text.len() as u64;
+                if self.annotated > MANIFEST_SIZE_MAX {
                     let why = format!(
-                        "the gather index, which quotes the index for each of its manifests, would have over {INDEX_MAX} bytes"
+                        "the gather index, which quotes the index for each of its manifests, would have over {MANIFEST_SIZE_MAX} bytes"
                     );
                     return Err(Error::new(why));
                 }
@@ -287,11 +291,16 @@ pub fn index(
 /// Sums of blob sizes: as often as they are met, and each digest once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
+    /// As often as they are met.
     pub total: u64,
+    /// Each digest once.
     pub deduplicated: u64,
 }
 
 /// Measures what lies below `roots`: configurations and layers, not manifests, without referrers.
+///
+/// # Errors
+/// If a manifest below is missing or malformed.
 pub fn measure(graph: &Graph, roots: &[Descriptor]) -> Result<Sizes> {
     let (mut sizes, mut manifests, mut blobs) = (Sizes::default(), HashSet::new(), HashSet::new());
     for root in roots {

@@ -11,10 +11,12 @@ use crate::{
 
 /// One line of a sources file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct GatherSource {
     /// The reference as written; it stands so in every annotation and message.
     pub written: String,
+    /// Where the image is.
     pub locator: Locator,
+    /// In Kubernetes' syntax.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -22,7 +24,7 @@ pub struct Source {
 ///
 /// # Errors
 /// Names file and line of everything that is wrong with it, not of the first only.
-pub fn read(path: &Path) -> Result<Vec<Source>> {
+pub fn read(path: &Path) -> Result<Vec<GatherSource>> {
     let doing = || format!("reading the sources file {path:?}");
     let bytes = match path == Path::new("-") {
         true => signal::read_to_end(std::io::stdin(), "reading the sources from standard input")?,
@@ -32,7 +34,7 @@ pub fn read(path: &Path) -> Result<Vec<Source>> {
     parse(&text).map_err(|why| Error::usage(why).doing(doing()))
 }
 
-fn parse(text: &str) -> std::result::Result<Vec<Source>, String> {
+fn parse(text: &str) -> std::result::Result<Vec<GatherSource>, String> {
     let (mut sources, mut wrong) = (Vec::new(), Vec::new());
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();
@@ -47,7 +49,7 @@ fn parse(text: &str) -> std::result::Result<Vec<Source>, String> {
     if wrong.is_empty() { Ok(sources) } else { Err(wrong.join("; ")) }
 }
 
-fn source(line: &str) -> std::result::Result<Source, String> {
+fn source(line: &str) -> std::result::Result<GatherSource, String> {
     let fields = csv::fields(line)?;
     let (written, rest) = fields.split_first().expect("a record has at least one field");
     let mut labels = BTreeMap::new();
@@ -58,7 +60,7 @@ fn source(line: &str) -> std::result::Result<Source, String> {
             return Err(format!("label {key:?} is given twice"));
         }
     }
-    Ok(Source { locator: written.parse()?, written: written.clone(), labels })
+    Ok(GatherSource { locator: written.parse()?, written: written.clone(), labels })
 }
 
 /// Kubernetes label syntax: `[prefix/]name` and a value, each of at most 63 characters (the prefix

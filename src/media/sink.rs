@@ -3,39 +3,57 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::Result;
+use crate::{error::Result, signal::CancelToken};
 
-/// Whether the run was given up meanwhile.
-pub type GivenUp<'a> = &'a dyn Fn() -> bool;
+/// What a sink is told before the first block. Offsets are those of the stream, in bytes.
+#[derive(Clone, Debug)]
+pub struct SinkStart {
+    /// Bytes of each block but the last, which may be shorter.
+    pub block_size: usize,
+    /// Where writing begins.
+    pub from: u64,
+    /// What stands on the medium up to here is still read meanwhile.
+    pub preserve_until: u64,
+    /// Length of the whole, if it is known.
+    pub expected: Option<u64>,
+    /// Asked where a write was interrupted, and between long waits.
+    pub cancel: CancelToken,
+}
 
-/// Takes a stream in blocks, in order. Offsets are those of the stream, in bytes.
+/// Takes a stream in blocks, in order.
 pub trait Sink: Send {
-    /// Makes ready for blocks of `block` bytes from offset `from` on. What stands there up to `keep`
-    /// is still read meanwhile; `expected` is the length of the whole, if it is known.
+    /// Makes ready for blocks.
     ///
     /// # Errors
-    /// If such blocks cannot be taken, or so many. Nothing is written then.
-    fn begin(&mut self, block: usize, from: u64, keep: u64, expected: Option<u64>) -> Result<()>;
+    /// If the medium refuses this block size, or has no room for `expected` bytes. Nothing is
+    /// written then.
+    fn begin(&mut self, start: &SinkStart) -> Result<()>;
 
-    /// Writes one block. `full` is the block size; only the last block of a stream may be shorter.
+    /// Writes one block.
     ///
     /// # Errors
-    /// With the place at which it failed; a signal that asks to stop, or `given_up()`, where a write
-    /// was interrupted.
-    fn write_block(&mut self, block: &[u8], full: usize, given_up: GivenUp) -> Result<()>;
+    /// With the place at which it failed; a signal that asks to stop, or the cancelled run, where a
+    /// write was interrupted.
+    fn write_block(&mut self, block: &[u8]) -> Result<()>;
 
     /// Brings what was accepted to the medium, whole or not. Nothing is written behind it.
+    ///
+    /// # Errors
+    /// If it cannot be brought there; what was synced before stays.
     fn finish(&mut self) -> Result<()>;
 
     /// Bytes of the stream that were accepted.
     fn accepted(&self) -> u64;
 
-    /// Bytes of the stream that are on the medium for good, as far as a ledger speaks of them.
-    fn sure(&self) -> u64 {
+    /// Bytes of the stream that are on the medium for good, as far as a checkpoint speaks of them.
+    fn synced(&self) -> u64 {
         self.accepted()
     }
 
     /// Cuts what is there to `length` bytes, where that can be.
+    ///
+    /// # Errors
+    /// If the file system refuses it.
     fn cut(&mut self, _length: u64) -> Result<()> {
         Ok(())
     }
@@ -56,48 +74,50 @@ pub struct Volume {
     pub number: usize,
     /// Offset in the stream at which it begins.
     pub offset: u64,
-    /// File of the tape, and block in that file, at which the stream begins on it, as `MTIOCGET`
-    /// counts them; `None` where the driver does not know.
+    /// File of the tape at which the stream begins on it, as `MTIOCGET` counts them; `None` where the
+    /// driver does not know.
     pub file: Option<u32>,
+    /// Block in that file.
     pub block: Option<u32>,
     /// The drive's address of that block, as `MTIOCPOS` tells it, where the drive answers READ POSITION.
     pub position: Option<u32>,
     /// Bytes of a block as the tape has it.
-    pub size: u32,
+    pub block_size: u32,
     /// Blocks of the stream on it.
     pub blocks: u64,
 }
 
 /// The volumes of a stream, for whoever looks on.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Volumes(Arc<Mutex<Vec<Volume>>>);
 
 impl Volumes {
+    fn with<T>(&self, change: impl FnOnce(&mut Vec<Volume>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The stream goes on to another volume.
     pub fn push(&self, volume: Volume) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(volume);
+        self.with(|all| all.push(volume));
     }
 
     /// Tells how many blocks the last one has.
     pub fn count(&self, blocks: u64) {
-        if let Some(last) = self.0.lock().unwrap_or_else(PoisonError::into_inner).last_mut() {
-            last.blocks = blocks;
-        }
+        self.with(|all| all.iter_mut().last().into_iter().for_each(|last| last.blocks = blocks));
     }
 
     /// The last one's position is not to be relied on.
     pub fn forget_position(&self) {
-        if let Some(last) = self.0.lock().unwrap_or_else(PoisonError::into_inner).last_mut() {
-            last.position = None;
-        }
+        self.with(|all| all.iter_mut().last().into_iter().for_each(|last| last.position = None));
     }
 
     /// On which the byte before `offset` lies.
     pub fn at(&self, offset: u64) -> Option<Volume> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().rev().find(|volume| volume.offset < offset).or(all.first()).cloned()
+        self.with(|all| all.iter().rev().find(|volume| volume.offset < offset).or(all.first()).cloned())
     }
 
+    /// All of them, in order.
     pub fn all(&self) -> Vec<Volume> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with(|all| all.clone())
     }
 }

@@ -4,22 +4,19 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, Sender},
     },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use memmap2::MmapMut;
-use nix::sys::pthread::{Pthread, pthread_self};
-
 use crate::{
     error::{Context, Error, Result},
     log,
-    media::sink::{GivenUp, Sink},
-    signal,
+    media::sink::{Sink, SinkStart},
+    signal::{self, CancelToken, ThreadId},
 };
+use memmap2::MmapMut;
 
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -33,8 +30,10 @@ pub struct Tee {
     block: Arc<MmapMut>,
     to: Sender<Outcome>,
     outcomes: Receiver<Outcome>,
+    /// The run is given up.
+    cancel: CancelToken,
     /// The threads give up what they are at.
-    abandoned: Arc<AtomicBool>,
+    abandoned: CancelToken,
     overview: Overview,
     name: String,
     accepted: u64,
@@ -65,8 +64,8 @@ impl Overview {
 
 #[derive(Clone)]
 enum Task {
-    /// So many bytes of a block, and the size of a full one.
-    Write(Arc<MmapMut>, usize, usize),
+    /// So many bytes of a block.
+    Write(Arc<MmapMut>, usize),
     Finish,
 }
 
@@ -83,7 +82,7 @@ struct Lane {
     number: usize,
     name: String,
     tasks: Sender<Task>,
-    id: Pthread,
+    id: ThreadId,
     thread: JoinHandle<()>,
     /// It is at a task.
     busy: bool,
@@ -92,17 +91,15 @@ struct Lane {
 }
 
 impl Lane {
-    fn start(number: usize, mut sink: Box<dyn Sink>, to: Sender<Outcome>, abandoned: Arc<AtomicBool>) -> Result<Lane> {
+    fn start(number: usize, mut sink: Box<dyn Sink>, to: Sender<Outcome>) -> Result<Lane> {
         let (tasks, todo) = mpsc::channel();
         let (tell, told) = mpsc::channel();
         let (name, accepted) = (sink.name().to_string(), sink.accepted());
         let work = move || {
-            let _ = tell.send(pthread_self());
+            let _ = tell.send(ThreadId::current());
             for task in todo {
                 let result = match task {
-                    Task::Write(block, len, full) => {
-                        sink.write_block(&block[..len], full, &|| abandoned.load(Ordering::Relaxed))
-                    }
+                    Task::Write(block, len) => sink.write_block(&block[..len]),
                     Task::Finish => sink.finish(),
                 };
                 let _ = to.send(Outcome { lane: number, result, accepted: sink.accepted() });
@@ -116,6 +113,8 @@ impl Lane {
 }
 
 impl Tee {
+    /// Writes to all of these, in blocks of `block` bytes.
+    ///
     /// # Errors
     /// If there is no memory.
     pub fn new(sinks: Vec<Box<dyn Sink>>, block: usize) -> Result<Tee> {
@@ -128,13 +127,15 @@ impl Tee {
             block: Arc::new(memory),
             to,
             outcomes,
-            abandoned: Arc::default(),
+            cancel: CancelToken::default(),
+            abandoned: CancelToken::default(),
             overview: Overview::default(),
             name,
             accepted: 0,
         })
     }
 
+    /// What others may know while it writes.
     pub fn overview(&self) -> Overview {
         self.overview.clone()
     }
@@ -147,7 +148,7 @@ impl Tee {
     ///
     /// # Errors
     /// If the run is given up meanwhile, or none is left.
-    fn all(&mut self, task: Task, given_up: GivenUp) -> Result<()> {
+    fn all(&mut self, task: Task) -> Result<()> {
         for lane in &mut self.lanes {
             lane.busy = true;
             // A thread that is gone is found below.
@@ -162,10 +163,10 @@ impl Tee {
                         lane.failed = outcome.result.as_ref().err().cloned();
                     }
                 }
-                Err(_) => self.look_after(given_up),
+                Err(_) => self.look_after(),
             }
         }
-        if self.abandoned.load(Ordering::Relaxed) {
+        if self.abandoned.is_cancelled() {
             signal::check()?;
             return Err(Error::new("the run was given up").doing(format!("writing {}", self.name)));
         }
@@ -173,16 +174,16 @@ impl Tee {
     }
 
     /// Something takes long: tells what, and ends it if the run is given up.
-    fn look_after(&mut self, given_up: GivenUp) {
+    fn look_after(&mut self) {
         for lane in self.lanes.iter_mut().filter(|lane| lane.busy && lane.thread.is_finished()) {
             lane.busy = false;
             lane.failed = Some(Error::new("its thread panicked; this is a fault of ace-dt").doing(&lane.name));
         }
         let busy = || self.lanes.iter().filter(|lane| lane.busy);
         self.show(|seen| seen.busy = busy().map(|lane| lane.name.clone()).collect());
-        if given_up() || signal::requested().is_some() {
-            self.abandoned.store(true, Ordering::Relaxed);
-            busy().filter(|lane| !lane.thread.is_finished()).for_each(|lane| signal::nudge(lane.id));
+        if self.cancel.is_cancelled() || signal::requested().is_some() {
+            self.abandoned.cancel();
+            busy().filter(|lane| !lane.thread.is_finished()).for_each(|lane| lane.id.interrupt());
         }
     }
 
@@ -206,27 +207,30 @@ impl Tee {
 }
 
 impl Sink for Tee {
-    fn begin(&mut self, block: usize, from: u64, keep: u64, expected: Option<u64>) -> Result<()> {
+    fn begin(&mut self, start: &SinkStart) -> Result<()> {
+        self.cancel = start.cancel.clone();
         for sink in &mut self.sinks {
-            sink.begin(block, from, keep, expected)?;
+            sink.begin(&SinkStart { cancel: self.abandoned.clone(), ..start.clone() })?;
         }
         for (number, sink) in std::mem::take(&mut self.sinks).into_iter().enumerate() {
-            self.lanes.push(Lane::start(number, sink, self.to.clone(), self.abandoned.clone())?);
+            self.lanes.push(Lane::start(number, sink, self.to.clone())?);
         }
-        self.accepted = from;
+        self.accepted = start.from;
         Ok(())
     }
 
-    fn write_block(&mut self, block: &[u8], full: usize, given_up: GivenUp) -> Result<()> {
+    fn write_block(&mut self, block: &[u8]) -> Result<()> {
         // Each thread lets go of it before it tells the outcome.
         let held = || Error::new("a thread still holds the block before").doing(&self.name);
         let memory = Arc::get_mut(&mut self.block).ok_or_else(held)?;
         memory[..block.len()].copy_from_slice(block);
-        self.all(Task::Write(self.block.clone(), block.len(), full), given_up)
+        self.all(Task::Write(self.block.clone(), block.len()))
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.all(Task::Finish, &|| false)
+        // What was accepted is brought to the media even if the run is given up.
+        self.cancel = CancelToken::default();
+        self.all(Task::Finish)
     }
 
     fn accepted(&self) -> u64 {

@@ -6,9 +6,9 @@ use std::{
 };
 
 use crate::{
-    error::{Error, Result},
-    media::sink::{GivenUp, Sink, Volumes},
-    signal,
+    error::Result,
+    media::sink::{Sink, SinkStart, Volumes},
+    signal::CancelToken,
 };
 
 /// What was not used of the rate can be made up for so long.
@@ -16,16 +16,18 @@ const SLACK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A sink, and the rate in bytes a second at which it is written to.
-pub struct Paced {
+pub struct Throttle {
     sink: Box<dyn Sink>,
     rate: u64,
     /// When the next block may be written.
     due: Instant,
+    cancel: CancelToken,
 }
 
-impl Paced {
-    pub fn new(sink: Box<dyn Sink>, rate: u64) -> Paced {
-        Paced { sink, rate, due: Instant::now() }
+impl Throttle {
+    /// Writes at most `rate` bytes a second.
+    pub fn new(sink: Box<dyn Sink>, rate: u64) -> Throttle {
+        Throttle { sink, rate, due: Instant::now(), cancel: CancelToken::default() }
     }
 }
 
@@ -34,12 +36,13 @@ pub fn time_of(bytes: usize, rate: u64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64)
 }
 
-impl Sink for Paced {
-    fn begin(&mut self, block: usize, from: u64, keep: u64, expected: Option<u64>) -> Result<()> {
-        self.sink.begin(block, from, keep, expected)
+impl Sink for Throttle {
+    fn begin(&mut self, start: &SinkStart) -> Result<()> {
+        self.cancel = start.cancel.clone();
+        self.sink.begin(start)
     }
 
-    fn write_block(&mut self, block: &[u8], full: usize, given_up: GivenUp) -> Result<()> {
+    fn write_block(&mut self, block: &[u8]) -> Result<()> {
         let now = Instant::now();
         self.due = self.due.max(now.checked_sub(SLACK).unwrap_or(now));
         loop {
@@ -47,14 +50,11 @@ impl Sink for Paced {
             if left.is_zero() {
                 break;
             }
-            signal::check()?;
-            if given_up() {
-                return Err(Error::new("the run was given up"));
-            }
+            self.cancel.check()?;
             thread::sleep(left.min(LOOK));
         }
         self.due += time_of(block.len(), self.rate);
-        self.sink.write_block(block, full, given_up)
+        self.sink.write_block(block)
     }
 
     fn finish(&mut self) -> Result<()> {
@@ -65,8 +65,8 @@ impl Sink for Paced {
         self.sink.accepted()
     }
 
-    fn sure(&self) -> u64 {
-        self.sink.sure()
+    fn synced(&self) -> u64 {
+        self.sink.synced()
     }
 
     fn cut(&mut self, length: u64) -> Result<()> {

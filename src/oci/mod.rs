@@ -6,6 +6,7 @@
 pub mod descriptor;
 pub mod digest;
 pub mod json;
+pub mod layout;
 pub mod manifest;
 pub mod media;
 pub mod platform;
@@ -14,8 +15,8 @@ pub mod reference;
 pub use crate::oci::descriptor::{Annotations, Descriptor};
 pub use crate::oci::digest::{Digest, Hasher};
 pub use crate::oci::manifest::Manifest;
-pub use crate::oci::platform::{Platform, Wanted};
-pub use crate::oci::reference::{Reference, split_port};
+pub use crate::oci::platform::{Platform, PlatformFilter};
+pub use crate::oci::reference::{Reference, Repository, split_port};
 
 /// Names of annotations, from the OCI image specification and from the archive format.
 pub mod annotation {

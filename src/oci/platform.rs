@@ -37,9 +37,9 @@ impl fmt::Display for Platform {
 /// A platform asked for: `os/arch`, `os/arch/variant`, optionally `:osversion`. Variant and
 /// version are compared only where they are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted(Platform);
+pub struct PlatformFilter(Platform);
 
-impl Wanted {
+impl PlatformFilter {
     pub fn matches(&self, platform: &Platform) -> bool {
         let given = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
         self.0.os == platform.os
@@ -49,16 +49,16 @@ impl Wanted {
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for PlatformFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl FromStr for Wanted {
+impl FromStr for PlatformFilter {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Wanted, String> {
+    fn from_str(text: &str) -> Result<PlatformFilter, String> {
         let (path, version) = text.split_once(':').unwrap_or((text, ""));
         let parts: Vec<&str> = path.split('/').collect();
         let (os, architecture, variant) = match parts[..] {
@@ -69,7 +69,7 @@ impl FromStr for Wanted {
         if os.is_empty() || architecture.is_empty() {
             return Err(format!("{text:?} is not a platform such as linux/amd64 or linux/arm/v7"));
         }
-        Ok(Wanted(Platform {
+        Ok(PlatformFilter(Platform {
             os: os.into(),
             architecture: architecture.into(),
             variant: variant.into(),
@@ -87,7 +87,7 @@ mod tests {
     fn variant_and_version_count_only_where_wanted() {
         let v8 =
             Platform { os: "linux".into(), architecture: "arm64".into(), variant: "v8".into(), ..Platform::default() };
-        let wanted = |text: &str| text.parse::<Wanted>().unwrap();
+        let wanted = |text: &str| text.parse::<PlatformFilter>().unwrap();
         assert!(wanted("linux/arm64").matches(&v8));
         assert!(wanted("linux/arm64/v8").matches(&v8));
         assert!(!wanted("linux/arm64/v7").matches(&v8));
@@ -102,7 +102,7 @@ mod tests {
         assert!(wanted("windows/amd64:10.0.1").matches(&server));
         assert!(!wanted("windows/amd64:10.0.2").matches(&server));
         for bad in ["", "linux", "linux/", "/amd64", "a/b/c/d", "a/b/"] {
-            assert!(bad.parse::<Wanted>().is_err(), "{bad}");
+            assert!(bad.parse::<PlatformFilter>().is_err(), "{bad}");
         }
     }
 }

@@ -7,14 +7,40 @@ use std::{fmt, str::FromStr};
 
 use crate::oci::Digest;
 
+/// A repository of a registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Repository {
+    /// Host and port, as the user wrote them.
+    pub registry: String,
+    /// Its name in the registry: components joined by slashes.
+    pub path: String,
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.path)
+    }
+}
+
 /// A reference as written, and its parts.
+///
+/// ```
+/// use ace_dt::oci::Reference;
+///
+/// let reference: Reference = "reg.example.com:5000/team/app:v1".parse().unwrap();
+/// assert_eq!(reference.repository.registry, "reg.example.com:5000");
+/// assert_eq!(reference.repository.path, "team/app");
+/// assert_eq!(reference.target(), "v1");
+/// assert!("alpine".parse::<Reference>().is_err(), "it does not name its registry");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     written: String,
-    /// Host and port, as the user wrote them.
-    pub registry: String,
-    pub repository: String,
+    /// Where it is.
+    pub repository: Repository,
+    /// Behind the colon.
     pub tag: Option<String>,
+    /// Behind the `@`.
     pub digest: Option<Digest>,
 }
 
@@ -75,8 +101,7 @@ impl FromStr for Reference {
         }
         Ok(Reference {
             written: text.to_string(),
-            registry: registry.to_string(),
-            repository: path.to_string(),
+            repository: Repository { registry: registry.to_string(), path: path.to_string() },
             tag: tag.map(str::to_string),
             digest,
         })
@@ -123,11 +148,17 @@ mod tests {
     fn parts() {
         let digest = format!("sha256:{}", "a".repeat(64));
         let r: Reference = format!("[::1]:5000/a/b-c:v1@{digest}").parse().unwrap();
-        assert_eq!((r.registry.as_str(), r.repository.as_str(), r.tag.as_deref()), ("[::1]:5000", "a/b-c", Some("v1")));
+        assert_eq!(
+            (r.repository.registry.as_str(), r.repository.path.as_str(), r.tag.as_deref()),
+            ("[::1]:5000", "a/b-c", Some("v1"))
+        );
         assert_eq!(r.target(), digest);
         let r: Reference = "localhost/x".parse().unwrap();
         assert_eq!(r.target(), "latest");
-        assert_eq!("reg.example.com:5000/x:1".parse::<Reference>().unwrap().registry, "reg.example.com:5000");
+        assert_eq!(
+            "reg.example.com:5000/x:1".parse::<Reference>().unwrap().repository.registry,
+            "reg.example.com:5000"
+        );
     }
 
     #[test]

@@ -8,24 +8,26 @@ use std::{
 
 use regex_lite::Regex;
 
-use crate::registry::{
-    auth::token,
+use super::{
+    auth::token::TokenSlot,
     transport::{
-        http::Agent,
+        http::HttpAgent,
         proxy::Proxies,
-        tls,
-        url::{self, origin},
+        tls::Material,
+        url::{is_loopback, origin, resolve, same_origin, shown},
     },
 };
 use crate::{
-    config::{self, Config, Referrers},
+    config::{Config, EndpointOptions, ReferrersSupport},
     error::{Error, Result},
     oci::split_port,
 };
 
 /// A registry, by the name that references give it.
 pub struct Host {
+    /// As references have it.
     pub name: String,
+    /// In the order in which they are tried.
     pub endpoints: Vec<Endpoint>,
     /// They are not configured, but usual.
     pub guessed: bool,
@@ -42,19 +44,22 @@ pub struct Host {
 pub struct Endpoint {
     /// Without a slash at the end.
     base: String,
-    pub agent: Agent,
-    referrers: Referrers,
+    /// What requests go through.
+    pub agent: HttpAgent,
+    referrers: ReferrersSupport,
     /// By scope.
-    auth: Mutex<HashMap<String, Arc<token::Slot>>>,
+    auth: Mutex<HashMap<String, Arc<TokenSlot>>>,
 }
 
 impl Host {
+    /// The registry of this name, as it is configured.
+    ///
     /// # Errors
     /// If the certificates for it cannot be read.
     pub fn new(name: &str, config: &Config, idle: Duration, proxies: &Arc<Proxies>) -> Result<Host> {
         let registry = config.registries.get(name).cloned().unwrap_or_default();
         let guessed = registry.endpoints.is_empty();
-        let material = tls::Material::load(name)?;
+        let material = Material::load(name)?;
         let urls = match registry.endpoints {
             none if none.is_empty() => {
                 let mut urls = usual(name);
@@ -68,11 +73,11 @@ impl Host {
             let base = url.trim_end_matches('/').to_string();
             // Others write the API's version behind the endpoint.
             let base = base.strip_suffix("/v2").unwrap_or(&base).to_string();
-            let config::Endpoint { tls, supports_referrers } = config.endpoints.get(&base).cloned().unwrap_or_default();
+            let EndpointOptions { tls, supports_referrers } = config.endpoints.get(&base).cloned().unwrap_or_default();
             let mut material = material.clone();
             material.insecure = tls.insecure_skip_verify;
             Ok(Endpoint {
-                agent: Agent::new(idle, config.concurrent_http, material, proxies.clone()),
+                agent: HttpAgent::new(idle, config.concurrent_http, material, proxies.clone()),
                 referrers: supports_referrers,
                 auth: Mutex::new(HashMap::new()),
                 base,
@@ -95,10 +100,14 @@ impl Host {
     }
 
     /// Likewise, where one must have answered.
+    ///
+    /// # Errors
+    /// If none has.
     pub fn endpoint(&self) -> Result<&Endpoint> {
         self.chosen().ok_or_else(|| Error::new("no endpoint has answered"))
     }
 
+    /// All requests go to this endpoint from now on.
     pub fn choose(&self, endpoint: usize) {
         let _ = self.chosen.set(endpoint);
     }
@@ -112,11 +121,11 @@ impl Host {
     }
 
     /// How referrers are listed in a repository.
-    pub fn referrers(&self, repository: &str) -> Referrers {
+    pub fn referrers(&self, repository: &str) -> ReferrersSupport {
         let configured = self.chosen().unwrap_or(&self.endpoints[0]).referrers;
         let without = self.without_api.lock().unwrap_or_else(PoisonError::into_inner);
         match configured {
-            Referrers::Auto if without.contains(repository) => Referrers::Tag,
+            ReferrersSupport::Auto if without.contains(repository) => ReferrersSupport::Tag,
             other => other,
         }
     }
@@ -140,28 +149,32 @@ impl Endpoint {
 
     /// What a `Location` or `Link` means that came in answer to `url`. A server behind one that
     /// ends TLS may not know its own scheme.
+    ///
+    /// # Errors
+    /// If it is no URL.
     pub fn locate(&self, url: &str, reference: &str) -> Result<String> {
-        let target = url::resolve(url, reference)
-            .ok_or_else(|| Error::new(format!("the registry names no usable URL, but {:?}", url::shown(reference))))?;
+        let target = resolve(url, reference)
+            .ok_or_else(|| Error::new(format!("the registry names no usable URL, but {:?}", shown(reference))))?;
         let plain = |url: &str| origin(url).replacen("https://", "http://", 1);
-        let same = url::same_origin(&target, &self.base) || plain(&target) == plain(&self.base);
+        let same = same_origin(&target, &self.base) || plain(&target) == plain(&self.base);
         match same {
             true => Ok(format!("{}{}", origin(&self.base), &target[origin(&target).len()..])),
             false => Ok(target),
         }
     }
 
+    /// Whether it is reached by TLS.
     pub fn is_secure(&self) -> bool {
         self.base.starts_with("https://")
     }
 
     /// Whether `url` lies on the same server.
     pub fn is_at(&self, url: &str) -> bool {
-        url::same_origin(&self.base, url)
+        same_origin(&self.base, url)
     }
 
     /// What answers this endpoint's challenges for a scope.
-    pub fn auth(&self, scope: &str) -> Arc<token::Slot> {
+    pub fn auth(&self, scope: &str) -> Arc<TokenSlot> {
         let mut slots = self.auth.lock().unwrap_or_else(PoisonError::into_inner);
         slots.entry(scope.to_string()).or_default().clone()
     }
@@ -171,7 +184,7 @@ impl Endpoint {
 fn usual(name: &str) -> Vec<String> {
     let name = if matches!(name, "docker.io" | "index.docker.io") { "registry-1.docker.io" } else { name };
     let mut urls = vec![format!("https://{name}")];
-    if url::is_loopback(split_port(name).0) {
+    if is_loopback(split_port(name).0) {
         urls.push(format!("http://{name}"));
     }
     urls

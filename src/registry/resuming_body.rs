@@ -8,20 +8,22 @@ use std::io::{self, ErrorKind, Read};
 
 use ureq::http::{Method, StatusCode, header::RANGE};
 
-use crate::registry::{
-    client::{Access, Body, Call, Place, Registries},
-    transport::{http, retry::Tries},
+use super::{
+    client::{Access, Call, Registries, RepositoryAccess},
+    transport::{
+        http::{Body, Response},
+        retry::RetryBudget,
+    },
 };
 use crate::{
-    error::{Error, Result, io_reason},
-    oci::{Descriptor, Digest},
+    error::{Error, Result},
+    oci::{Descriptor, Digest, Repository},
 };
 
 /// Reads a blob, taking up again what breaks.
-pub struct Resuming<'a> {
+pub struct ResumingBody<'a> {
     registries: &'a Registries,
-    registry: String,
-    repository: String,
+    repository: Repository,
     digest: Digest,
     size: u64,
     /// Where the next byte stands in the blob.
@@ -30,37 +32,39 @@ pub struct Resuming<'a> {
     line: Option<Body>,
     /// The body has a stated length, so that its end is no accident.
     framed: bool,
-    tries: Tries<'a>,
+    budget: RetryBudget<'a>,
 }
 
-impl<'a> Resuming<'a> {
+impl<'a> ResumingBody<'a> {
     /// A body that is not asked for yet, from the byte `from` on.
     pub fn new(
         registries: &'a Registries,
-        (registry, repository): (&str, &str),
+        repository: &Repository,
         descriptor: &Descriptor,
         from: u64,
-    ) -> Resuming<'a> {
-        Resuming {
+    ) -> ResumingBody<'a> {
+        ResumingBody {
             registries,
-            registry: registry.into(),
-            repository: repository.into(),
+            repository: repository.clone(),
             digest: descriptor.digest.clone(),
             size: descriptor.size,
             at: from,
             line: None,
             framed: false,
-            tries: registries.tries(),
+            budget: registries.budget(),
         }
     }
 
     /// Asks for all from the byte reached on. The inner error says that there is no such blob.
-    pub fn open(&mut self, place: &Place) -> Result<Result<()>> {
+    ///
+    /// # Errors
+    /// If the registry cannot be asked, or its answer is none.
+    pub fn open(&mut self, access: &RepositoryAccess) -> Result<Result<()>> {
         let mut call = Call::new(Method::GET, format!("blobs/{}", self.digest));
         if self.at > 0 {
             call = call.with(RANGE, format!("bytes={}-", self.at));
         }
-        let response = self.registries.send(place, &call)?;
+        let response = self.registries.send(access, &call)?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(Err(response.refusal().doing("there is no such blob")));
         }
@@ -84,7 +88,7 @@ impl<'a> Resuming<'a> {
             Ok(n) => {
                 return Err(Error::new(format!("the registry sent {n} bytes where it had sent {} before", self.at)));
             }
-            Err(e) => return Err(Error::new(io_reason(&e)).transient(Default::default())),
+            Err(e) => return Err(Error::from_io(e).transient(Default::default())),
         }
         Ok(Ok(()))
     }
@@ -92,23 +96,23 @@ impl<'a> Resuming<'a> {
     /// Asks for the rest.
     fn reopen(&mut self) -> Result<()> {
         let repository = self.repository.clone();
-        let place = self.registries.place(&self.registry, &repository, Access::Pull)?;
-        self.open(&place)?
+        let access = self.registries.access(&repository, Access::Pull)?;
+        self.open(&access)?
     }
 
     fn broken(&mut self, failure: Error) -> io::Result<()> {
         self.line = None;
         let failure = failure.doing(format!("at byte {} of {}", self.at, self.size));
-        let about = format!("blob {} of {}/{}: ", self.digest, self.registry, self.repository);
-        self.tries.again(&about, failure).map_err(io::Error::other)
+        let about = format!("blob {} of {}: ", self.digest, self.repository);
+        self.budget.again(&about, failure).map_err(Into::into)
     }
 }
 
-fn is_framed(response: &http::Response) -> bool {
+fn is_framed(response: &Response) -> bool {
     response.header("content-length").is_some() || response.header("transfer-encoding").is_some()
 }
 
-impl Read for Resuming<'_> {
+impl Read for ResumingBody<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let line = match &mut self.line {
@@ -121,21 +125,21 @@ impl Read for Resuming<'_> {
                     continue;
                 }
             };
-            let reason = match line.read(buffer) {
-                Ok(0) if self.at < self.size && !self.framed => "the connection was closed".to_string(),
+            let failure = match line.read(buffer) {
+                Ok(0) if self.at < self.size && !self.framed => Error::new("the connection was closed"),
                 Ok(n) => {
                     if n > 0 {
                         self.at += n as u64;
-                        self.tries.progressed();
+                        self.budget.progressed();
                     }
                     return Ok(n);
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
                 // All is here; what happens to the connection now is of no concern.
                 Err(_) if self.at >= self.size => return Ok(0),
-                Err(e) => io_reason(&e),
+                Err(e) => Error::from_io(e),
             };
-            self.broken(Error::new(reason).transient(Default::default()))?;
+            self.broken(failure.transient(Default::default()))?;
         }
     }
 }

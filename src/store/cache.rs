@@ -7,7 +7,6 @@
 //! lock; pruning needs it alone.
 
 use std::{
-    collections::HashSet,
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -17,16 +16,19 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::graph::Graph;
 use crate::{
-    archive::OCI_LAYOUT,
     error::{Context, Error, Result},
     log,
-    oci::{Annotations, Descriptor, Digest, Manifest, annotation, digest::Hasher, json, manifest::Index, media},
-    store::graph::Graph,
+    oci::{
+        Annotations, Descriptor, Digest, Hasher, Manifest, annotation, json,
+        layout::{BLOBS, INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE, MANIFEST_SIZE_MAX},
+        manifest::Index,
+        media,
+    },
+    signal,
 };
 
-/// No manifest that is kept is longer, and no index.
-const MANIFEST_MAX: u64 = 64 << 20;
 /// Held by every run, and alone by whoever prunes.
 const LOCK: &str = ".lock";
 /// Held alone while `index.json` is changed.
@@ -34,6 +36,7 @@ const INDEX_LOCK: &str = ".index.lock";
 /// Files that are not whole yet.
 const UNFINISHED: &str = ".unfinished";
 
+/// A cache that is open for a run.
 pub struct Cache {
     dir: PathBuf,
     next: AtomicUsize,
@@ -44,17 +47,20 @@ pub struct Cache {
 
 impl Cache {
     /// Opens the cache, making it if it is not there, and waits for whoever prunes it.
+    ///
+    /// # Errors
+    /// If it cannot be made or locked.
     pub fn open(dir: &Path) -> Result<Cache> {
         let doing = || format!("opening the cache {dir:?}");
         fs::create_dir_all(dir.join(UNFINISHED)).doing(doing)?;
         let shared = lock(&dir.join(LOCK), FlockArg::LockShared).doing(doing)?;
         let cache =
             Cache { dir: dir.into(), next: AtomicUsize::new(0), failed: AtomicBool::new(false), _shared: shared };
-        if !dir.join("oci-layout").exists() {
-            cache.replace("oci-layout", OCI_LAYOUT).doing(doing)?;
+        if !dir.join(LAYOUT_FILE).exists() {
+            cache.replace(LAYOUT_FILE, LAYOUT_CONTENT).doing(doing)?;
         }
-        if !dir.join("index.json").exists() {
-            cache.replace("index.json", &index(Vec::new())).doing(doing)?;
+        if !dir.join(INDEX_FILE).exists() {
+            cache.replace(INDEX_FILE, &index(Vec::new())).doing(doing)?;
         }
         Ok(cache)
     }
@@ -63,13 +69,14 @@ impl Cache {
         self.dir.join(digest.path())
     }
 
+    /// Whether a blob is here in the size that its descriptor says.
     pub fn has(&self, descriptor: &Descriptor) -> bool {
         fs::metadata(self.path(&descriptor.digest)).is_ok_and(|meta| meta.len() == descriptor.size)
     }
 
     /// The bytes of a manifest, if they are here and right.
     pub fn manifest(&self, descriptor: &Descriptor) -> Option<Vec<u8>> {
-        if descriptor.size > MANIFEST_MAX || !self.has(descriptor) {
+        if descriptor.size > MANIFEST_SIZE_MAX || !self.has(descriptor) {
             return None;
         }
         let bytes = fs::read(self.path(&descriptor.digest)).ok()?;
@@ -168,19 +175,14 @@ impl Cache {
 
     /// Keeps the manifests below `roots` of which everything is here, and lists the roots in
     /// `index.json`, each under its name if it has one.
+    ///
+    /// # Errors
+    /// If something cannot be written, or a manifest is missing in the graph.
     pub fn keep(&self, graph: &Graph, roots: &[(Option<&str>, &Descriptor)], recursive: bool) -> Result<()> {
         let doing = || format!("updating the cache {:?}", self.dir);
-        let (mut met, mut manifests) = (HashSet::new(), Vec::new());
-        for (_, root) in roots {
-            graph.walk(root, recursive, &mut |d, _| {
-                let new = met.insert(d.digest.clone());
-                if new && media::is_manifest(&d.media_type) {
-                    manifests.push(d.clone());
-                }
-                Ok(new)
-            })?;
-        }
-        for descriptor in graph.by_height(manifests)?.into_iter().flatten() {
+        let roots_only: Vec<&Descriptor> = roots.iter().map(|(_, root)| *root).collect();
+        let reachable = graph.reachable(&roots_only, recursive)?;
+        for descriptor in reachable.manifests.into_iter().flatten() {
             let below = graph.parse(&descriptor)?.successors().map_err(Error::new)?;
             if !self.has(&descriptor) && below.iter().all(|d| self.has(d)) {
                 self.replace(&descriptor.digest.path(), &graph.bytes(&descriptor)?).doing(doing)?;
@@ -201,13 +203,13 @@ impl Cache {
             listed.retain(|d| !is_older(d));
             listed.push(descriptor);
         }
-        self.replace("index.json", &index(listed)).doing(doing)
+        self.replace(INDEX_FILE, &index(listed)).doing(doing)
     }
 }
 
 /// What `index.json` lists.
 fn listed(dir: &Path) -> Result<Vec<Descriptor>> {
-    let path = dir.join("index.json");
+    let path = dir.join(INDEX_FILE);
     let bytes = fs::read(&path).doing(|| format!("reading {path:?}"))?;
     let index = Manifest::parse(media::INDEX, &bytes).map_err(|why| Error::new(why).doing(format!("{path:?}")))?;
     Ok(index.manifests)
@@ -223,7 +225,7 @@ fn lock(path: &Path, how: FlockArg) -> Result<Flock<File>> {
         match Flock::lock(file, how) {
             Ok(locked) => return Ok(locked),
             Err((back, nix::errno::Errno::EINTR)) => {
-                crate::signal::check()?;
+                signal::check()?;
                 file = back;
             }
             Err((_, e)) => return Err(Error::new(e.desc()).doing(format!("locking {path:?}"))),
@@ -290,7 +292,9 @@ impl Drop for Keeping<'_> {
 /// What pruning did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pruned {
+    /// Files removed.
     pub files: usize,
+    /// Bytes of these.
     pub bytes: u64,
     /// Bytes that are left.
     pub left: u64,
@@ -303,7 +307,7 @@ pub struct Pruned {
 /// If somebody uses the cache.
 pub fn prune(dir: &Path, max: u64) -> Result<Pruned> {
     let doing = || format!("pruning the cache {dir:?}");
-    if !dir.join("oci-layout").exists() {
+    if !dir.join(LAYOUT_FILE).exists() {
         return Err(Error::new("it is no OCI image layout").doing(doing()));
     }
     let file = File::create(dir.join(LOCK)).doing(doing)?;
@@ -321,7 +325,7 @@ pub fn prune(dir: &Path, max: u64) -> Result<Pruned> {
     }
     let mut blobs = Vec::new();
     for algorithm in ["sha256", "sha512"] {
-        blobs.extend(files(&dir.join("blobs").join(algorithm)).doing(doing)?);
+        blobs.extend(files(&dir.join(BLOBS).join(algorithm)).doing(doing)?);
     }
     blobs.sort_by_key(|(_, _, used)| *used);
     let mut total: u64 = blobs.iter().map(|(_, size, _)| size).sum();
@@ -352,8 +356,8 @@ pub fn prune(dir: &Path, max: u64) -> Result<Pruned> {
         }
     }
     let whole = listed(dir).doing(doing)?.into_iter().filter(|d| dir.join(d.digest.path()).exists()).collect();
-    let new = dir.join(UNFINISHED).join("index.json");
-    fs::write(&new, index(whole)).and_then(|()| fs::rename(&new, dir.join("index.json"))).doing(doing)?;
+    let new = dir.join(UNFINISHED).join(INDEX_FILE);
+    fs::write(&new, index(whole)).and_then(|()| fs::rename(&new, dir.join(INDEX_FILE))).doing(doing)?;
     pruned.left = total;
     Ok(pruned)
 }
@@ -377,7 +381,7 @@ fn files(dir: &Path) -> io::Result<Vec<(PathBuf, u64, SystemTime)>> {
 
 /// Whether a file is a manifest that refers to what is not there.
 fn lacks_something(dir: &Path, path: &Path, size: u64) -> bool {
-    if size > MANIFEST_MAX {
+    if size > MANIFEST_SIZE_MAX {
         return false;
     }
     let Ok(bytes) = fs::read(path) else { return false };

@@ -9,14 +9,11 @@ use std::{
     thread,
 };
 
+use super::{Origin, Store};
 use crate::{
     error::{Error, Result},
-    oci::{Descriptor, Digest, Manifest, media},
-    store::{Origin, Store},
+    oci::{Descriptor, Digest, Manifest, layout::DEPTH_MAX, media},
 };
-
-/// Indexes nested deeper than this are refused: no honest image comes near it.
-pub const MAX_DEPTH: usize = 64;
 
 /// Names an [`Origin`] of a [`Graph`] in four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +22,9 @@ pub struct OriginId(pub u32);
 /// A manifest.
 #[derive(Clone)]
 pub struct Node {
+    /// Its exact bytes.
     pub bytes: Arc<[u8]>,
+    /// Where it comes from.
     pub origin: OriginId,
     /// Only looked up where referrers were asked for: those of every repository that has the
     /// manifest, in the order of the sources.
@@ -40,10 +39,12 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// The place that a number stands for.
     pub fn origin(&self, id: OriginId) -> &Origin {
         &self.origins[id.0 as usize]
     }
 
+    /// All places, by their numbers.
     pub fn origins(&self) -> &[Origin] {
         &self.origins
     }
@@ -63,7 +64,10 @@ impl Graph {
         self.nodes.insert(digest, Ok(Node { bytes, origin, referrers: Vec::new() }));
     }
 
-    /// The manifest that `descriptor` names, or why it could not be had.
+    /// The manifest that `descriptor` names.
+    ///
+    /// # Errors
+    /// Why it could not be had.
     pub fn node(&self, descriptor: &Descriptor) -> Result<&Node> {
         match self.nodes.get(&descriptor.digest) {
             Some(Ok(node)) => Ok(node),
@@ -72,7 +76,10 @@ impl Graph {
         }
     }
 
-    /// The bytes of a manifest, as many as its descriptor says.
+    /// The bytes of a manifest.
+    ///
+    /// # Errors
+    /// If it could not be had, or they are not as many as its descriptor says.
     pub fn bytes(&self, descriptor: &Descriptor) -> Result<Arc<[u8]>> {
         let node = self.node(descriptor)?;
         let (len, origin) = (node.bytes.len(), self.origin(node.origin));
@@ -83,40 +90,34 @@ impl Graph {
         Ok(node.bytes.clone())
     }
 
+    /// The manifest that `descriptor` names, parsed.
+    ///
+    /// # Errors
+    /// If it could not be had, or is malformed.
     pub fn parse(&self, descriptor: &Descriptor) -> Result<Manifest> {
         let node = self.node(descriptor)?;
         parse(descriptor, &node.bytes, self.origin(node.origin))
     }
 
-    /// Sorts manifests that were walked: those of one height refer only to lower ones.
-    pub fn by_height(&self, manifests: Vec<Descriptor>) -> Result<Vec<Vec<Descriptor>>> {
-        let (mut known, mut levels) = (HashMap::new(), Vec::new());
-        for descriptor in manifests {
-            let height = self.height(&descriptor, &mut known)?;
-            levels.resize(levels.len().max(height + 1), Vec::new());
-            levels[height].push(descriptor);
+    /// All that can be reached from `roots`, each digest once, and with `recursive` the referrers.
+    ///
+    /// # Errors
+    /// If a manifest is missing or malformed, or they are nested too deep.
+    pub fn reachable(&self, roots: &[&Descriptor], recursive: bool) -> Result<Reachable> {
+        let mut found = Reachable::default();
+        let mut search = Search { graph: self, recursive, heights: HashMap::new(), blobs: HashSet::new() };
+        for root in roots {
+            let origin = self.node(root)?.origin;
+            search.visit(root, origin, 0, &mut found)?;
         }
-        Ok(levels)
-    }
-
-    /// How many manifests lie below a manifest, at most, on the way down. The walk has seen to it
-    /// that it is not too many.
-    fn height(&self, descriptor: &Descriptor, known: &mut HashMap<Digest, usize>) -> Result<usize> {
-        if let Some(&height) = known.get(&descriptor.digest) {
-            return Ok(height);
-        }
-        let mut height = 0;
-        for below in self.parse(descriptor)?.successors().map_err(Error::new)? {
-            if media::is_manifest(&below.media_type) {
-                height = height.max(1 + self.height(&below, known)?);
-            }
-        }
-        known.insert(descriptor.digest.clone(), height);
-        Ok(height)
+        Ok(found)
     }
 
     /// Walks depth first from `root`: `visit` sees each descriptor with the origin of the manifest
     /// that names it, and says whether to go below it (asked of manifests only).
+    ///
+    /// # Errors
+    /// If a manifest is missing or malformed, they are nested too deep, or `visit` fails.
     pub fn walk(
         &self,
         root: &Descriptor,
@@ -125,6 +126,18 @@ impl Graph {
     ) -> Result<()> {
         let origin = self.node(root)?.origin;
         self.walk_below(root, origin, recursive, visit, 0)
+    }
+
+    fn node_at(&self, descriptor: &Descriptor, depth: usize) -> Result<&Node> {
+        if depth > DEPTH_MAX {
+            return Err(Error::new(format!("{} lies more than {DEPTH_MAX} manifests deep", descriptor.digest)));
+        }
+        self.node(descriptor)
+    }
+
+    fn successors(&self, descriptor: &Descriptor, node: &Node) -> Result<Vec<Descriptor>> {
+        let origin = self.origin(node.origin);
+        parse(descriptor, &node.bytes, origin)?.successors().map_err(|why| malformed(descriptor, origin, &why))
     }
 
     fn walk_below(
@@ -139,22 +152,78 @@ impl Graph {
             visit(descriptor, origin)?;
             return Ok(());
         }
-        if depth > MAX_DEPTH {
-            return Err(Error::new(format!("{} lies more than {MAX_DEPTH} manifests deep", descriptor.digest)));
-        }
-        let node = self.node(descriptor)?;
+        let node = self.node_at(descriptor, depth)?;
         if !visit(descriptor, node.origin)? {
             return Ok(());
         }
-        let successors = self
-            .parse(descriptor)?
-            .successors()
-            .map_err(|why| malformed(descriptor, self.origin(node.origin), &why))?;
+        let successors = self.successors(descriptor, node)?;
         let referrers = if recursive { &node.referrers[..] } else { &[] };
         for next in successors.iter().chain(referrers) {
             self.walk_below(next, node.origin, recursive, visit, depth + 1)?;
         }
         Ok(())
+    }
+}
+
+/// What can be reached in a graph.
+#[derive(Debug, Default)]
+pub struct Reachable {
+    /// By height: those of one height refer only to lower ones, so they can be pushed in this order.
+    pub manifests: Vec<Vec<Descriptor>>,
+    /// Configurations, layers and whatever else is no manifest, with where each comes from.
+    pub blobs: Vec<(Descriptor, OriginId)>,
+}
+
+impl Reachable {
+    /// Bytes of all, manifests included.
+    pub fn size(&self) -> u64 {
+        let all = self.manifests.iter().flatten().chain(self.blobs.iter().map(|(blob, _)| blob));
+        all.fold(0, |sum: u64, descriptor| sum.saturating_add(descriptor.size))
+    }
+}
+
+/// The search for all that can be reached.
+struct Search<'a> {
+    graph: &'a Graph,
+    recursive: bool,
+    /// How many manifests lie below each, at most, on the way down.
+    heights: HashMap<Digest, usize>,
+    blobs: HashSet<Digest>,
+}
+
+impl Search<'_> {
+    /// Returns how many manifests lie below `descriptor`, itself counted.
+    fn visit(
+        &mut self,
+        descriptor: &Descriptor,
+        origin: OriginId,
+        depth: usize,
+        found: &mut Reachable,
+    ) -> Result<usize> {
+        if !media::is_manifest(&descriptor.media_type) {
+            if self.blobs.insert(descriptor.digest.clone()) {
+                found.blobs.push((descriptor.clone(), origin));
+            }
+            return Ok(0);
+        }
+        if let Some(height) = self.heights.get(&descriptor.digest) {
+            return Ok(height + 1);
+        }
+        let graph = self.graph;
+        let node = graph.node_at(descriptor, depth)?;
+        let mut height = 0;
+        for next in graph.successors(descriptor, node)? {
+            height = height.max(self.visit(&next, node.origin, depth + 1, found)?);
+        }
+        self.heights.insert(descriptor.digest.clone(), height);
+        found.manifests.resize(found.manifests.len().max(height + 1), Vec::new());
+        found.manifests[height].push(descriptor.clone());
+        // A referrer has this as its subject, and so lies higher.
+        let referrers = if self.recursive { &node.referrers[..] } else { &[] };
+        for next in referrers {
+            self.visit(next, node.origin, depth + 1, found)?;
+        }
+        Ok(height + 1)
     }
 }
 
@@ -170,12 +239,12 @@ fn parse(descriptor: &Descriptor, bytes: &[u8], origin: &Origin) -> Result<Manif
 struct Fetching<'a, S: ?Sized> {
     store: &'a S,
     recursive: bool,
-    state: Mutex<State>,
+    state: Mutex<FetchState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct FetchState {
     graph: Graph,
     queue: VecDeque<(OriginId, Descriptor)>,
     active: usize,
@@ -183,22 +252,29 @@ struct State {
     referrers: HashMap<Digest, BTreeMap<OriginId, Vec<Descriptor>>>,
 }
 
-/// Fetches every manifest below `roots`, and with `recursive` the referrers of every manifest, by
-/// at most `threads` requests at a time. A manifest that cannot be had is recorded as such in the
-/// graph. `fetched` hears of each.
+/// How manifests are fetched.
+pub struct FetchOptions<'a> {
+    /// Fetch the referrers of every manifest too.
+    pub recursive: bool,
+    /// Requests at a time.
+    pub threads: usize,
+    /// Hears of each manifest.
+    pub fetched: &'a (dyn Fn() + Sync),
+}
+
+/// Fetches every manifest below `roots`. A manifest that cannot be had is recorded as such in the graph.
 pub fn fetch(
     store: &(impl Store + ?Sized),
     mut graph: Graph,
     roots: Vec<(Origin, Descriptor)>,
-    recursive: bool,
-    threads: usize,
-    fetched: &(dyn Fn() + Sync),
+    options: &FetchOptions,
 ) -> Graph {
+    let FetchOptions { recursive, threads, fetched } = *options;
     let queue = roots.into_iter().map(|(origin, root)| (graph.intern(&origin), root)).collect();
     let fetching = Fetching {
         store,
         recursive,
-        state: Mutex::new(State { graph, queue, active: 0, referrers: HashMap::new() }),
+        state: Mutex::new(FetchState { graph, queue, active: 0, referrers: HashMap::new() }),
         changed: Condvar::new(),
     };
     let seen = Mutex::new(HashSet::new());
@@ -207,7 +283,7 @@ pub fn fetch(
             scope.spawn(|| fetching.work(&seen, fetched));
         }
     });
-    let State { mut graph, referrers, .. } = fetching.state.into_inner().expect("no thread panics with the lock");
+    let FetchState { mut graph, referrers, .. } = fetching.state.into_inner().expect("no thread panics with the lock");
     for (digest, by_origin) in referrers {
         if let Some(Ok(node)) = graph.nodes.get_mut(&digest) {
             let mut met = HashSet::new();

@@ -10,11 +10,12 @@ use std::{
 
 use crate::{
     error::{Context, Error, Result},
-    oci::{Annotations, Descriptor, Digest, Manifest, annotation, media},
+    oci::{
+        Annotations, Descriptor, Digest, Manifest, annotation,
+        layout::{INDEX_FILE, MANIFEST_SIZE_MAX},
+        media,
+    },
 };
-
-/// No index or manifest of a layout is longer.
-const MANIFEST_LIMIT: u64 = 64 << 20;
 
 /// All layouts that a run reads.
 #[derive(Default)]
@@ -29,6 +30,9 @@ type Referrers = HashMap<Digest, Vec<Descriptor>>;
 impl Layouts {
     /// Finds an image by its name (`org.opencontainers.image.ref.name`) or digest; without a name,
     /// the only one there is.
+    ///
+    /// # Errors
+    /// If there is none, or several.
     pub fn resolve(&self, dir: &Path, name: Option<&str>) -> Result<(Descriptor, Arc<[u8]>)> {
         let index = read_index(dir)?;
         let known = |d: &&Descriptor| media::is_manifest(&d.media_type);
@@ -60,6 +64,9 @@ impl Layouts {
     }
 
     /// A manifest's bytes, checked.
+    ///
+    /// # Errors
+    /// If it cannot be read, or has another digest.
     pub fn manifest(&self, dir: &Path, descriptor: &Descriptor) -> Result<Arc<[u8]>> {
         let path = dir.join(descriptor.digest.path());
         let bytes = read_bounded(&path)?;
@@ -70,6 +77,9 @@ impl Layouts {
     }
 
     /// What `index.json` lists that has the manifest as its subject.
+    ///
+    /// # Errors
+    /// If a manifest in it cannot be read.
     pub fn referrers(&self, dir: &Path, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
         let mut all = self.referrers.lock().unwrap_or_else(PoisonError::into_inner);
         let of_layout = match all.get(dir) {
@@ -105,6 +115,9 @@ impl Layouts {
     }
 
     /// A blob's bytes, unchecked.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
     pub fn blob(&self, dir: &Path, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read>> {
         let path = dir.join(descriptor.digest.path());
         let mut file = File::open(&path).doing(|| format!("opening {path:?}"))?;
@@ -112,7 +125,10 @@ impl Layouts {
         Ok(Box::new(file))
     }
 
-    /// Whether a blob is there in the size that its descriptor says.
+    /// Finds out whether a blob is there in the size that its descriptor says.
+    ///
+    /// # Errors
+    /// If it is not.
     pub fn has_blob(&self, dir: &Path, descriptor: &Descriptor) -> Result<()> {
         let path = dir.join(descriptor.digest.path());
         let len = std::fs::metadata(&path).doing(|| format!("opening {path:?}"))?.len();
@@ -125,7 +141,7 @@ impl Layouts {
 }
 
 fn read_index(dir: &Path) -> Result<Manifest> {
-    let path = dir.join("index.json");
+    let path = dir.join(INDEX_FILE);
     let bytes = read_bounded(&path)?;
     Manifest::parse(media::INDEX, &bytes).map_err(|why| Error::new(why).doing(format!("reading {path:?}")))
 }
@@ -133,9 +149,9 @@ fn read_index(dir: &Path) -> Result<Manifest> {
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let reading = || format!("reading {path:?}");
     let mut bytes = Vec::new();
-    File::open(path).doing(reading)?.take(MANIFEST_LIMIT + 1).read_to_end(&mut bytes).doing(reading)?;
-    if bytes.len() as u64 > MANIFEST_LIMIT {
-        return Err(Error::new(format!("it is longer than {MANIFEST_LIMIT} bytes")).doing(reading()));
+    File::open(path).doing(reading)?.take(MANIFEST_SIZE_MAX + 1).read_to_end(&mut bytes).doing(reading)?;
+    if bytes.len() as u64 > MANIFEST_SIZE_MAX {
+        return Err(Error::new(format!("it is longer than {MANIFEST_SIZE_MAX} bytes")).doing(reading()));
     }
     Ok(bytes)
 }

@@ -1,9 +1,16 @@
-//! Where content comes from: the interface that the core sees of registries and layouts.
+//! Where content comes from and where it goes: the interfaces that the core sees of registries and
+//! layouts.
+//!
+//! [`Store`] gives, [`target::Target`] takes. [`router`] is the store of a run, with [`layout`] and
+//! [`cache`] behind it; [`graph`] holds the manifests that were fetched.
 
 pub mod cache;
 pub mod graph;
 pub mod layout;
+#[cfg(test)]
+pub mod memory;
 pub mod router;
+pub mod target;
 
 use std::{
     fmt,
@@ -15,14 +22,14 @@ use std::{
 
 use crate::{
     error::Result,
-    oci::{Descriptor, Reference},
+    oci::{Descriptor, Reference, Repository},
 };
 
 /// A place that holds blobs under their digests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// A repository of a registry, named as the user wrote it.
-    Repository { registry: String, repository: String },
+    Repository(Repository),
     /// An OCI image layout in a directory.
     Layout(PathBuf),
     /// Made here: all there is of it is in memory.
@@ -32,7 +39,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Repository { registry, repository } => write!(f, "{registry}/{repository}"),
+            Origin::Repository(repository) => repository.fmt(f),
             Origin::Layout(dir) => write!(f, "oci:{}", dir.display()),
             Origin::Memory => f.write_str("the gather index"),
         }
@@ -42,17 +49,17 @@ impl fmt::Display for Origin {
 /// What a user names: an image in a registry, or in a layout (`oci:DIR[:ref]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Locator {
+    /// In a registry.
     Registry(Reference),
     /// Directory, and the name or digest of the image in it; without one, the only image there is.
     Layout(PathBuf, Option<String>),
 }
 
 impl Locator {
+    /// The place that holds it.
     pub fn origin(&self) -> Origin {
         match self {
-            Locator::Registry(r) => {
-                Origin::Repository { registry: r.registry.clone(), repository: r.repository.clone() }
-            }
+            Locator::Registry(reference) => Origin::Repository(reference.repository.clone()),
             Locator::Layout(dir, _) => Origin::Layout(dir.clone()),
         }
     }
@@ -96,18 +103,33 @@ impl FromStr for Locator {
 /// bytes are checked by whoever reads them.
 pub trait Store: Sync {
     /// Finds what a name points to, with its bytes.
+    ///
+    /// # Errors
+    /// If there is no such image, or it cannot be had.
     fn resolve(&self, name: &Locator) -> Result<(Descriptor, Arc<[u8]>)>;
 
     /// A manifest's bytes, checked.
+    ///
+    /// # Errors
+    /// If it cannot be had whole.
     fn manifest(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Arc<[u8]>>;
 
     /// What refers to a manifest, in the order in which the registry lists it.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
     fn referrers(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<Descriptor>>;
 
     /// A blob's bytes from `from` on, unchecked. Reading on after the last byte gives 0.
+    ///
+    /// # Errors
+    /// If it cannot be opened there.
     fn blob(&self, origin: &Origin, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>>;
 
-    /// Whether a blob can be had, without fetching it.
+    /// Finds out whether a blob can be had, without fetching it.
+    ///
+    /// # Errors
+    /// If it cannot.
     fn has_blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<()>;
 
     /// Ends every request, now and later, with an error.

@@ -2,17 +2,17 @@
 
 use std::{io::Read, sync::Arc};
 
+use super::{Locator, Origin, Store, cache::Cache, graph::Graph, layout::Layouts};
 use crate::{
     config::Config,
     error::{Context, Error, Result},
     log,
     oci::Descriptor,
-    registry::client::{Patience, Registries},
-    store::{Locator, Origin, Store, cache::Cache, graph::Graph, layout::Layouts},
+    registry::{client::Registries, transport::retry::RetryPolicy},
 };
 
 /// Every place that content can come from.
-pub struct Origins {
+pub struct StoreRouter {
     registries: Registries,
     layouts: Layouts,
     /// If there are any, only referrers of these artifact types are seen.
@@ -21,13 +21,15 @@ pub struct Origins {
     cache: Option<Cache>,
 }
 
-impl Origins {
+impl StoreRouter {
+    /// As the configuration has it. If there are `referrer_types`, only referrers of these are seen.
+    ///
     /// # Errors
     /// If an auth file cannot be read, or the cache cannot be opened.
-    pub fn new(config: Config, patience: Patience, referrer_types: Vec<String>) -> Result<Origins> {
+    pub fn new(config: Config, policy: RetryPolicy, referrer_types: Vec<String>) -> Result<StoreRouter> {
         let cache = config.cache.as_deref().map(Cache::open).transpose()?;
-        let registries = Registries::new(config, patience)?;
-        Ok(Origins { registries, layouts: Layouts::default(), referrer_types, cache })
+        let registries = Registries::new(config, policy)?;
+        Ok(StoreRouter { registries, layouts: Layouts::default(), referrer_types, cache })
     }
 
     /// Keeps in the cache, if there is one, the manifests of images whose blobs are all in it. A run
@@ -49,7 +51,7 @@ fn in_memory() -> Error {
     Error::new("the gather index was looked for outside of memory; this is a fault of ace-dt")
 }
 
-impl Store for Origins {
+impl Store for StoreRouter {
     fn resolve(&self, name: &Locator) -> Result<(Descriptor, Arc<[u8]>)> {
         match name {
             Locator::Registry(reference) => self.registries.resolve(reference),
@@ -59,12 +61,10 @@ impl Store for Origins {
 
     fn manifest(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Arc<[u8]>> {
         match origin {
-            Origin::Repository { registry, repository } => {
-                match self.cache.as_ref().and_then(|cache| cache.manifest(descriptor)) {
-                    Some(bytes) => Ok(bytes.into()),
-                    None => self.registries.manifest(registry, repository, descriptor),
-                }
-            }
+            Origin::Repository(repository) => match self.cache.as_ref().and_then(|cache| cache.manifest(descriptor)) {
+                Some(bytes) => Ok(bytes.into()),
+                None => self.registries.manifest(repository, descriptor),
+            },
             Origin::Layout(dir) => self.layouts.manifest(dir, descriptor),
             Origin::Memory => Err(in_memory()),
         }
@@ -73,9 +73,7 @@ impl Store for Origins {
     fn referrers(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
         let types = &self.referrer_types[..];
         match origin {
-            Origin::Repository { registry, repository } => {
-                self.registries.referrers(registry, repository, descriptor, types)
-            }
+            Origin::Repository(repository) => self.registries.referrers(repository, descriptor, types),
             Origin::Layout(dir) => {
                 let mut all = self.layouts.referrers(dir, descriptor)?;
                 all.retain(|d| types.is_empty() || types.contains(&d.artifact_type));
@@ -87,11 +85,11 @@ impl Store for Origins {
 
     fn blob(&self, origin: &Origin, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>> {
         match origin {
-            Origin::Repository { registry, repository } => {
+            Origin::Repository(repository) => {
                 if let Some(file) = self.cache.as_ref().and_then(|cache| cache.blob(descriptor, from)) {
                     return Ok(Box::new(file));
                 }
-                let body = self.registries.blob(registry, repository, descriptor, from);
+                let body = self.registries.blob(repository, descriptor, from);
                 match &self.cache {
                     Some(cache) if from == 0 => body.map(|body| cache.keeping(descriptor, body)),
                     _ => body,
@@ -105,8 +103,8 @@ impl Store for Origins {
 
     fn has_blob(&self, origin: &Origin, descriptor: &Descriptor) -> Result<()> {
         match origin {
-            Origin::Repository { .. } if self.cache.as_ref().is_some_and(|cache| cache.has(descriptor)) => Ok(()),
-            Origin::Repository { registry, repository } => self.registries.has_blob(registry, repository, descriptor),
+            Origin::Repository(_) if self.cache.as_ref().is_some_and(|cache| cache.has(descriptor)) => Ok(()),
+            Origin::Repository(repository) => self.registries.has_blob(repository, descriptor),
             Origin::Layout(dir) => self.layouts.has_blob(dir, descriptor),
             Origin::Memory => Ok(()),
         }

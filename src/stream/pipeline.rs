@@ -1,7 +1,7 @@
 //! The way of the bytes: producers fill the ring, one writer thread empties it onto the device,
 //! the calling thread watches.
 //!
-//! The first error wins: it stops the ring, everyone is woken or nudged out of a blocking call, and
+//! The first error wins: it stops the ring, everyone is woken or interrupted in a blocking call, and
 //! every thread is joined before [`run`] returns.
 
 use std::{
@@ -13,16 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::pthread::{Pthread, pthread_self};
+use ace_dt_ring::{self as ring, Bounds, Consumer, Producers, Segment, Stopped, Stopper};
 
 use crate::{
     error::{Context, Error, Result},
-    media::sink::Sink,
-    signal,
-    stream::stats::Strokes,
+    media::sink::{Sink, SinkStart},
+    signal::{self, CancelToken, ThreadId},
+    stream::stats::StreamingStats,
 };
-use ace_dt_ring as ring;
-use ace_dt_ring::{Bounds, Consumer, Producers, Segment, Stopped};
 
 /// How often the watcher looks.
 const TICK: Duration = Duration::from_millis(100);
@@ -70,9 +68,11 @@ impl Geometry {
 }
 
 /// Why a producer gave up.
+#[derive(Debug)]
 pub enum Halt {
     /// Somebody else failed.
     Stopped,
+    /// The producer itself failed.
     Failed(Error),
 }
 
@@ -88,27 +88,33 @@ impl From<Error> for Halt {
     }
 }
 
-/// What is going on, for progress and ledger.
+/// Fills one segment of the stream. Called on the producing threads.
+pub type FillSegment<'a> = dyn Fn(Segment) -> Result<(), Halt> + Sync + 'a;
+
+/// What is going on, for progress and checkpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
     /// Where the device stands: bytes that it has accepted, those of an earlier run included.
     pub accepted: u64,
     /// Up to where it is on the medium for good.
-    pub sure: u64,
+    pub synced: u64,
     /// Where this run began.
     pub from: u64,
     /// Bytes that producers have published.
     pub received: u64,
     /// Nothing more will come.
     pub ended: bool,
+    /// Bytes in the buffer.
     pub fill: u64,
+    /// Bytes that the buffer holds; 0 if the run never began.
     pub capacity: u64,
     /// The device is being written to, or brought to an end; otherwise it waits for the mark.
     pub writing: bool,
     /// How the device was kept busy.
-    pub strokes: Strokes,
+    pub stats: StreamingStats,
     /// How often the producers had to wait for room.
     pub full: u64,
+    /// Since the run began.
     pub elapsed: Duration,
 }
 
@@ -116,98 +122,107 @@ pub struct Snapshot {
 #[derive(Default)]
 struct Meters {
     accepted: AtomicU64,
-    sure: AtomicU64,
+    synced: AtomicU64,
     writing: AtomicBool,
-    strokes: Mutex<Strokes>,
+    stats: Mutex<StreamingStats>,
     running: AtomicUsize,
     failure: OnceLock<Error>,
+    /// Told of the failure.
+    cancel: CancelToken,
 }
 
-/// A stream to be carried.
-pub struct Job<'a> {
-    pub geometry: Geometry,
-    /// Where on the device the stream begins; what stands there up to that stays.
-    pub from: u64,
-    /// What stands on the device up to here is read while it is written over.
-    pub keep: u64,
-    pub bounds: Bounds,
-    /// Producing threads.
-    pub producers: usize,
-    /// Fills one segment. Called on the producing threads.
-    pub produce: &'a (dyn Fn(Segment) -> Result<(), Halt> + Sync),
-    /// Ends what producers wait for outside the ring (requests). Called when the run fails.
-    pub cancel: &'a dyn Fn(),
-}
+impl Meters {
+    /// The run fails; the first reason counts.
+    fn fail(&self, error: Error) {
+        let _ = self.failure.set(error);
+        self.cancel.cancel();
+    }
 
-/// Carries the whole stream onto `device`. `tick` hears several times a second how it goes, and
-/// once more at the end; an error of its ends the run like any other.
-///
-/// Returns where the device stands, and the first error.
-pub fn run(job: Job, device: &mut dyn Sink, tick: &mut dyn FnMut(&Snapshot) -> Result<()>) -> (Snapshot, Result<()>) {
-    let begun = Instant::now();
-    let Geometry { block, slots, mark } = job.geometry;
-    let expected = job.bounds.total().map(|total| job.from + total);
-    let ring = ring::new(block, slots, job.producers, job.bounds)
-        .doing(|| format!("taking {} bytes of memory for the buffer", block as u128 * slots as u128));
-    let ready = ring.and_then(|ring| device.begin(block, job.from, job.keep, expected).map(|()| ring));
-    let (producers, consumer) = match ready {
-        Ok(ring) => ring,
-        Err(e) => return (Snapshot::default(), Err(e)),
-    };
-    let stopper = producers.stopper();
-    let meters = Meters {
-        accepted: AtomicU64::new(device.accepted()),
-        sure: AtomicU64::new(device.sure()),
-        ..Meters::default()
-    };
-    let mut watched = Snapshot::default();
-    let mut look = |meters: &Meters| {
-        watched = Snapshot {
-            sure: meters.sure.load(Ordering::Acquire),
-            accepted: meters.accepted.load(Ordering::Acquire),
-            from: job.from,
+    fn snapshot(&self, from: u64, stopper: &Stopper, begun: Instant) -> Snapshot {
+        Snapshot {
+            synced: self.synced.load(Ordering::Acquire),
+            accepted: self.accepted.load(Ordering::Acquire),
+            from,
             received: stopper.published(),
             ended: stopper.ended(),
             fill: stopper.fill(),
             capacity: stopper.capacity(),
-            writing: meters.writing.load(Ordering::Relaxed),
-            strokes: *meters.strokes.lock().unwrap_or_else(PoisonError::into_inner),
+            writing: self.writing.load(Ordering::Relaxed),
+            stats: *self.stats.lock().unwrap_or_else(PoisonError::into_inner),
             full: stopper.full(),
             elapsed: begun.elapsed(),
-        };
-        watched
+        }
+    }
+}
+
+/// A stream to be carried.
+pub struct StreamJob<'a> {
+    /// How the ring is laid out.
+    pub geometry: Geometry,
+    /// Where on the device the stream begins; what stands there up to that stays.
+    pub from: u64,
+    /// What stands on the device up to here is read while it is written over.
+    pub preserve_until: u64,
+    /// Where the stream is cut into segments.
+    pub bounds: Bounds,
+    /// Producing threads.
+    pub producers: usize,
+    /// Fills one segment.
+    pub produce: &'a FillSegment<'a>,
+    /// Ends what producers wait for outside the ring (requests). Called when the run fails.
+    pub on_cancel: &'a dyn Fn(),
+}
+
+/// Carries the whole stream onto `sink`. `tick` hears several times a second how it goes, and
+/// once more at the end; an error it returns ends the run like any other.
+///
+/// Returns where the device stands, and the first error.
+pub fn run(
+    job: StreamJob,
+    sink: &mut dyn Sink,
+    tick: &mut dyn FnMut(&Snapshot) -> Result<()>,
+) -> (Snapshot, Result<()>) {
+    let begun = Instant::now();
+    let Geometry { block, slots, mark } = job.geometry;
+    let meters = Meters::default();
+    let start = SinkStart {
+        block_size: block,
+        from: job.from,
+        preserve_until: job.preserve_until,
+        expected: job.bounds.total().map(|total| job.from + total),
+        cancel: meters.cancel.clone(),
     };
+    let ring = ring::new(block, slots, job.producers, job.bounds)
+        .doing(|| format!("taking {} bytes of memory for the buffer", block as u128 * slots as u128));
+    let (producers, consumer) = match ring.and_then(|ring| sink.begin(&start).map(|()| ring)) {
+        Ok(ring) => ring,
+        Err(e) => return (Snapshot::default(), Err(e)),
+    };
+    let stopper = producers.stopper();
+    meters.accepted.store(sink.accepted(), Ordering::Release);
+    meters.synced.store(sink.synced(), Ordering::Release);
     thread::scope(|scope| {
         let meters = &meters;
         let mut threads =
-            vec![start(scope, meters, "writer".into(), move || Ok(write(consumer, device, mark, block, meters)?))];
+            vec![start_thread(scope, meters, "writer".into(), move || Ok(write(consumer, sink, mark, meters)?))];
         for n in 0..job.producers {
             let (producers, produce) = (producers.clone(), job.produce);
-            threads.push(start(scope, meters, format!("producer {n}"), move || fill(&producers, produce)));
+            let name = format!("producer {n}");
+            threads.push(start_thread(scope, meters, name, move || fill_segments(&producers, produce)));
         }
-        let mut stopping = false;
-        while meters.running.load(Ordering::SeqCst) > 0 {
-            thread::park_timeout(TICK);
-            if let Err(e) = signal::check().and_then(|()| tick(&look(meters))) {
-                let _ = meters.failure.set(e);
-            }
-            if meters.failure.get().is_some() {
-                if !stopping {
-                    stopping = true;
-                    stopper.stop();
-                    (job.cancel)();
-                }
-                threads.iter().flatten().filter_map(|t| t.id.get()).for_each(|&id| signal::nudge(id));
-                thread::sleep(Duration::from_millis(5));
-            }
-        }
-        for thread in threads.into_iter().flatten() {
+        let threads: Vec<Started> = threads.into_iter().flatten().collect();
+        let mut look = || tick(&meters.snapshot(job.from, &stopper, begun));
+        watch(meters, &threads, &mut look, &|| {
+            stopper.stop();
+            (job.on_cancel)();
+        });
+        for thread in threads {
             if thread.handle.join().is_err() {
-                let _ = meters.failure.set(Error::new("a thread of the pipeline panicked; this is a fault of ace-dt"));
+                meters.fail(Error::new("a thread of the pipeline panicked; this is a fault of ace-dt"));
             }
         }
     });
-    let last = look(&meters);
+    let last = meters.snapshot(job.from, &stopper, begun);
     let result = match meters.failure.into_inner() {
         // A signal ends requests, and their errors may come first.
         Some(e) => signal::check().and(Err(e)),
@@ -216,14 +231,33 @@ pub fn run(job: Job, device: &mut dyn Sink, tick: &mut dyn FnMut(&Snapshot) -> R
     (last, result)
 }
 
-/// A thread of the pipeline, with the name by which a blocking call of its can be ended.
+/// Looks on until every thread is through; when one fails, or `look` does, ends the others.
+fn watch(meters: &Meters, threads: &[Started], look: &mut dyn FnMut() -> Result<()>, stop: &dyn Fn()) {
+    let mut stopping = false;
+    while meters.running.load(Ordering::SeqCst) > 0 {
+        thread::park_timeout(TICK);
+        if let Err(e) = signal::check().and_then(|()| look()) {
+            meters.fail(e);
+        }
+        if meters.failure.get().is_some() {
+            if !stopping {
+                stopping = true;
+                stop();
+            }
+            threads.iter().filter_map(|thread| thread.id.get()).for_each(|id| id.interrupt());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// A thread of the pipeline, with the name by which its blocking call can be interrupted.
 struct Started<'scope> {
     handle: thread::ScopedJoinHandle<'scope, ()>,
-    id: Arc<OnceLock<Pthread>>,
+    id: Arc<OnceLock<ThreadId>>,
 }
 
 /// Starts one thread; what makes it fail is recorded as the run's failure.
-fn start<'scope>(
+fn start_thread<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
     meters: &'scope Meters,
     name: String,
@@ -234,16 +268,16 @@ fn start<'scope>(
     meters.running.fetch_add(1, Ordering::SeqCst);
     let spawned = thread::Builder::new().name(name).spawn_scoped(scope, move || {
         let _leaving = Leaving { meters, watcher };
-        let _ = own.set(pthread_self());
+        let _ = own.set(ThreadId::current());
         if let Err(Halt::Failed(e)) = body() {
-            let _ = meters.failure.set(e);
+            meters.fail(e);
         }
     });
     match spawned {
         Ok(handle) => Some(Started { handle, id }),
         Err(e) => {
             meters.running.fetch_sub(1, Ordering::SeqCst);
-            let _ = meters.failure.set(Error::new(e).doing("starting a thread"));
+            meters.fail(Error::from_io(e).doing("starting a thread"));
             None
         }
     }
@@ -263,7 +297,10 @@ impl Drop for Leaving<'_> {
 }
 
 /// Fills segment after segment, until there are no more.
-pub fn fill(producers: &Producers, produce: &(dyn Fn(Segment) -> Result<(), Halt> + Sync)) -> Result<(), Halt> {
+///
+/// # Errors
+/// That of the first segment that fails; the ring is stopped then.
+pub fn fill_segments(producers: &Producers, produce: &FillSegment) -> Result<(), Halt> {
     let mut producer = producers.register();
     while let Some(segment) = producer.next_segment() {
         produce(segment)?;
@@ -272,7 +309,7 @@ pub fn fill(producers: &Producers, produce: &(dyn Fn(Segment) -> Result<(), Halt
 }
 
 /// The writer: waits for the mark, writes until the ring runs dry, waits again.
-fn write(mut consumer: Consumer, device: &mut dyn Sink, mark: u64, full: usize, meters: &Meters) -> Result<()> {
+fn write(mut consumer: Consumer, sink: &mut dyn Sink, mark: u64, meters: &Meters) -> Result<()> {
     let mut stopped = Instant::now();
     loop {
         match consumer.wait(mark) {
@@ -281,13 +318,13 @@ fn write(mut consumer: Consumer, device: &mut dyn Sink, mark: u64, full: usize, 
             // Whoever stopped the ring has said why.
             Err(Stopped) => return Ok(()),
         }
-        let (started, from, mut blocks) = (Instant::now(), device.accepted(), 0);
+        let (started, from, mut blocks) = (Instant::now(), sink.accepted(), 0);
         meters.writing.store(true, Ordering::Relaxed);
         let outcome = loop {
             let Some(block) = consumer.block() else { break Ok(()) };
-            let outcome = device.write_block(block, full, &|| meters.failure.get().is_some());
-            meters.accepted.store(device.accepted(), Ordering::Release);
-            meters.sure.store(device.sure(), Ordering::Release);
+            let outcome = sink.write_block(block);
+            meters.accepted.store(sink.accepted(), Ordering::Release);
+            meters.synced.store(sink.synced(), Ordering::Release);
             if outcome.is_err() {
                 break outcome;
             }
@@ -295,16 +332,16 @@ fn write(mut consumer: Consumer, device: &mut dyn Sink, mark: u64, full: usize, 
             consumer.release();
         };
         meters.writing.store(false, Ordering::Relaxed);
-        let mut strokes = meters.strokes.lock().unwrap_or_else(PoisonError::into_inner);
-        strokes.add(started - stopped, started.elapsed(), device.accepted() - from, blocks);
-        drop(strokes);
+        let mut stats = meters.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.add(started - stopped, started.elapsed(), sink.accepted() - from, blocks);
+        drop(stats);
         outcome?;
         stopped = Instant::now();
     }
     // What the device has in its own buffers is written now.
     meters.writing.store(true, Ordering::Relaxed);
-    let finished = device.finish();
+    let finished = sink.finish();
     meters.writing.store(false, Ordering::Relaxed);
-    meters.sure.store(device.sure(), Ordering::Release);
+    meters.synced.store(sink.synced(), Ordering::Release);
     finished
 }

@@ -1,5 +1,5 @@
-//! How a device was kept busy. A stroke is what is written from one start to the next stop; on a tape
-//! each start after a stop is a back-hitch, in which the drive stops, goes back and runs up again
+//! How a device was kept streaming. A stroke is what is written from one start to the next stop; on a
+//! tape each start after a stop is a back-hitch, in which the drive stops, goes back and runs up again
 //! (shoe-shining, if it happens all the time).
 
 use std::time::Duration;
@@ -11,18 +11,22 @@ const STROKE_WANTED: u64 = 10 << 30;
 
 /// Figures over all strokes so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Strokes {
+pub struct StreamingStats {
+    /// How often the device was started.
     pub starts: u64,
+    /// Bytes written.
     pub bytes: u64,
+    /// Blocks written.
     pub blocks: u64,
+    /// Time in strokes.
     pub writing: Duration,
-    /// Before and between strokes.
+    /// Before and between stats.
     pub waiting: Duration,
     /// Of the slowest stroke, in bytes a second.
     pub slowest: Option<u64>,
 }
 
-impl Strokes {
+impl StreamingStats {
     /// Adds a stroke that was waited for so long.
     pub fn add(&mut self, waited: Duration, took: Duration, bytes: u64, blocks: u64) {
         self.starts += 1;
@@ -89,27 +93,27 @@ mod tests {
 
     #[test]
     fn the_report_has_every_figure() {
-        let mut strokes = Strokes::default();
-        strokes.add(S * 3, S * 2, 400 << 20, 400);
-        strokes.add(S, S, 100 << 20, 100);
+        let mut stats = StreamingStats::default();
+        stats.add(S * 3, S * 2, 400 << 20, 400);
+        stats.add(S, S, 100 << 20, 100);
         assert_eq!(
-            strokes.in_words(),
+            stats.in_words(),
             "500 blocks, 2 starts of the device, writing 3.0 s, waiting 4.0 s, in a stroke 167 MiB/s, in the slowest 100 MiB/s"
         );
     }
 
     #[test]
     fn advice_is_given_where_strokes_are_short() {
-        let mut strokes = Strokes::default();
-        strokes.add(S, S, 1 << 30, 1024);
-        assert_eq!(strokes.advice(1 << 30, 9 << 27), None, "one stroke is none too many");
-        strokes.add(S, S, 1 << 30, 1024);
-        let told = |buffer, mark| strokes.advice(buffer, mark).unwrap();
+        let mut stats = StreamingStats::default();
+        stats.add(S, S, 1 << 30, 1024);
+        assert_eq!(stats.advice(1 << 30, 9 << 27), None, "one stroke is none too many");
+        stats.add(S, S, 1 << 30, 1024);
+        let told = |buffer, mark| stats.advice(buffer, mark).unwrap();
         assert!(told(1 << 30, 15 << 26).ends_with("a --buffer-size of 10 GiB or more would make strokes of 10 GiB"));
         assert!(told(1 << 30, 1 << 29).contains("--hwm"));
         assert!(told(8 << 20, 0).contains("--buffer-size, such as 4Gi"));
         assert!(told(1, 0).starts_with("the drive had to stop once, about every 1.00 GiB"));
-        let mut long = Strokes::default();
+        let mut long = StreamingStats::default();
         (0..3).for_each(|_| long.add(S, S, 20 << 30, 1));
         assert_eq!(long.advice(1, 1), None);
     }

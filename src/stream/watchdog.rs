@@ -36,6 +36,7 @@ impl Counter {
 }
 
 impl Watchdog {
+    /// Nothing has moved yet.
     pub fn new(now: Instant) -> Watchdog {
         Watchdog { input: Counter { bytes: 0, since: now }, output: Counter { bytes: 0, since: now } }
     }

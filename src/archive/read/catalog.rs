@@ -10,16 +10,16 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::archive::read::tar::Place;
 use crate::{
+    archive::read::{document::Document, tar::StreamPosition},
     error::{Error, Result},
-    oci::{Annotations, Descriptor, Digest, Manifest, Platform, annotation, json, manifest::Index, media},
-    store::graph::MAX_DEPTH,
+    oci::{
+        Annotations, Descriptor, Digest, Manifest, Platform, annotation, json, layout::DEPTH_MAX, manifest::Index,
+        media,
+    },
     util::units::grouped,
 };
 
-/// A document of more bytes is no manifest.
-pub const DOCUMENT_MAX: u64 = 64 << 20;
 /// Of so many bytes of manifests the references are kept: some three times that in memory.
 const DOCUMENTS_MAX: u64 = 512 << 20;
 /// So many blobs are kept in mind, in some 200 bytes each.
@@ -29,9 +29,11 @@ const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// A blob of the archive.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct HeldBlob {
+    /// Bytes.
     pub size: u64,
-    pub place: Place,
+    /// Where its first header stands.
+    pub place: StreamPosition,
     /// Offset in the TAR stream behind its padding.
     pub end: u64,
     /// Its content has its digest.
@@ -40,7 +42,7 @@ pub struct Held {
 
 /// What a manifest says of something else.
 #[derive(Clone, Debug)]
-struct Edge {
+struct ManifestLink {
     role: &'static str,
     media_type: Rc<str>,
     digest: Digest,
@@ -49,50 +51,25 @@ struct Edge {
 
 /// A manifest, as far as it matters.
 #[derive(Debug)]
-struct Document {
+struct ManifestSummary {
     /// What it says of itself, or nothing.
     media_type: String,
     is_gather: bool,
-    edges: Box<[Edge]>,
+    edges: Box<[ManifestLink]>,
     /// Of an index, all of its descriptors.
     index: Box<[Descriptor]>,
-}
-
-/// What was made of the JSON in a blob.
-pub enum Parsed {
-    Manifest(Box<Manifest>, u64),
-    Config(Platform),
-}
-
-/// Reads a blob that may be a manifest or the configuration of an image.
-pub fn parse(bytes: &[u8]) -> Option<Parsed> {
-    #[derive(Deserialize)]
-    struct Shape {
-        #[serde(rename = "schemaVersion")]
-        version: Option<serde::de::IgnoredAny>,
-    }
-    if bytes.first() != Some(&b'{') {
-        return None;
-    }
-    if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
-        let refers = manifest.config.is_some() || !manifest.layers.is_empty() || !manifest.manifests.is_empty();
-        let is_one = refers
-            || !manifest.media_type.is_empty()
-            || serde_json::from_slice::<Shape>(bytes).is_ok_and(|shape| shape.version.is_some());
-        if is_one {
-            return Some(Parsed::Manifest(Box::new(manifest), bytes.len() as u64));
-        }
-    }
-    serde_json::from_slice::<Platform>(bytes).ok().filter(|p| !p.os.is_empty()).map(Parsed::Config)
 }
 
 /// An image in the archive.
 #[derive(Clone, Debug)]
 pub struct Image {
+    /// Its name.
     pub reference: Option<String>,
     /// `index` for an index, `os/arch` for an image, nothing for other artifacts.
     pub platform: Option<String>,
+    /// Of its manifest.
     pub media_type: String,
+    /// Of its manifest.
     pub digest: Digest,
     /// It is told of because an index lists it that is told of.
     pub listed: bool,
@@ -103,16 +80,19 @@ pub struct Image {
 /// Something that is referred to and not as it is said to be.
 #[derive(Clone, Debug)]
 pub struct Flaw {
+    /// What is referred to.
     pub digest: Digest,
+    /// It is not there.
     pub missing: bool,
     /// What is wrong, in words.
     pub text: String,
 }
 
+/// All that is known of an archive.
 #[derive(Default)]
 pub struct Catalog {
-    blobs: HashMap<Digest, Held>,
-    documents: HashMap<Digest, Document>,
+    blobs: HashMap<Digest, HeldBlob>,
+    documents: HashMap<Digest, ManifestSummary>,
     configs: HashMap<Digest, Platform>,
     media_types: HashMap<String, Rc<str>>,
     /// Bytes of the manifests in `documents`.
@@ -124,21 +104,23 @@ pub struct Catalog {
     /// How many there are.
     indexes: usize,
     /// `manifest.json`.
-    docker: Vec<Listed>,
+    docker: Vec<DockerListed>,
+    /// Whether an `oci-layout` was met.
     pub has_layout: bool,
 }
 
 /// An image of `manifest.json`, as `docker save` and others write it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Listed {
+struct DockerListed {
     config: String,
     repo_tags: Option<Vec<String>>,
     layers: Option<Vec<String>>,
 }
 
 impl Catalog {
-    pub fn blobs(&self) -> &HashMap<Digest, Held> {
+    /// All blobs, by their digests.
+    pub fn blobs(&self) -> &HashMap<Digest, HeldBlob> {
         &self.blobs
     }
 
@@ -152,6 +134,7 @@ impl Catalog {
         self.blobs.values().map(|held| held.size).sum()
     }
 
+    /// Whether an `index.json` was read.
     pub fn has_index(&self) -> bool {
         self.index.is_some()
     }
@@ -160,7 +143,12 @@ impl Catalog {
     ///
     /// # Errors
     /// If there are more than can be kept in mind.
-    pub fn blob(&mut self, digest: &Digest, held: Held, parsed: Option<Parsed>) -> Result<Option<Place>> {
+    pub fn blob(
+        &mut self,
+        digest: &Digest,
+        held: HeldBlob,
+        parsed: Option<Document>,
+    ) -> Result<Option<StreamPosition>> {
         if self.blobs.len() >= BLOBS_MAX {
             return Err(Error::new(format!("it holds more than {} blobs", grouped(BLOBS_MAX as u64))));
         }
@@ -175,12 +163,15 @@ impl Catalog {
     }
 
     /// Notes what was made of a blob.
-    pub fn document(&mut self, digest: &Digest, parsed: Option<Parsed>) -> Result<()> {
+    ///
+    /// # Errors
+    /// If there are more manifests than can be kept in mind.
+    pub fn document(&mut self, digest: &Digest, parsed: Option<Document>) -> Result<()> {
         match parsed {
-            Some(Parsed::Config(platform)) => {
+            Some(Document::Config(platform)) => {
                 self.configs.insert(digest.clone(), platform);
             }
-            Some(Parsed::Manifest(manifest, bytes)) => {
+            Some(Document::Manifest(manifest, bytes)) => {
                 self.kept += bytes;
                 if self.kept > DOCUMENTS_MAX {
                     let why = format!("its manifests have more than {} bytes", grouped(DOCUMENTS_MAX));
@@ -194,7 +185,7 @@ impl Catalog {
         Ok(())
     }
 
-    fn digested(&mut self, mut manifest: Manifest) -> Result<Document> {
+    fn digested(&mut self, mut manifest: Manifest) -> Result<ManifestSummary> {
         let extra = manifest.extra_manifests().map_err(Error::new)?;
         let mut index = std::mem::take(&mut manifest.manifests);
         index.extend(extra);
@@ -206,7 +197,7 @@ impl Catalog {
         let mut edges = Vec::new();
         let all = parts.iter().flat_map(|(role, list)| list.iter().map(move |d| (*role, d)));
         for (role, descriptor) in all.chain(index.iter().map(|d| ("manifest", d))) {
-            edges.push(Edge {
+            edges.push(ManifestLink {
                 role,
                 media_type: intern(&mut self.media_types, &descriptor.media_type),
                 digest: descriptor.digest.clone(),
@@ -214,7 +205,7 @@ impl Catalog {
             });
         }
         let is_gather = manifest.artifact_type == media::GATHER;
-        Ok(Document { media_type: manifest.media_type, is_gather, edges: edges.into(), index: index.into() })
+        Ok(ManifestSummary { media_type: manifest.media_type, is_gather, edges: edges.into(), index: index.into() })
     }
 
     /// Notes an `index.json`; a later one takes the place of an earlier.
@@ -232,6 +223,9 @@ impl Catalog {
     }
 
     /// Notes a `manifest.json`.
+    ///
+    /// # Errors
+    /// If it is none.
     pub fn set_docker(&mut self, bytes: &[u8]) -> std::result::Result<(), String> {
         self.docker = serde_json::from_slice(bytes).map_err(|e| format!("it is no list of images: {e}"))?;
         Ok(())
@@ -285,18 +279,21 @@ impl Catalog {
     pub fn check(&self, elsewhere: &dyn Fn(&Digest) -> bool, tell: &mut dyn FnMut(Flaw)) -> HashSet<Digest> {
         let mut seen: HashSet<(Digest, Rc<str>, u64)> = HashSet::new();
         let (mut reached, mut missing) = (HashSet::new(), HashSet::new());
-        let mut queue: Vec<(Edge, Option<Digest>)> = Vec::new();
+        let mut queue: Vec<(ManifestLink, Option<Digest>)> = Vec::new();
         let mut types = self.media_types.clone();
         for root in self.roots() {
             let media_type = intern(&mut types, &root.media_type);
-            queue.push((Edge { role: "manifest", media_type, digest: root.digest.clone(), size: root.size }, None));
+            queue.push((
+                ManifestLink { role: "manifest", media_type, digest: root.digest.clone(), size: root.size },
+                None,
+            ));
         }
         while let Some((edge, by)) = queue.pop() {
             if !seen.insert((edge.digest.clone(), edge.media_type.clone(), edge.size)) {
                 continue;
             }
             reached.insert(edge.digest.clone());
-            let Edge { role, digest, size, media_type } = &edge;
+            let ManifestLink { role, digest, size, media_type } = &edge;
             let named_by = || by.as_ref().map_or("index.json".into(), Digest::to_string);
             let mut wrong = |text| tell(Flaw { digest: digest.clone(), missing: false, text });
             let Some(held) = self.blobs.get(digest) else {
@@ -346,7 +343,7 @@ impl Catalog {
         shown: &mut HashSet<Digest>,
         images: &mut Vec<Image>,
     ) {
-        if depth > MAX_DEPTH {
+        if depth > DEPTH_MAX {
             return;
         }
         let first = shown.insert(descriptor.digest.clone());

@@ -1,12 +1,17 @@
 //! A compressed archive as the TAR stream in it: frame after frame (RFC 8878) or member after member
 //! (RFC 1952).
 
-use std::io::{self, BufRead, ErrorKind, Read};
+use std::{
+    io::{self, BufRead, ErrorKind as IoErrorKind, Read},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
+};
 
-use crate::archive::read::tar::{Source, Spot};
 use crate::{
-    archive::write::compress::Format,
-    media::input::{copy_piece, skip_by_reading},
+    compression::Format,
+    media::source::{MediaSource, MediumPosition, Piece, Window, copy_piece, skip_by_reading},
     signal,
 };
 
@@ -14,20 +19,22 @@ use crate::{
 const PIECE: usize = 128 << 10;
 
 /// Reads the TAR stream in a compressed one.
-pub struct Unpacked<'a, S: Source> {
+pub struct Decompressed<'a, S: MediaSource> {
     format: Format,
-    from: Frame<S>,
-    piece: Vec<u8>,
+    from: FrameState<S>,
+    piece: Arc<Piece>,
     taken: usize,
-    filled: usize,
+    /// Memory that nobody uses any more, and its way back.
+    used: Receiver<Vec<u8>>,
+    to_used: Sender<Vec<u8>>,
     /// Bytes of the TAR stream decompressed so far.
     at: u64,
     /// Hears where a frame ends: on the medium, and in the TAR stream.
     ended: Box<dyn FnMut(u64, u64) + 'a>,
-    spot: Spot,
+    position: MediumPosition,
 }
 
-enum Frame<S: Source> {
+enum FrameState<S: MediaSource> {
     Between(Counted<S>),
     Zstd(zstd::stream::read::Decoder<'static, Counted<S>>),
     Gzip(Box<flate2::bufread::GzDecoder<Counted<S>>>),
@@ -41,7 +48,7 @@ struct Counted<S> {
     at: u64,
 }
 
-impl<S: Source> Read for Counted<S> {
+impl<S: MediaSource> Read for Counted<S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let n = self.from.read(into)?;
         self.at += n as u64;
@@ -49,7 +56,7 @@ impl<S: Source> Read for Counted<S> {
     }
 }
 
-impl<S: Source> BufRead for Counted<S> {
+impl<S: MediaSource> BufRead for Counted<S> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.from.fill_buf()
     }
@@ -60,27 +67,33 @@ impl<S: Source> BufRead for Counted<S> {
     }
 }
 
-impl<'a, S: Source> Unpacked<'a, S> {
+impl<'a, S: MediaSource> Decompressed<'a, S> {
     /// `ended` hears where each frame ends, counted from here: on the medium, and in the TAR stream.
-    pub fn new(from: S, format: Format, ended: impl FnMut(u64, u64) + 'a) -> Unpacked<'a, S> {
-        Unpacked {
+    pub fn new(from: S, format: Format, ended: impl FnMut(u64, u64) + 'a) -> Decompressed<'a, S> {
+        let (to_used, used) = mpsc::channel();
+        Decompressed {
             format,
-            from: Frame::Between(Counted { from, at: 0 }),
-            piece: vec![0; PIECE],
+            from: FrameState::Between(Counted { from, at: 0 }),
+            piece: Piece::new(Vec::new(), None),
             taken: 0,
-            filled: 0,
+            used,
+            to_used,
             at: 0,
             ended: Box::new(ended),
-            spot: Spot::default(),
+            position: MediumPosition::default(),
         }
     }
 
     /// Decompresses the next bytes; none at the end of the stream.
     fn next_piece(&mut self) -> io::Result<()> {
-        (self.taken, self.filled) = (0, 0);
+        self.taken = 0;
+        // The memory of the piece before comes back first, if nobody holds a window onto it.
+        self.piece = Piece::new(Vec::new(), None);
+        let mut piece = self.used.try_recv().unwrap_or_default();
+        piece.resize(PIECE, 0);
         loop {
             let n = match &mut self.from {
-                Frame::Between(counted) => {
+                FrameState::Between(counted) => {
                     // Between frames zeros may stand that pad a block.
                     loop {
                         let bytes = counted.fill_buf()?;
@@ -94,38 +107,43 @@ impl<'a, S: Source> Unpacked<'a, S> {
                             break;
                         }
                     }
-                    self.spot = counted.from.here();
-                    let Frame::Between(counted) = std::mem::replace(&mut self.from, Frame::Gone) else { continue };
+                    self.position = counted.from.position();
+                    let FrameState::Between(counted) = std::mem::replace(&mut self.from, FrameState::Gone) else {
+                        continue;
+                    };
                     self.from = match self.format {
-                        Format::Zstd => Frame::Zstd(zstd::stream::read::Decoder::with_buffer(counted)?.single_frame()),
-                        Format::Gzip => Frame::Gzip(Box::new(flate2::bufread::GzDecoder::new(counted))),
+                        Format::Zstd => {
+                            FrameState::Zstd(zstd::stream::read::Decoder::with_buffer(counted)?.single_frame())
+                        }
+                        Format::Gzip => FrameState::Gzip(Box::new(flate2::bufread::GzDecoder::new(counted))),
                     };
                     continue;
                 }
-                Frame::Zstd(decoder) => {
-                    self.spot = decoder.get_ref().from.here();
-                    decoder.read(&mut self.piece)
+                FrameState::Zstd(decoder) => {
+                    self.position = decoder.get_ref().from.position();
+                    decoder.read(&mut piece)
                 }
-                Frame::Gzip(decoder) => {
-                    self.spot = decoder.get_ref().from.here();
-                    decoder.read(&mut self.piece)
+                FrameState::Gzip(decoder) => {
+                    self.position = decoder.get_ref().from.position();
+                    decoder.read(&mut piece)
                 }
-                Frame::Gone => return Err(ErrorKind::InvalidData.into()),
+                FrameState::Gone => return Err(IoErrorKind::InvalidData.into()),
             };
             match n {
-                Err(e) if e.kind() == ErrorKind::Interrupted => signal::check().map_err(io::Error::other)?,
+                Err(e) if e.kind() == IoErrorKind::Interrupted => signal::check()?,
                 Err(e) => return Err(e),
                 Ok(0) => {
-                    let counted = match std::mem::replace(&mut self.from, Frame::Gone) {
-                        Frame::Zstd(decoder) => decoder.finish(),
-                        Frame::Gzip(decoder) => decoder.into_inner(),
+                    let counted = match std::mem::replace(&mut self.from, FrameState::Gone) {
+                        FrameState::Zstd(decoder) => decoder.finish(),
+                        FrameState::Gzip(decoder) => decoder.into_inner(),
                         _ => continue,
                     };
                     (self.ended)(counted.at, self.at);
-                    self.from = Frame::Between(counted);
+                    self.from = FrameState::Between(counted);
                 }
                 Ok(n) => {
-                    self.filled = n;
+                    piece.truncate(n);
+                    self.piece = Piece::new(piece, Some(self.to_used.clone()));
                     self.at += n as u64;
                     return Ok(());
                 }
@@ -134,12 +152,12 @@ impl<'a, S: Source> Unpacked<'a, S> {
     }
 }
 
-impl<S: Source> BufRead for Unpacked<'_, S> {
+impl<S: MediaSource> BufRead for Decompressed<'_, S> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.taken == self.filled {
+        if self.taken == self.piece.bytes().len() {
             self.next_piece()?;
         }
-        Ok(&self.piece[self.taken..self.filled])
+        Ok(&self.piece.bytes()[self.taken..])
     }
 
     fn consume(&mut self, n: usize) {
@@ -147,27 +165,34 @@ impl<S: Source> BufRead for Unpacked<'_, S> {
     }
 }
 
-impl<S: Source> Read for Unpacked<'_, S> {
+impl<S: MediaSource> Read for Decompressed<'_, S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         copy_piece(self, into)
     }
 }
 
-impl<S: Source> Source for Unpacked<'_, S> {
+impl<S: MediaSource> MediaSource for Decompressed<'_, S> {
     fn skip(&mut self, n: u64) -> io::Result<u64> {
         skip_by_reading(self, n)
     }
 
-    fn here(&self) -> Spot {
-        self.spot
+    fn take_window(&mut self, most: u64) -> io::Result<Window> {
+        let len = self.fill_buf()?.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        let window = Window::Memory { piece: self.piece.clone(), from: self.taken, len };
+        self.consume(len);
+        Ok(window)
     }
 
-    fn stay(&mut self) {
+    fn position(&self) -> MediumPosition {
+        self.position
+    }
+
+    fn end_at_file_boundary(&mut self) {
         match &mut self.from {
-            Frame::Between(counted) => counted.from.stay(),
-            Frame::Zstd(decoder) => decoder.get_mut().from.stay(),
-            Frame::Gzip(decoder) => decoder.get_mut().from.stay(),
-            Frame::Gone => {}
+            FrameState::Between(counted) => counted.from.end_at_file_boundary(),
+            FrameState::Zstd(decoder) => decoder.get_mut().from.end_at_file_boundary(),
+            FrameState::Gzip(decoder) => decoder.get_mut().from.end_at_file_boundary(),
+            FrameState::Gone => {}
         }
     }
 }

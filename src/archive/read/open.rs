@@ -1,22 +1,20 @@
-//! What the commands have in common that read archives.
+//! Archives opened and read: what the commands that look at them have in common.
 
 use std::{io::BufRead, path::Path, sync::atomic::AtomicU64};
 
 use crate::{
-    archive::{
-        read::{
-            catalog::Catalog,
-            decompress::Unpacked,
-            scan::{self, Ended, Finding, Scanner},
-            tar,
-        },
-        write::compress::Format,
+    archive::read::{
+        catalog::Catalog,
+        decompress::Decompressed,
+        events::ArchiveEnd,
+        finding::Finding,
+        scan::{self, Scanner},
     },
-    cli::args::Args,
-    error::Result,
+    compression::Format,
+    error::{Error, Result},
     media::{
-        input::{self, Input, Options, Stream},
-        tape::changer::Changer,
+        input::Input,
+        stream_input::{InputOptions, StreamInput},
     },
 };
 
@@ -24,37 +22,34 @@ use crate::{
 const FOUND_MAX: usize = 10_000;
 
 /// Where frames end: on the medium, and in the TAR stream.
-pub type Frames = Vec<(u64, u64)>;
-
-/// How the flags have archives read.
-pub fn options(args: &Args) -> Options {
-    let block = args.was_given("block-size").then_some(args.block_size);
-    Options { block, changer: Changer::new(args.volume_command.clone()) }
-}
+pub type FrameEnds = Vec<(u64, u64)>;
 
 /// Reads the next archive of a stream, compressed or not, and notes where frames end.
+///
+/// # Errors
+/// If a signal asks to stop, or there is more than can be kept in mind. All else is told.
 pub fn scan_stream(
     mut scanner: Scanner,
-    stream: &mut Stream,
+    stream: &mut StreamInput,
     catalog: &mut Catalog,
-    frames: &mut Frames,
-) -> Result<(Ended, Option<Format>)> {
-    let format = match stream.fill_buf() {
-        Ok(magic) => Format::of(magic),
-        Err(e) => return Err(tar::told(e)),
-    };
+    frames: &mut FrameEnds,
+) -> Result<(ArchiveEnd, Option<Format>)> {
+    let format = Format::of(stream.fill_buf().map_err(Error::from_io)?);
     let ended = match format {
         None => scanner.stream(stream, catalog)?,
         Some(format) => {
-            let mut unpacked = Unpacked::new(stream, format, |medium, plain| frames.push((medium, plain)));
-            scanner.stream(&mut unpacked, catalog)?
+            let mut plain = Decompressed::new(stream, format, |medium, plain| frames.push((medium, plain)));
+            scanner.stream(&mut plain, catalog)?
         }
     };
     Ok((ended, format))
 }
 
 /// Finds what an archive holds without hashing it, with what is wrong.
-pub fn look(path: &Path, args: &Args) -> Result<(Catalog, Vec<Finding>)> {
+///
+/// # Errors
+/// If it cannot be opened, a signal asks to stop, or there is more than can be kept in mind.
+pub fn look(path: &Path, options: InputOptions) -> Result<(Catalog, Vec<Finding>)> {
     let (mut catalog, mut findings, read) = (Catalog::default(), Vec::new(), AtomicU64::new(0));
     let mut tell = |finding| {
         if findings.len() < FOUND_MAX {
@@ -62,13 +57,13 @@ pub fn look(path: &Path, args: &Args) -> Result<(Catalog, Vec<Finding>)> {
         }
     };
     let mut scanner = Scanner { deep: false, tell: &mut tell, read: &read };
-    match input::open(&[path.into()], options(args))? {
+    match Input::open(&[path.into()], options)? {
         Input::Files(files) => {
             scanner.files(&files, 0, &mut catalog)?;
             scan::documents(&files, 0, &mut catalog)?;
         }
         Input::Stream(mut stream) => {
-            scan_stream(scanner, &mut stream, &mut catalog, &mut Frames::new())?;
+            scan_stream(scanner, &mut stream, &mut catalog, &mut FrameEnds::new())?;
         }
     }
     Ok((catalog, findings))

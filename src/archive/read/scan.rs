@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    io::ErrorKind,
+    io::ErrorKind as IoErrorKind,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,17 +14,22 @@ use std::{
     thread,
 };
 
-use crate::archive::{
-    OCI_LAYOUT, padded,
-    read::{
-        catalog::{Catalog, DOCUMENT_MAX, Held, Parsed, parse},
-        tar::{Fault, Kind, Member, Place, Source, Walker},
-    },
-};
 use crate::{
+    archive::{
+        padded,
+        read::{
+            catalog::{Catalog, HeldBlob},
+            document::{self, Document},
+            events::{ArchiveEnd, BlobEvent, BlobMember, Event, EventReader, ManifestEvent, SmallFile},
+            finding::Finding,
+        },
+    },
     error::{Error, Result, io_reason},
-    media::input::{Cursor, Files},
-    oci::{Digest, Hasher},
+    media::{files::Files, files_cursor::FilesCursor, source::MediaSource, source::Window},
+    oci::{
+        Digest, Hasher,
+        layout::{LAYOUT_CONTENT, MANIFEST_SIZE_MAX},
+    },
     signal,
     util::units::grouped,
 };
@@ -34,79 +39,42 @@ const PIECE: usize = 256 << 10;
 /// Blobs that wait for a thread.
 const WAITING: usize = 1024;
 
-/// Something that is wrong with an archive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub what: What,
-    pub text: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// A blob's content has not its digest.
-    Damaged,
-    /// Something that is referred to is not there.
-    Missing,
-    /// Something else.
-    Wrong,
-}
-
 /// How an archive is to be read.
 pub struct Scanner<'a> {
     /// Hash every blob; otherwise members are only found, and of blobs only documents are read where
     /// they pass.
     pub deep: bool,
+    /// Hears what is wrong.
     pub tell: &'a mut dyn FnMut(Finding),
     /// Bytes of the TAR stream that were read or passed over.
     pub read: &'a AtomicU64,
 }
 
-/// Hears of each blob, with the walker at its content.
-type OnBlob<'f, 'w, S> = dyn FnMut(&mut S, &mut Walker<'w>, &Member, &Digest, &mut Catalog) -> Result<(), Fault> + 'f;
+/// Hears of each part of a blob.
+type OnBlob<'f, 's> = dyn FnMut(&mut Scanner<'s>, &mut Catalog, BlobEvent) -> Result<()> + 'f;
 
-/// How the reading of one archive ended.
-#[derive(Clone, Copy, Debug)]
-pub struct Ended {
-    /// Offset in the TAR stream behind the end-of-archive blocks, if they are there.
-    pub end: Option<u64>,
-}
-
-impl Scanner<'_> {
-    fn wrong(&mut self, text: String) {
-        (self.tell)(Finding { what: What::Wrong, text });
-    }
-
-    fn damaged(&mut self, text: String) {
-        (self.tell)(Finding { what: What::Damaged, text });
-    }
-
+impl<'s> Scanner<'s> {
     /// Reads an archive from a stream, and to the end of the file or volume that it ends in.
     ///
     /// # Errors
     /// If a signal asks to stop, or there is more than can be kept in mind. All else is told.
-    pub fn stream(&mut self, from: &mut dyn Source, catalog: &mut Catalog) -> Result<Ended> {
-        let read = self.read;
-        let mut walker = Walker::new(from, 0);
-        let ended = self.walk(&mut walker, catalog, &mut |scanner, walker, member, digest, catalog| {
-            let mut content = Content::of(member, digest, scanner.deep);
-            loop {
-                let piece = walker.content()?;
-                if piece.is_empty() {
-                    break;
-                }
-                content.update(piece);
-                let n = piece.len();
-                walker.take(n);
-                read.fetch_add(n as u64, Ordering::Relaxed);
-                if signal::requested().is_some() {
-                    return Ok(());
-                }
+    pub fn stream(&mut self, from: &mut dyn MediaSource, catalog: &mut Catalog) -> Result<ArchiveEnd> {
+        let mut hasher: Option<Hasher> = None;
+        let mut events = EventReader::new(from, true);
+        self.consume(&mut events, catalog, &mut |scanner, catalog, event| {
+            if event.at == 0 {
+                hasher = scanner.deep.then(|| event.blob.digest.hasher());
             }
-            let (found, parsed) = content.finish();
-            scanner.hashed(catalog, member, digest, found, parsed).map_err(Fault::GivenUp)
-        })?;
-        self.rest(&mut walker, ended)?;
-        Ok(ended)
+            if let (Some(hasher), Some(bytes)) = (&mut hasher, event.window.in_memory()) {
+                hasher.update(bytes);
+            }
+            scanner.read.fetch_add(event.window.len(), Ordering::Relaxed);
+            if !event.is_last() {
+                return Ok(());
+            }
+            let found = hasher.take().map_or_else(|| event.blob.digest.clone(), Hasher::finish);
+            scanner.hashed(catalog, &event.blob, found, None)
+        })
     }
 
     /// Reads the archive in files that begins at `start`, and what stands behind it in the last of
@@ -114,35 +82,31 @@ impl Scanner<'_> {
     ///
     /// # Errors
     /// As [`Scanner::stream`].
-    pub fn files(&mut self, files: &Arc<Files>, start: u64, catalog: &mut Catalog) -> Result<(Ended, u64)> {
+    pub fn files(&mut self, files: &Arc<Files>, start: u64, catalog: &mut Catalog) -> Result<(ArchiveEnd, u64)> {
         let threads = if self.deep { thread::available_parallelism().map_or(1, usize::from) } else { 0 };
         let (read, stopped) = (self.read, AtomicBool::new(false));
-        let (send, jobs) = mpsc::sync_channel::<Job>(WAITING);
+        let (send, jobs) = mpsc::sync_channel::<HashJob>(WAITING);
         let (tell, told) = mpsc::channel();
         let jobs = Mutex::new(jobs);
-        let mut cursor = Cursor::new(files.clone(), start);
+        let mut cursor = FilesCursor::new(files.clone(), start);
         thread::scope(|scope| {
             for _ in 0..threads {
                 let (jobs, tell, stopped) = (&jobs, tell.clone(), &stopped);
-                scope.spawn(move || hash(files, jobs, &tell, read, stopped));
+                scope.spawn(move || hash_blobs(jobs, &tell, read, stopped));
             }
             drop(tell);
-            let mut walker = Walker::new(&mut cursor, 0);
-            let outcome = self.walk(&mut walker, catalog, &mut |scanner, _, member, digest, catalog| {
-                let (from, size) = (start + member.content, member.size);
-                // What is cut short the walker finds itself.
-                if size > files.total().saturating_sub(from) {
+            let mut events = EventReader::new(&mut cursor, self.deep);
+            let outcome = self.consume(&mut events, catalog, &mut |scanner, catalog, event| {
+                // What is cut short the reader finds itself.
+                if !event.is_whole() {
                     return Ok(());
                 }
                 if !scanner.deep {
-                    return scanner.hashed(catalog, member, digest, digest.clone(), None).map_err(Fault::GivenUp);
+                    let claimed = event.blob.digest.clone();
+                    return scanner.hashed(catalog, &event.blob, claimed, None);
                 }
-                let job = Job { member: member.clone(), digest: digest.clone(), from };
-                let _ = send.send(job);
-                for done in told.try_iter() {
-                    scanner.take(catalog, done).map_err(Fault::GivenUp)?;
-                }
-                Ok(())
+                let _ = send.send(HashJob { blob: event.blob, window: event.window });
+                told.try_iter().try_for_each(|done| scanner.take(catalog, done))
             });
             drop(send);
             stopped.store(outcome.is_err(), Ordering::Relaxed);
@@ -150,73 +114,55 @@ impl Scanner<'_> {
             for done in told {
                 self.take(catalog, done).inspect_err(|_| stopped.store(true, Ordering::Relaxed))?;
             }
-            let at = start + walker.place().offset;
-            self.rest(&mut walker, ended)?;
-            Ok((ended, files.part_end(at)))
+            let next = ended.end.map_or(files.total(), |end| files.part_end(start + end));
+            Ok((ended, next))
         })
     }
 
-    /// Goes from member to member. `blob` hears of each blob.
-    fn walk<'w>(
+    /// Takes in all events. `on_blob` hears of each part of a blob.
+    fn consume(
         &mut self,
-        walker: &mut Walker<'w>,
+        events: &mut EventReader,
         catalog: &mut Catalog,
-        blob: &mut OnBlob<'_, 'w, Self>,
-    ) -> Result<Ended> {
-        let mut last: Option<Member> = None;
+        on_blob: &mut OnBlob<'_, 's>,
+    ) -> Result<ArchiveEnd> {
         loop {
-            signal::check()?;
-            let stepped = walker.member().and_then(|member| {
-                if let Some(place) = walker.odd_padding() {
-                    self.damaged(format!("the padding at {place} is not zeros"));
-                }
-                let Some(member) = member else { return Ok(false) };
-                let digest = self.examine(&member, walker, catalog);
-                let outcome = digest.and_then(|digest| match digest {
-                    Some(digest) => blob(self, walker, &member, &digest, catalog),
-                    None => Ok(()),
-                });
-                last = Some(member);
-                outcome.map(|()| true)
-            });
-            let fault = match stepped {
-                Ok(true) => continue,
-                Ok(false) => {
+            match events.next_event()? {
+                Event::Layout(file) => self.layout(&file, catalog),
+                Event::Index(file) => self.list("index.json", file, &mut |bytes| catalog.set_index(bytes)),
+                Event::DockerIndex(file) => self.list("manifest.json", file, &mut |bytes| catalog.set_docker(bytes)),
+                Event::Manifest(event) => self.manifest(catalog, event)?,
+                Event::Blob(event) => on_blob(self, catalog, event)?,
+                Event::Fault(finding) => (self.tell)(finding),
+                Event::End(end) => {
                     self.complete(catalog);
-                    return Ok(Ended { end: Some(walker.place().offset) });
+                    return Ok(end);
                 }
-                Err(fault) => fault,
-            };
-            signal::check()?;
-            let of = |place: Place| match &last {
-                Some(member) if member.content + member.size > place.offset => format!(" in {:?}", member.name),
-                Some(member) => format!(" behind {:?}", member.name),
-                None => String::new(),
-            };
-            match fault {
-                Fault::Cut(place, why) => {
-                    self.wrong(format!("the archive ends at {place}{}: {why}", of(place)));
-                    break;
-                }
-                Fault::GivenUp(e) => return Err(e),
-                Fault::Unreadable(place, e) => {
-                    self.damaged(format!("it cannot be read from {place} on{}: {e}", of(place)));
-                    break;
-                }
-                Fault::Malformed(place, why) => match walker.find_next() {
-                    Ok(passed) => {
-                        let bytes = grouped(passed.max(512));
-                        self.damaged(format!("at {place}{}: {why}; {bytes} bytes were passed over", of(place)));
-                    }
-                    Err(_) => {
-                        self.damaged(format!("at {place}{}: {why}; no member follows", of(place)));
-                        break;
-                    }
-                },
             }
         }
-        self.complete(catalog);
-        Ok(Ended { end: None })
+    }
+
+    fn wrong(&mut self, text: String) {
+        (self.tell)(Finding::wrong(text));
+    }
+
+    fn damaged(&mut self, text: String) {
+        (self.tell)(Finding::damaged(text));
+    }
+
+    fn layout(&mut self, file: &SmallFile, catalog: &mut Catalog) {
+        if !file.bytes.as_deref().is_some_and(is_layout) {
+            self.wrong(format!("oci-layout at {} is not what version 1.0.0 of the layout has", file.place));
+        }
+        catalog.has_layout = true;
+    }
+
+    /// A list of images, which may be none.
+    fn list(&mut self, name: &str, file: SmallFile, set: &mut dyn FnMut(&[u8]) -> Result<(), String>) {
+        let read = file.bytes.ok_or("it is too long".to_string());
+        if let Err(why) = read.and_then(|bytes| set(&bytes)) {
+            self.wrong(format!("{name} at {}: {why}", file.place));
+        }
     }
 
     /// What the whole must have.
@@ -229,69 +175,28 @@ impl Scanner<'_> {
         }
     }
 
-    /// Whether a member is a blob; what else it may be is looked at.
-    fn examine(
-        &mut self,
-        member: &Member,
-        walker: &mut Walker,
-        catalog: &mut Catalog,
-    ) -> Result<Option<Digest>, Fault> {
-        let (name, place) = (&member.name, member.place);
-        let mut parts: Vec<&str> = name.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-        if name.starts_with('/') || parts.contains(&"..") {
-            self.wrong(format!("{name:?} at {place} leads out of the archive"));
-            parts.clear();
-        }
-        match member.kind {
-            Kind::Other(what) => {
-                self.wrong(format!("{name:?} at {place} is {what}"));
-                return Ok(None);
+    fn manifest(&mut self, catalog: &mut Catalog, event: ManifestEvent) -> Result<()> {
+        let ManifestEvent { blob, content, document } = event;
+        let found = match content.in_memory().filter(|_| self.deep) {
+            Some(bytes) => {
+                let mut hasher = blob.digest.hasher();
+                hasher.update(bytes);
+                hasher.finish()
             }
-            Kind::Directory | Kind::Label => return Ok(None),
-            Kind::File => {}
-        }
-        match parts[..] {
-            ["blobs", algorithm, hex] => {
-                let digest = format!("{algorithm}:{hex}").parse::<Digest>();
-                digest.map(Some).or_else(|_| {
-                    self.wrong(format!("{name:?} at {place} is no name of a blob"));
-                    Ok(None)
-                })
-            }
-            ["index.json"] => {
-                let read = small(walker, member)?.ok_or("it is too long".to_string());
-                if let Err(why) = read.and_then(|bytes| catalog.set_index(&bytes)) {
-                    self.wrong(format!("index.json at {place}: {why}"));
-                }
-                Ok(None)
-            }
-            ["manifest.json"] => {
-                let read = small(walker, member)?.ok_or("it is too long".to_string());
-                if let Err(why) = read.and_then(|bytes| catalog.set_docker(&bytes)) {
-                    self.wrong(format!("manifest.json at {place}: {why}"));
-                }
-                Ok(None)
-            }
-            ["oci-layout"] => {
-                let is_one = small(walker, member)?.is_some_and(|bytes| is_layout(&bytes));
-                if !is_one {
-                    self.wrong(format!("oci-layout at {place} is not what version 1.0.0 of the layout has"));
-                }
-                catalog.has_layout = true;
-                Ok(None)
-            }
-            _ => Ok(None),
-        }
+            None => blob.digest.clone(),
+        };
+        self.read.fetch_add(content.len(), Ordering::Relaxed);
+        self.hashed(catalog, &blob, found, Some(document))
     }
 
-    fn take(&mut self, catalog: &mut Catalog, done: Done) -> Result<()> {
-        let Done { job: Job { member, digest, .. }, outcome } = done;
+    fn take(&mut self, catalog: &mut Catalog, done: HashDone) -> Result<()> {
+        let HashDone { blob, outcome } = done;
         match outcome {
-            Ok((found, parsed)) => self.hashed(catalog, &member, &digest, found, parsed),
+            Ok(found) => self.hashed(catalog, &blob, found, None),
             Err(why) => {
                 // What a signal ends is not damaged.
                 signal::check()?;
-                self.damaged(format!("blob {digest} at {} cannot be read: {why}", member.place));
+                self.damaged(format!("blob {} at {} cannot be read: {why}", blob.digest, blob.place));
                 Ok(())
             }
         }
@@ -301,63 +206,21 @@ impl Scanner<'_> {
     fn hashed(
         &mut self,
         catalog: &mut Catalog,
-        member: &Member,
-        digest: &Digest,
+        blob: &BlobMember,
         found: Digest,
-        parsed: Option<Parsed>,
+        document: Option<Document>,
     ) -> Result<()> {
-        let (size, place) = (member.size, member.place);
-        let sound = found == *digest;
+        let BlobMember { digest, size, place, end } = blob;
+        let (size, place, sound) = (*size, *place, found == *digest);
         if !sound {
             self.damaged(format!("blob {digest} at {place}: its {} bytes have the digest {found}", grouped(size)));
         }
-        let end = member.content + padded(size).unwrap_or(size);
-        let held = Held { size, place, end, sound };
-        if let Some(before) = catalog.blob(digest, held, parsed)? {
+        let held = HeldBlob { size, place, end: *end, sound };
+        if let Some(before) = catalog.blob(digest, held, document.filter(|_| sound))? {
             let (first, second) = if before.offset < place.offset { (before, place) } else { (place, before) };
             self.wrong(format!("blob {digest} is there twice: at {first} and at {second}"));
         }
         Ok(())
-    }
-
-    /// Behind the end of an archive stand zeros at the most.
-    fn rest(&mut self, walker: &mut Walker, ended: Ended) -> Result<()> {
-        if ended.end.is_none() {
-            return Ok(());
-        }
-        match walker.rest() {
-            Ok(None) => {}
-            Ok(Some(place)) => {
-                self.wrong(format!(
-                    "behind the end of the archive, at {place}, stands something that no TAR reader sees"
-                ));
-            }
-            Err(Fault::Unreadable(place, e)) => {
-                self.damaged(format!("what stands behind the end of the archive cannot be read from {place} on: {e}"));
-            }
-            Err(Fault::Cut(place, _) | Fault::Malformed(place, _)) => {
-                self.damaged(format!("the compressed stream breaks off behind the end of the archive, at {place}"));
-            }
-            Err(Fault::GivenUp(e)) => return Err(e),
-        }
-        signal::check()
-    }
-}
-
-/// The content of a file that must be small, or `None`.
-fn small(walker: &mut Walker, member: &Member) -> Result<Option<Vec<u8>>, Fault> {
-    if member.size > DOCUMENT_MAX {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    loop {
-        let piece = walker.content()?;
-        if piece.is_empty() {
-            return Ok(Some(bytes));
-        }
-        bytes.extend_from_slice(piece);
-        let n = piece.len();
-        walker.take(n);
     }
 }
 
@@ -365,94 +228,55 @@ fn small(walker: &mut Walker, member: &Member) -> Result<Option<Vec<u8>>, Fault>
 fn is_layout(bytes: &[u8]) -> bool {
     let value = |bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok()?.get("imageLayoutVersion").cloned();
     let found = value(bytes);
-    found.is_some() && found == value(OCI_LAYOUT)
-}
-
-/// The content of a blob, as it passes: hashed, and kept as long as it may be a document.
-struct Content<'a> {
-    digest: &'a Digest,
-    /// If it is hashed at all.
-    hasher: Option<Hasher>,
-    document: Option<Vec<u8>>,
-}
-
-impl<'a> Content<'a> {
-    fn of(member: &Member, digest: &'a Digest, deep: bool) -> Content<'a> {
-        let document = (member.size <= DOCUMENT_MAX).then(Vec::new);
-        Content { digest, hasher: deep.then(|| digest.hasher()), document }
-    }
-
-    /// Takes a piece that is not empty.
-    fn update(&mut self, piece: &[u8]) {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(piece);
-        }
-        if self.document.as_ref().is_some_and(|document| document.is_empty() && piece[0] != b'{') {
-            self.document = None;
-        }
-        if let Some(document) = &mut self.document {
-            document.extend_from_slice(piece);
-        }
-    }
-
-    /// The digest it has, and what it is if that is right.
-    fn finish(self) -> (Digest, Option<Parsed>) {
-        let found = self.hasher.map_or_else(|| self.digest.clone(), Hasher::finish);
-        let document = self.document.filter(|_| found == *self.digest);
-        (found, document.and_then(|document| parse(&document)))
-    }
+    found.is_some() && found == value(LAYOUT_CONTENT)
 }
 
 /// A blob to be hashed.
-struct Job {
-    member: Member,
-    digest: Digest,
-    /// Where it lies in the files.
-    from: u64,
+struct HashJob {
+    blob: Arc<BlobMember>,
+    window: Window,
 }
 
-struct Done {
-    job: Job,
-    outcome: Result<(Digest, Option<Parsed>), String>,
+struct HashDone {
+    blob: Arc<BlobMember>,
+    outcome: Result<Digest, String>,
 }
 
 /// A hashing thread.
-fn hash(files: &Files, jobs: &Mutex<Receiver<Job>>, tell: &Sender<Done>, read: &AtomicU64, stopped: &AtomicBool) {
+fn hash_blobs(jobs: &Mutex<Receiver<HashJob>>, tell: &Sender<HashDone>, read: &AtomicU64, stopped: &AtomicBool) {
     let mut piece = vec![0; PIECE];
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
-        let outcome = hash_one(files, &job, &mut piece, read, stopped);
-        if tell.send(Done { job, outcome }).is_err() {
+        let Ok(HashJob { blob, window }) = next else { return };
+        let outcome = hash_one(&blob, &window, &mut piece, read, stopped);
+        if tell.send(HashDone { blob, outcome }).is_err() {
             return;
         }
     }
 }
 
 fn hash_one(
-    files: &Files,
-    job: &Job,
+    blob: &BlobMember,
+    window: &Window,
     piece: &mut [u8],
     read: &AtomicU64,
     stopped: &AtomicBool,
-) -> Result<(Digest, Option<Parsed>), String> {
-    let mut content = Content::of(&job.member, &job.digest, true);
-    let (mut at, mut left) = (job.from, job.member.size);
-    while left > 0 {
+) -> Result<Digest, String> {
+    let (mut hasher, mut at) = (blob.digest.hasher(), 0);
+    while at < window.len() {
         if stopped.load(Ordering::Relaxed) || signal::requested().is_some() {
             return Err("the run was given up".into());
         }
-        let n = piece.len().min(left.try_into().unwrap_or(usize::MAX));
-        let n = match files.read_at(&mut piece[..n], at) {
+        let n = match window.read_at(piece, at) {
             Ok(0) => return Err("the file became shorter".into()),
-            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) if e.kind() == IoErrorKind::Interrupted => continue,
             other => other.map_err(|e| io_reason(&e))?,
         };
-        content.update(&piece[..n]);
-        (at, left) = (at + n as u64, left - n as u64);
+        hasher.update(&piece[..n]);
+        at += n as u64;
         read.fetch_add(n as u64, Ordering::Relaxed);
     }
-    Ok(content.finish())
+    Ok(hasher.finish())
 }
 
 /// Reads the manifests of an archive in files that were only found yet, and the configurations of its
@@ -470,7 +294,7 @@ pub fn documents(files: &Files, start: u64, catalog: &mut Catalog) -> Result<()>
         for digest in unread {
             signal::check()?;
             let held = catalog.blobs()[&digest].clone();
-            if held.size > DOCUMENT_MAX {
+            if held.size > MANIFEST_SIZE_MAX {
                 continue;
             }
             let mut bytes = vec![0; held.size as usize];
@@ -479,11 +303,11 @@ pub fn documents(files: &Files, start: u64, catalog: &mut Catalog) -> Result<()>
                 match files.read_at(&mut bytes[filled..], from + filled as u64) {
                     Ok(0) => break,
                     Ok(n) => filled += n,
-                    Err(e) => return Err(Error::new(io_reason(&e)).doing(format!("reading blob {digest}"))),
+                    Err(e) => return Err(Error::from_io(e).doing(format!("reading blob {digest}"))),
                 }
             }
             if digest.matches(&bytes[..filled]) {
-                catalog.document(&digest, parse(&bytes))?;
+                catalog.document(&digest, document::parse(&bytes))?;
             }
         }
     }

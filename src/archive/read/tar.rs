@@ -2,18 +2,19 @@
 //!
 //! Takes USTAR, PAX (POSIX.1-2001) and GNU headers (long names, sizes in base 256), and checks each
 //! header's checksum. What it keeps in memory does not depend on what a header claims. A header that
-//! is none can be passed over: [`Walker::find_next`] looks for the next one.
+//! is none can be passed over: [`TarReader::find_next`] looks for the next one.
 
 use std::{
     fmt,
-    io::{self, BufRead, ErrorKind},
+    io::{self, ErrorKind as IoErrorKind},
 };
 
 use tar::{EntryType, Header, PaxExtensions};
 
-use crate::archive::TAR_BLOCK;
 use crate::{
-    error::{Error, io_reason},
+    archive::{TAR_BLOCK, padded},
+    error::Error,
+    media::source::{MediaSource, MediumPosition, Window, fill},
     signal,
     util::units::grouped,
 };
@@ -22,39 +23,19 @@ const BLOCK: usize = TAR_BLOCK as usize;
 /// The longest extended header that is read. Honest ones hold a name and a size.
 const EXTENSION_MAX: u64 = 1 << 20;
 
-/// A stream that an archive is read from.
-pub trait Source: BufRead {
-    /// Leaves out up to `n` bytes; fewer were left out only if the stream ends.
-    fn skip(&mut self, n: u64) -> io::Result<u64>;
-
-    /// Where on the medium the next byte lies.
-    fn here(&self) -> Spot;
-
-    /// Has the stream end where the file or volume ends that is being read now.
-    fn stay(&mut self);
-}
-
-/// A place on the medium.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spot {
-    /// Which of several volumes, counted from 1; 0 if there is only one.
-    pub volume: usize,
-    /// Which block of a tape, counted from 0 where reading began on this volume.
-    pub block: Option<u64>,
-}
-
 /// A place in the archive, and on its medium.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct StreamPosition {
     /// Offset in the TAR stream, in bytes.
     pub offset: u64,
-    pub spot: Spot,
+    /// And where that is on the medium.
+    pub medium: MediumPosition,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StreamPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "offset {}", grouped(self.offset))?;
-        match (self.spot.volume, self.spot.block) {
+        match (self.medium.volume, self.medium.block) {
             (0, None) => Ok(()),
             (0, Some(block)) => write!(f, " (block {})", grouped(block)),
             (volume, None) => write!(f, " (volume {volume})"),
@@ -65,8 +46,10 @@ impl fmt::Display for Place {
 
 /// What a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MemberKind {
+    /// A regular file.
     File,
+    /// A directory.
     Directory,
     /// A volume's label, as GNU tar writes it too.
     Label,
@@ -74,15 +57,17 @@ pub enum Kind {
     Other(&'static str),
 }
 
+/// One member of a TAR stream.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// As it stands in the archive; what is no UTF-8 is replaced.
     pub name: String,
-    pub kind: Kind,
+    /// What it is.
+    pub kind: MemberKind,
     /// What its header says, in bytes.
     pub size: u64,
     /// Its first header.
-    pub place: Place,
+    pub place: StreamPosition,
     /// Offset of its content in the TAR stream.
     pub content: u64,
 }
@@ -91,39 +76,42 @@ pub struct Member {
 #[derive(Debug)]
 pub enum Fault {
     /// The stream ends where something must follow.
-    Cut(Place, &'static str),
+    Cut(StreamPosition, &'static str),
     /// What stands there is no header. The walk can be taken up behind it.
-    Malformed(Place, String),
+    Malformed(StreamPosition, String),
     /// It cannot be read.
-    Unreadable(Place, Error),
-    /// Whoever reads it does not go on.
-    GivenUp(Error),
+    Unreadable(StreamPosition, Error),
 }
 
-pub struct Walker<'a> {
-    from: &'a mut dyn Source,
+/// Reads a TAR stream.
+pub struct TarReader<'a> {
+    from: &'a mut dyn MediaSource,
     at: u64,
     /// Bytes of the current member's content, and of the padding behind it, that are still to come.
     content: u64,
     padding: u64,
     /// A header that was found and is still to be used.
-    found: Option<(Place, [u8; BLOCK])>,
+    found: Option<(StreamPosition, [u8; BLOCK])>,
     /// Where padding was met that is not zeros.
-    odd: Option<Place>,
+    odd: Option<StreamPosition>,
 }
 
-impl<'a> Walker<'a> {
+impl<'a> TarReader<'a> {
     /// Begins at offset `at` of the stream.
-    pub fn new(from: &'a mut dyn Source, at: u64) -> Walker<'a> {
-        Walker { from, at, content: 0, padding: 0, found: None, odd: None }
+    pub fn new(from: &'a mut dyn MediaSource, at: u64) -> TarReader<'a> {
+        TarReader { from, at, content: 0, padding: 0, found: None, odd: None }
     }
 
-    pub fn place(&self) -> Place {
-        Place { offset: self.at, spot: self.from.here() }
+    /// Where the next byte lies.
+    pub fn position(&self) -> StreamPosition {
+        StreamPosition { offset: self.at, medium: self.from.position() }
     }
 
     /// The next member, whatever is left of the one before; `None` at the two zero blocks that end
     /// an archive.
+    ///
+    /// # Errors
+    /// If the stream breaks off or cannot be read, or what stands there is no header.
     pub fn member(&mut self) -> Result<Option<Member>, Fault> {
         self.leave()?;
         let (mut name, mut size, mut first) = (None, None, None);
@@ -169,7 +157,7 @@ impl<'a> Walker<'a> {
                 EntryType::GNULongLink | EntryType::XGlobalHeader => drop(self.extension(place, claimed)?),
                 kind => {
                     let size = size.unwrap_or(claimed);
-                    let padding = crate::archive::padded(size).filter(|&end| end <= i64::MAX as u64);
+                    let padding = padded(size).filter(|&end| end <= i64::MAX as u64);
                     let padding = padding.ok_or_else(|| malformed("it claims more bytes than any medium holds"))?;
                     (self.content, self.padding) = (size, padding - size);
                     let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
@@ -182,8 +170,11 @@ impl<'a> Walker<'a> {
     }
 
     /// The next bytes of the current member's content, empty behind the last.
+    ///
+    /// # Errors
+    /// If the stream breaks off or cannot be read.
     pub fn content(&mut self) -> Result<&[u8], Fault> {
-        let place = self.place();
+        let place = self.position();
         if self.content == 0 {
             return Ok(&[]);
         }
@@ -197,7 +188,38 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Takes `n` bytes that [`Walker::content`] has given.
+    /// Takes up to `most` bytes of the current member's content, which may outlive this; none behind
+    /// the last.
+    ///
+    /// # Errors
+    /// As [`TarReader::content`].
+    pub fn take_window(&mut self, most: u64) -> Result<Window, Fault> {
+        let place = self.position();
+        if self.content == 0 {
+            return Ok(Window::of(Vec::new()));
+        }
+        let window = loop {
+            match self.from.take_window(self.content.min(most)) {
+                Err(e) if e.kind() == IoErrorKind::Interrupted => {
+                    signal::check().map_err(|e| Fault::Unreadable(place, e))?;
+                }
+                other => break other.map_err(|e| unreadable(place, e))?,
+            }
+        };
+        if window.is_empty() {
+            return Err(Fault::Cut(place, "the content of a member breaks off"));
+        }
+        self.at += window.len();
+        self.content -= window.len();
+        Ok(window)
+    }
+
+    /// Bytes of the current member's content that are still to come.
+    pub fn left(&self) -> u64 {
+        self.content
+    }
+
+    /// Takes `n` bytes that [`TarReader::content`] has given.
     pub fn take(&mut self, n: usize) {
         self.from.consume(n);
         self.at += n as u64;
@@ -206,23 +228,23 @@ impl<'a> Walker<'a> {
 
     /// Where padding was met since this was last asked that is not zeros. No reader minds, but nobody
     /// writes it either.
-    pub fn odd_padding(&mut self) -> Option<Place> {
+    pub fn odd_padding(&mut self) -> Option<StreamPosition> {
         self.odd.take()
     }
 
     /// Leaves out what is left of the current member.
     fn leave(&mut self) -> Result<(), Fault> {
         let (content, padding) = (std::mem::take(&mut self.content), std::mem::take(&mut self.padding));
-        let place = self.place();
+        let place = self.position();
         let skipped = self.from.skip(content).map_err(|e| unreadable(place, e))?;
         self.at += skipped;
         if skipped < content {
-            return Err(Fault::Cut(self.place(), "the content of a member breaks off"));
+            return Err(Fault::Cut(self.position(), "the content of a member breaks off"));
         }
         let mut zeros = [0; BLOCK];
-        let (place, zeros) = (self.place(), &mut zeros[..padding as usize]);
+        let (place, zeros) = (self.position(), &mut zeros[..padding as usize]);
         if self.read(zeros).map_err(|e| unreadable(place, e))? < zeros.len() {
-            return Err(Fault::Cut(self.place(), "the padding of a member breaks off"));
+            return Err(Fault::Cut(self.position(), "the padding of a member breaks off"));
         }
         if zeros.iter().any(|byte| *byte != 0) {
             self.odd = Some(place);
@@ -231,6 +253,9 @@ impl<'a> Walker<'a> {
     }
 
     /// After [`Fault::Malformed`]: passes over what is no header. Returns how many bytes that were.
+    ///
+    /// # Errors
+    /// If no header follows.
     pub fn find_next(&mut self) -> Result<u64, Fault> {
         (self.content, self.padding) = (0, 0);
         let from = self.at;
@@ -246,11 +271,14 @@ impl<'a> Walker<'a> {
 
     /// Reads what stands behind the archive, to the end of the file or volume. Returns where the first
     /// byte stands that is no padding.
-    pub fn rest(&mut self) -> Result<Option<Place>, Fault> {
-        self.from.stay();
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn rest(&mut self) -> Result<Option<StreamPosition>, Fault> {
+        self.from.end_at_file_boundary();
         let mut other = None;
         loop {
-            let place = self.place();
+            let place = self.position();
             let n = fill(self.from).map_err(|e| unreadable(place, e))?;
             if n == 0 {
                 return Ok(other);
@@ -258,34 +286,34 @@ impl<'a> Walker<'a> {
             if other.is_none() {
                 let bytes = self.from.fill_buf().map_err(|e| unreadable(place, e))?;
                 let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-                other = (zeros < n).then_some(Place { offset: self.at + zeros as u64, spot: place.spot });
+                other = (zeros < n).then_some(StreamPosition { offset: self.at + zeros as u64, medium: place.medium });
             }
             self.from.consume(n);
             self.at += n as u64;
         }
     }
 
-    fn header(&mut self, missing: &'static str) -> Result<(Place, [u8; BLOCK]), Fault> {
+    fn header(&mut self, missing: &'static str) -> Result<(StreamPosition, [u8; BLOCK]), Fault> {
         if let Some(found) = self.found.take() {
             return Ok(found);
         }
-        let place = self.place();
+        let place = self.position();
         let mut block = [0; BLOCK];
         match self.read(&mut block).map_err(|e| unreadable(place, e))? {
             BLOCK => Ok((place, block)),
-            _ => Err(Fault::Cut(self.place(), missing)),
+            _ => Err(Fault::Cut(self.position(), missing)),
         }
     }
 
     /// The content of an extended header, its padding read too.
-    fn extension(&mut self, place: Place, size: u64) -> Result<Vec<u8>, Fault> {
+    fn extension(&mut self, place: StreamPosition, size: u64) -> Result<Vec<u8>, Fault> {
         if size > EXTENSION_MAX {
             let why = format!("an extended header claims {} bytes", grouped(size));
             return Err(Fault::Malformed(place, why));
         }
         let mut bytes = vec![0; (size as usize).next_multiple_of(BLOCK)];
         if self.read(&mut bytes).map_err(|e| unreadable(place, e))? < bytes.len() {
-            return Err(Fault::Cut(self.place(), "an extended header breaks off"));
+            return Err(Fault::Cut(self.position(), "an extended header breaks off"));
         }
         if bytes[size as usize..].iter().any(|byte| *byte != 0) {
             self.odd = Some(place);
@@ -311,29 +339,10 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// How many bytes are at hand; 0 at the end. Waits, unless a signal asks to stop.
-pub fn fill(from: &mut dyn Source) -> io::Result<usize> {
-    loop {
-        match from.fill_buf() {
-            Ok(bytes) => return Ok(bytes.len()),
-            Err(e) if e.kind() == ErrorKind::Interrupted => signal::check().map_err(io::Error::other)?,
-            Err(e) => return Err(e),
-        }
-    }
-}
-
-/// An error of ours that has travelled as one of [`std::io`], or one of its own.
-pub fn told(error: io::Error) -> Error {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(ours) => ours.clone(),
-        None => Error::new(io_reason(&error)),
-    }
-}
-
-fn unreadable(place: Place, error: io::Error) -> Fault {
+fn unreadable(place: StreamPosition, error: io::Error) -> Fault {
     match error.kind() {
-        ErrorKind::UnexpectedEof => Fault::Cut(place, "it breaks off"),
-        _ => Fault::Unreadable(place, told(error)),
+        IoErrorKind::UnexpectedEof => Fault::Cut(place, "it breaks off"),
+        _ => Fault::Unreadable(place, Error::from_io(error)),
     }
 }
 
@@ -347,18 +356,18 @@ fn is_header(block: &[u8; BLOCK]) -> bool {
     block[0] != 0 && ends_well && (unsigned == wanted || i64::from(signed) == i64::from(wanted))
 }
 
-fn kind_of(kind: EntryType, slash: bool) -> Kind {
+fn kind_of(kind: EntryType, slash: bool) -> MemberKind {
     match kind {
-        EntryType::Directory => Kind::Directory,
-        EntryType::Regular | EntryType::Continuous if slash => Kind::Directory,
-        EntryType::Regular | EntryType::Continuous => Kind::File,
-        EntryType::Symlink => Kind::Other("a symbolic link"),
-        EntryType::Link => Kind::Other("a hard link"),
-        EntryType::Char => Kind::Other("a character device"),
-        EntryType::Block => Kind::Other("a block device"),
-        EntryType::Fifo => Kind::Other("a FIFO"),
-        EntryType::GNUSparse => Kind::Other("a sparse file"),
-        other if other.as_byte() == b'V' => Kind::Label,
-        _ => Kind::Other("a member of an unknown type"),
+        EntryType::Directory => MemberKind::Directory,
+        EntryType::Regular | EntryType::Continuous if slash => MemberKind::Directory,
+        EntryType::Regular | EntryType::Continuous => MemberKind::File,
+        EntryType::Symlink => MemberKind::Other("a symbolic link"),
+        EntryType::Link => MemberKind::Other("a hard link"),
+        EntryType::Char => MemberKind::Other("a character device"),
+        EntryType::Block => MemberKind::Other("a block device"),
+        EntryType::Fifo => MemberKind::Other("a FIFO"),
+        EntryType::GNUSparse => MemberKind::Other("a sparse file"),
+        other if other.as_byte() == b'V' => MemberKind::Label,
+        _ => MemberKind::Other("a member of an unknown type"),
     }
 }

@@ -1,66 +1,62 @@
-//! What is at the destination already, and is left out: by ledgers, and by existing images.
+//! What is at the destination already, and is left out: by checkpoints, and by existing images.
 
-use std::{collections::HashSet, ffi::OsString};
+use std::{collections::HashSet, path::PathBuf};
 
-use crate::gather::collect::below;
 use crate::{
     archive::checkpoint,
-    cli::args::Args,
-    error::{Context, Error, Result},
-    gather::{self, sources::Source},
-    oci::{Digest, media},
+    error::{Context, Result},
+    gather::{self, GatherSettings, sources::GatherSource},
+    oci::{Descriptor, Digest},
     signal,
-    store::Store,
+    store::{Locator, Store},
 };
 
-#[derive(Default)]
-pub struct There {
-    /// By the ledgers: blobs and manifests.
+/// What is at the destination already.
+#[derive(Debug, Default)]
+pub struct ExistingContent {
+    /// By the checkpoints: blobs and manifests.
     pub on_media: HashSet<Digest>,
     /// By the existing images: blobs, not manifests.
     pub blobs: HashSet<Digest>,
 }
 
-impl There {
-    /// Reads the ledgers. Nothing is written before this is done.
-    pub fn by_ledgers(args: &Args) -> Result<There> {
-        let mut there = There::default();
-        for (path, offset) in &args.existing_from_checkpoint {
-            there.on_media.extend(checkpoint::read(path, *offset)?);
+impl ExistingContent {
+    /// Reads checkpoints, each up to an offset. Nothing is written before this is done.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn by_checkpoints(checkpoints: &[(PathBuf, u64)]) -> Result<ExistingContent> {
+        let mut existing = ExistingContent::default();
+        for (path, offset) in checkpoints {
+            existing.on_media.extend(checkpoint::read(path, *offset)?);
         }
-        Ok(there)
+        Ok(existing)
     }
 
-    /// Adds what `images` hold.
-    pub fn add_images(&mut self, images: &[OsString], args: &Args, store: &dyn Store, threads: usize) -> Result<()> {
-        self.blobs.extend(There::blobs_of(images, args, store, threads)?);
+    /// Adds the configurations and layers of images, with `recursive` of their referrers too, by at most
+    /// `threads` requests at a time.
+    ///
+    /// # Errors
+    /// If an image cannot be had.
+    pub fn add_images(&mut self, images: &[Locator], recursive: bool, store: &dyn Store, threads: usize) -> Result<()> {
+        let source = |locator: &Locator| GatherSource {
+            written: locator.to_string(),
+            locator: locator.clone(),
+            labels: Default::default(),
+        };
+        let settings = GatherSettings { platforms: &[], recursive, threads, observer: &|_, _, _| () };
+        let (graph, found) = gather::gather(store, images.iter().map(source).collect(), &settings);
+        let mut picks: Vec<Descriptor> = Vec::new();
+        for image in found {
+            picks.extend(signal::check().and(image.picks).doing(|| "existing image")?);
+        }
+        let reachable = graph.reachable(&picks.iter().collect::<Vec<_>>(), recursive)?;
+        self.blobs.extend(reachable.blobs.into_iter().map(|(descriptor, _)| descriptor.digest));
         Ok(())
     }
 
+    /// Whether a blob is there.
     pub fn has(&self, digest: &Digest) -> bool {
         self.on_media.contains(digest) || self.blobs.contains(digest)
-    }
-
-    /// Digests of the configurations and layers of the existing images.
-    fn blobs_of(images: &[OsString], args: &Args, store: &dyn Store, threads: usize) -> Result<HashSet<Digest>> {
-        let mut existing = Vec::new();
-        for operand in images {
-            let written = operand.to_str().ok_or_else(|| Error::usage(format!("{operand:?} is not UTF-8")))?;
-            let locator = written.parse().map_err(|why: String| Error::usage(why).doing("existing image"))?;
-            existing.push(Source { written: written.into(), locator, labels: Default::default() });
-        }
-        let options = gather::Options { platforms: &[], recursive: args.recursive, threads, progress: &|_, _, _| () };
-        let (graph, found) = gather::gather(store, existing, &options);
-        let mut blobs = HashSet::new();
-        for image in found {
-            for pick in signal::check().and(image.picks).doing(|| "existing image")? {
-                blobs.extend(
-                    below(&graph, &pick, args.recursive)?
-                        .into_iter()
-                        .filter_map(|(digest, (d, _))| (!media::is_manifest(&d.media_type)).then_some(digest)),
-                );
-            }
-        }
-        Ok(blobs)
     }
 }

@@ -13,43 +13,74 @@ use std::{
 use hashbrown::HashTable;
 
 use crate::{
-    archive::{self, documents, tar_header},
+    archive::{END_LEN, TAR_BLOCK, documents, padded, tar_header},
     error::{Error, Result},
-    oci::{Descriptor, Digest, annotation, media},
+    oci::{
+        Descriptor, Digest, annotation,
+        layout::{BLOBS, INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE},
+        media,
+    },
     store::{
         Origin,
         graph::{Graph, OriginId},
     },
 };
 
-/// What an entry of the archive holds.
+/// One entry of the archive, ready to be written: header, body, padding.
 #[derive(Clone, Debug)]
-pub enum Content {
+pub struct Entry {
+    /// Offset of its header.
+    pub start: u64,
+    /// One TAR block, or three; none for the end marker.
+    pub header: Vec<u8>,
+    /// What follows the header.
+    pub body: EntryBody,
+    /// Zeros behind the body: up to a whole TAR block, or the end marker.
+    pub padding: u64,
+}
+
+/// What an entry holds.
+#[derive(Clone, Debug)]
+pub enum EntryBody {
+    /// Bytes that are here: none of a directory; a file that is no blob, a manifest, or inline content.
+    Bytes(Arc<[u8]>),
+    /// A blob to be fetched, as its index into the plan's blobs.
+    Fetched(u32),
+}
+
+impl Entry {
+    /// Offset of its body.
+    pub fn body_start(&self) -> u64 {
+        self.start + self.header.len() as u64
+    }
+}
+
+/// Where an entry stands, and what it holds, in few bytes: nearly all are blobs to be fetched.
+#[derive(Debug)]
+struct Slot {
+    /// Offset of its header.
+    start: u64,
+    content: SlotContent,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SlotContent {
+    /// Index into `blobs`.
+    Fetched(u32),
+    /// Index into `inline`.
+    Inline(u32),
+}
+
+/// What an entry holds whose bytes are here.
+#[derive(Clone, Debug)]
+enum Inline {
     Directory(Box<str>),
     /// A file that is not a blob.
     File(Box<str>, Arc<[u8]>),
-    /// Blob number so, whose bytes are here: a manifest, or inline content.
-    Held(u32, Arc<[u8]>),
-    /// Blob number so, to be fetched.
-    Fetched(u32),
+    /// Index into `blobs`, and the bytes: a manifest, or inline content.
+    Blob(u32, Arc<[u8]>),
     /// The end-of-archive marker.
     End,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// Offset of its header.
-    start: u64,
-    what: What,
-}
-
-/// What an entry holds, in few bytes: nearly all are blobs to be fetched.
-#[derive(Clone, Copy, Debug)]
-enum What {
-    /// Blob number so.
-    Fetched(u32),
-    /// Number so of the contents that are made here.
-    Made(u32),
 }
 
 /// A blob of the archive, in few bytes.
@@ -66,7 +97,7 @@ struct Blob {
 }
 
 /// What an archive is to hold.
-pub struct Wish<'a> {
+pub struct ArchiveSpec<'a> {
     /// The root's descriptor; its manifest is in the graph.
     pub root: Descriptor,
     /// Copy referrers too.
@@ -75,6 +106,7 @@ pub struct Wish<'a> {
     pub on_media: &'a HashSet<Digest>,
     /// Blobs (not manifests) that are at the destination already: not written.
     pub existing: &'a HashSet<Digest>,
+    /// Add a `manifest.json`.
     pub manifest_json: bool,
     /// The tool's version, for `index.json`.
     pub version: &'a str,
@@ -83,9 +115,9 @@ pub struct Wish<'a> {
 /// A planned archive.
 #[derive(Debug)]
 pub struct Plan {
-    entries: Vec<Entry>,
+    slots: Vec<Slot>,
     /// Contents that are no blobs to be fetched.
-    made: Vec<Content>,
+    inline: Vec<Inline>,
     blobs: Vec<Blob>,
     media_types: Vec<Box<str>>,
     origins: Vec<Origin>,
@@ -97,18 +129,18 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans the archive of `wish` over the manifests in `graph`.
+    /// Plans the archive of `spec` over the manifests in `graph`.
     ///
     /// # Errors
     /// If a manifest is missing or malformed, or the sizes claimed add up to more than 2^64.
-    pub fn new(graph: &Graph, wish: &Wish) -> Result<Plan> {
-        let deduplicated = graph.parse(&wish.root)?.annotations.remove(annotation::SIZE_DEDUPLICATED);
-        let index_of = |manifests| documents::index_json(manifests, deduplicated.as_deref(), wish.version);
-        let mut draft = Draft::default();
-        draft.file("oci-layout", archive::OCI_LAYOUT.into())?;
-        draft.file("index.json", index_of(vec![wish.root.clone()]).into())?;
+    pub fn new(graph: &Graph, spec: &ArchiveSpec) -> Result<Plan> {
+        let deduplicated = graph.parse(&spec.root)?.annotations.remove(annotation::SIZE_DEDUPLICATED);
+        let index_of = |manifests| documents::index_json(manifests, deduplicated.as_deref(), spec.version);
+        let mut builder = PlanBuilder::default();
+        builder.file(LAYOUT_FILE, LAYOUT_CONTENT.into())?;
+        builder.file(INDEX_FILE, index_of(vec![spec.root.clone()]).into())?;
         let (mut met, mut order) = (HashSet::new(), Vec::new());
-        graph.walk(&wish.root, wish.recursive, &mut |descriptor, origin| {
+        graph.walk(&spec.root, spec.recursive, &mut |descriptor, origin| {
             let is_manifest = media::is_manifest(&descriptor.media_type);
             if is_manifest {
                 if !met.insert((descriptor.media_type.clone(), descriptor.digest.clone(), descriptor.size)) {
@@ -116,22 +148,21 @@ impl Plan {
                 }
                 order.push(descriptor.clone());
             }
-            let there = wish.on_media.contains(&descriptor.digest)
-                || !is_manifest && wish.existing.contains(&descriptor.digest);
+            let there = spec.on_media.contains(&descriptor.digest)
+                || !is_manifest && spec.existing.contains(&descriptor.digest);
             let held = if is_manifest { Some(graph.bytes(descriptor)?) } else { None };
-            draft.blob(descriptor, origin, held, there)?;
+            builder.blob(descriptor, origin, held, there)?;
             Ok(true)
         })?;
         let manifests = order.len();
-        draft.file("index.json", index_of(order).into())?;
-        if wish.manifest_json {
-            let root = graph.parse(&wish.root)?;
+        builder.file(INDEX_FILE, index_of(order).into())?;
+        if spec.manifest_json {
+            let root = graph.parse(&spec.root)?;
             let mut sources = root.manifests.clone();
             sources.extend(root.extra_manifests().map_err(Error::new)?);
-            draft.file("manifest.json", documents::manifest_json(graph, &sources)?.into())?;
+            builder.file("manifest.json", documents::manifest_json(graph, &sources)?.into())?;
         }
-        let plan = draft.finish(graph.origins().to_vec(), manifests)?;
-        Ok(plan)
+        builder.finish(graph.origins().to_vec(), manifests)
     }
 
     /// Bytes of the whole archive.
@@ -146,53 +177,95 @@ impl Plan {
 
     /// Bytes to fetch: the blobs that are not at hand.
     pub fn to_fetch(&self) -> u64 {
-        self.entries.iter().map(|e| if let What::Fetched(b) = e.what { self.blobs[b as usize].size } else { 0 }).sum()
+        let fetched = |slot: &Slot| match slot.content {
+            SlotContent::Fetched(blob) => self.size(blob),
+            SlotContent::Inline(_) => 0,
+        };
+        self.slots.iter().map(fetched).sum()
     }
 
+    /// How many entries there are, the end marker included.
     pub fn entries(&self) -> usize {
-        self.entries.len()
+        self.slots.len()
     }
 
-    pub fn content(&self, entry: usize) -> Content {
-        match self.entries[entry].what {
-            What::Fetched(blob) => Content::Fetched(blob),
-            What::Made(number) => self.made[number as usize].clone(),
-        }
-    }
-
-    /// Offset of an entry's header.
-    pub fn start(&self, entry: usize) -> u64 {
-        self.entries[entry].start
+    /// Entry number `n`.
+    pub fn entry(&self, n: usize) -> Entry {
+        let Slot { start, content } = self.slots[n];
+        let end = self.slots.get(n + 1).map_or(self.total, |next| next.start);
+        let blob_header = |blob: u32| {
+            let blob = &self.blobs[blob as usize];
+            tar_header::file(&blob.digest.path(), blob.size)
+        };
+        let nothing = || EntryBody::Bytes(Arc::from(&b""[..]));
+        let (header, body) = match content {
+            SlotContent::Fetched(blob) => (blob_header(blob), EntryBody::Fetched(blob)),
+            SlotContent::Inline(index) => match &self.inline[index as usize] {
+                Inline::Directory(name) => (tar_header::directory(name), nothing()),
+                Inline::File(name, bytes) => {
+                    (tar_header::file(name, bytes.len() as u64), EntryBody::Bytes(bytes.clone()))
+                }
+                Inline::Blob(blob, bytes) => (blob_header(*blob), EntryBody::Bytes(bytes.clone())),
+                Inline::End => (Vec::new(), nothing()),
+            },
+        };
+        let size = match &body {
+            EntryBody::Bytes(bytes) => bytes.len() as u64,
+            EntryBody::Fetched(blob) => self.size(*blob),
+        };
+        let padding = end - start - header.len() as u64 - size;
+        Entry { start, header, body, padding }
     }
 
     /// The entry that the byte at `offset` belongs to.
     pub fn entry_at(&self, offset: u64) -> usize {
-        self.entries.partition_point(|e| e.start <= offset) - 1
+        self.slots.partition_point(|slot| slot.start <= offset) - 1
     }
 
     /// Where each entry after `from` starts, and where the last one ends, all counted from `from`.
     pub fn bounds(&self, from: u64) -> impl Iterator<Item = u64> {
-        let ends = self.entries.iter().map(|e| e.start).chain([self.total]);
+        let ends = self.slots.iter().map(|slot| slot.start).chain([self.total]);
         [0].into_iter().chain(ends.filter(move |end| *end > from).map(move |end| end - from))
     }
 
-    /// An entry's TAR header, empty for the end marker.
-    pub fn header(&self, entry: usize) -> Vec<u8> {
-        match self.content(entry) {
-            Content::Directory(name) => tar_header::directory(&name),
-            Content::File(name, bytes) => tar_header::file(&name, bytes.len() as u64),
-            Content::Held(blob, _) | Content::Fetched(blob) => {
-                let blob = &self.blobs[blob as usize];
-                tar_header::file(&blob.digest.path(), blob.size)
+    /// The first bytes of the archive, up to the first entry that holds a blob, or with `held_blobs` up
+    /// to the first whose bytes are not here.
+    pub fn known_prefix(&self, held_blobs: bool) -> Vec<u8> {
+        let mut known = Vec::new();
+        for n in 0..self.entries() {
+            let is_known = match self.slots[n].content {
+                SlotContent::Fetched(_) => false,
+                SlotContent::Inline(index) => match self.inline[index as usize] {
+                    Inline::File(..) => true,
+                    Inline::Directory(_) | Inline::Blob(..) => held_blobs,
+                    Inline::End => false,
+                },
+            };
+            let Entry { header, body: EntryBody::Bytes(bytes), padding, .. } = self.entry(n) else { break };
+            if !is_known {
+                break;
             }
-            Content::End => Vec::new(),
+            known.extend(header);
+            known.extend(&*bytes);
+            known.resize(known.len() + padding as usize, 0);
         }
+        known
     }
 
+    /// The bytes of the first blob, if they are here: the root's manifest.
+    pub fn root_manifest(&self) -> Option<&[u8]> {
+        self.inline.iter().find_map(|inline| match inline {
+            Inline::Blob(0, bytes) => Some(&**bytes),
+            _ => None,
+        })
+    }
+
+    /// A blob's digest.
     pub fn digest(&self, blob: u32) -> &Digest {
         &self.blobs[blob as usize].digest
     }
 
+    /// A blob's size in bytes.
     pub fn size(&self, blob: u32) -> u64 {
         self.blobs[blob as usize].size
     }
@@ -202,6 +275,7 @@ impl Plan {
         &self.origins[self.blobs[blob as usize].origin.0 as usize]
     }
 
+    /// A blob's descriptor.
     pub fn descriptor(&self, blob: u32) -> Descriptor {
         let blob = &self.blobs[blob as usize];
         match &blob.full {
@@ -221,6 +295,11 @@ impl Plan {
         self.blobs.partition_point(|blob| blob.end <= offset)
     }
 
+    /// Where the last blob ends; 0 if there is none.
+    pub fn last_blob_end(&self) -> u64 {
+        self.blobs.last().map_or(0, |blob| blob.end)
+    }
+
     /// Where a blob ends, its padding included.
     pub fn blob_end(&self, blob: usize) -> Option<u64> {
         Some(self.blobs.get(blob)?.end)
@@ -229,9 +308,9 @@ impl Plan {
 
 /// A plan in the making.
 #[derive(Default)]
-struct Draft {
-    entries: Vec<Entry>,
-    made: Vec<Content>,
+struct PlanBuilder {
+    slots: Vec<Slot>,
+    inline: Vec<Inline>,
     blobs: Vec<Blob>,
     media_types: Vec<Box<str>>,
     media_type_of: HashMap<Box<str>, u32>,
@@ -244,34 +323,35 @@ struct Draft {
     at: u64,
 }
 
-impl Draft {
+impl PlanBuilder {
     /// Appends an entry with a header of `header` bytes and a content of `size`.
-    fn push(&mut self, content: Content, header: u64, size: u64) -> Result<u64> {
-        let end = archive::padded(size).and_then(|s| s.checked_add(header)).and_then(|n| self.at.checked_add(n));
+    fn push(&mut self, content: SlotContent, header: u64, size: u64) -> Result<u64> {
+        let end = padded(size).and_then(|s| s.checked_add(header)).and_then(|n| self.at.checked_add(n));
         let end = end
             .filter(|&e| e < i64::MAX as u64)
             .ok_or_else(|| Error::new("the sizes in the manifests add up to more than any medium holds"))?;
-        let what = match content {
-            Content::Fetched(blob) => What::Fetched(blob),
-            content => {
-                self.made.push(content);
-                What::Made(self.made.len() as u32 - 1)
-            }
-        };
-        self.entries.push(Entry { start: self.at, what });
+        self.slots.push(Slot { start: self.at, content });
         self.at = end;
         Ok(end)
+    }
+
+    /// Keeps what an entry holds.
+    fn keep(&mut self, inline: Inline) -> SlotContent {
+        self.inline.push(inline);
+        SlotContent::Inline(self.inline.len() as u32 - 1)
     }
 
     fn file(&mut self, name: &str, bytes: Arc<[u8]>) -> Result<()> {
         let size = bytes.len() as u64;
         let header = tar_header::file(name, size).len() as u64;
-        self.push(Content::File(name.into(), bytes), header, size)?;
+        let content = self.keep(Inline::File(name.into(), bytes));
+        self.push(content, header, size)?;
         Ok(())
     }
 
     fn directory(&mut self, name: &str) -> Result<()> {
-        self.push(Content::Directory(name.into()), archive::TAR_BLOCK, 0)?;
+        let content = self.keep(Inline::Directory(name.into()));
+        self.push(content, TAR_BLOCK, 0)?;
         Ok(())
     }
 
@@ -288,11 +368,11 @@ impl Draft {
         }
         let algorithm = descriptor.digest.algorithm();
         if self.algorithms.is_empty() {
-            self.directory("blobs")?;
+            self.directory(BLOBS)?;
         }
         if !self.algorithms.contains(&algorithm) {
             self.algorithms.push(algorithm);
-            self.directory(&format!("blobs/{algorithm}"))?;
+            self.directory(&format!("{BLOBS}/{algorithm}"))?;
         }
         let held = held.or_else(|| descriptor.inline().map(Into::into)).or_else(|| {
             let empty = descriptor.size == 0 && descriptor.digest.matches(b"");
@@ -301,8 +381,8 @@ impl Draft {
         let number = u32::try_from(self.blobs.len()).map_err(|_| Error::new("more blobs than an archive can hold"))?;
         let media_type = self.media_type(&descriptor.media_type);
         let content = match held {
-            Some(bytes) => Content::Held(number, bytes),
-            None => Content::Fetched(number),
+            Some(bytes) => self.keep(Inline::Blob(number, bytes)),
+            None => SlotContent::Fetched(number),
         };
         let header = tar_header::file(&descriptor.digest.path(), descriptor.size).len() as u64;
         let end = self.push(content, header, descriptor.size)?;
@@ -330,10 +410,11 @@ impl Draft {
     }
 
     fn finish(mut self, origins: Vec<Origin>, manifests: usize) -> Result<Plan> {
-        self.push(Content::End, 0, archive::END.len() as u64)?;
+        let end = self.keep(Inline::End);
+        self.push(end, 0, END_LEN)?;
         Ok(Plan {
-            entries: self.entries,
-            made: self.made,
+            slots: self.slots,
+            inline: self.inline,
             blobs: self.blobs,
             media_types: self.media_types,
             origins,

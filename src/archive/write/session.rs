@@ -1,339 +1,352 @@
-//! A planned archive onto its medium, with its ledger: from the start, or from where an interrupted
-//! run can be taken up; compressed or not.
+//! A planned archive onto its medium, with its checkpoint: opened, begun or resumed, run, settled.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::OnceLock,
-    thread,
-};
+use std::path::{Path, PathBuf};
 
-use crate::{
-    archive::write::{
-        existing::There,
-        resume::{self, Found},
-    },
-    commands::{Setup, report},
-};
 use crate::{
     archive::{
-        checkpoint,
+        checkpoint::{self, CheckpointRecord, CheckpointWriter},
         write::{
-            compress::{Codec, Marks, Stage},
-            plan::{Plan, Wish},
-            producer::{self, Begin},
+            encoding::Encoding,
+            plan::Plan,
+            resume::{self, ResumePoint},
         },
     },
-    cli::{args::Args, output, progress::Progress},
-    error::{Error, Result},
+    compression::Codec,
+    error::{Context, Error, ErrorKind, Result},
     log,
     media::{
-        file_sink::{Device, Kind},
-        sink::Volume,
-        tape::{changer::Changer, mtio, sink},
+        destination::Destination,
+        file_sink::MediumKind,
+        sink::{Sink, Volume, Volumes},
+        tape::{
+            changer::Changer,
+            drive::StDrive,
+            mtio,
+            sink::{DriveLoader, TapeOptions, TapeSink},
+        },
     },
-    oci::{Descriptor, annotation},
-    store::{Store, graph::Graph},
-    stream::pipeline::{self, Geometry, Job},
-    util::units,
+    store::Store,
+    stream::pipeline::{self, Geometry, Snapshot, StreamJob},
+    util::units::grouped,
 };
-use ace_dt_ring::{Bounds, Segment};
 
 /// How an archive is written, and whereto.
-pub struct Transfer<'a> {
-    /// The command, if an interrupted archive is to go on: errors then say how.
-    pub command: Option<&'a str>,
-    pub args: &'a Args,
-    pub store: &'a dyn Store,
-    /// Requests at a time.
-    pub threads: usize,
+#[derive(Clone, Debug)]
+pub struct WriteOptions {
+    /// A file, pipe or tape; `-` is standard output.
+    pub dest: PathBuf,
+    /// Write over a file that is not empty.
+    pub force: bool,
+    /// Go on with an interrupted archive, by its checkpoint.
+    pub resume: bool,
+    /// Where is recorded what the medium holds.
+    pub checkpoint: Option<PathBuf>,
+    /// On a tape: sync each time so many bytes were accepted, so that the checkpoint can speak of them.
+    pub sync_interval: u64,
+    /// On tapes: what the label of each says.
+    pub label: Option<String>,
+    /// Who puts in the next tape.
+    pub changer: Changer,
+    /// How the ring is laid out.
     pub geometry: Geometry,
+    /// How to compress, if at all.
     pub codec: Option<Codec>,
-    pub progress: &'a Progress,
-    pub dest: &'a Path,
-    pub checkpoint: Option<&'a Path>,
 }
 
-/// The destination, looked at.
-pub struct Opened {
+/// The destination, looked at. Nothing is written yet.
+pub struct OpenedDestination {
     /// Open, unless it is a tape that is still to be positioned.
-    device: Option<Device>,
-    kind: Kind,
+    destination: Option<Destination>,
+    kind: MediumKind,
     /// It holds the beginning of an archive.
     begun: bool,
 }
 
-/// Opens the destination of `args`. Nothing is written yet.
-pub fn open(args: &Args, dest: &Path) -> Result<Opened> {
-    if args.resume && dest == Path::new("-") {
-        return Err(Error::usage("--resume: standard output cannot be taken up again"));
-    }
-    let ledger = match (args.resume, &args.checkpoint) {
-        (true, None) => {
-            return Err(Error::usage("--resume goes by the ledger: give the --checkpoint of the interrupted run"));
-        }
-        (true, ledger) => ledger.as_deref(),
-        (false, _) => None,
-    };
-    let there = std::fs::metadata(dest).ok();
-    let tape = there.as_ref().is_some_and(mtio::is_tape);
-    if ledger.is_some() && !tape && there.as_ref().is_some_and(|meta| !meta.is_file()) {
-        // Not even opened: a FIFO would keep us waiting for its reader.
-        let why = "--resume is for regular files and tapes only";
-        return Err(Error::usage(why).doing(format!("the destination {dest:?}")));
-    }
-    let begun = match ledger {
-        Some(ledger) if tape => ledger.exists() && !checkpoint::records(ledger)?.is_empty(),
-        Some(_) => there.is_some_and(|meta| meta.len() > 0),
-        None => false,
-    };
-    let device = match dest {
-        path if path == Path::new("-") => Device::stdout()?,
-        path if begun && tape => {
-            // That it can be opened is found out before anything is fetched.
-            let device = Device::open(path, args.force)?;
-            return Ok(Opened { kind: device.kind(), device: None, begun });
-        }
-        path if begun => Device::reopen(path)?,
-        path => Device::open(path, args.force)?,
-    };
-    if ledger.is_some() && tape && !begun {
-        log::warn(format_args!(
-            "the ledger speaks of nothing yet: the archive begins where the tape stands in {dest:?}"
-        ));
-    }
-    Ok(Opened { kind: device.kind(), device: Some(device), begun })
+/// How a run ended.
+pub enum WriteOutcome {
+    /// All that was planned is on the medium.
+    Complete(WriteSummary),
+    /// It ended before.
+    Interrupted(Box<Interruption>),
 }
 
-/// Plans the archive of what lies below `root`, which gets this name in its `index.json`.
-pub fn plan(args: &Args, graph: &Graph, root: &Descriptor, name: &str, there: &There) -> Result<Plan> {
-    let mut root = root.clone();
-    root.annotations.insert(annotation::REF_NAME.into(), name.into());
-    let wish = Wish {
-        root,
-        recursive: args.recursive,
-        on_media: &there.on_media,
-        existing: &there.blobs,
-        manifest_json: args.manifest_json,
-        version: &output::version(),
-    };
-    Plan::new(graph, &wish)
+/// What can be told of a run.
+pub struct WriteSummary {
+    /// How the run went.
+    pub last: Snapshot,
+    /// What the destination is.
+    pub kind: MediumKind,
+    /// The tapes that it went to.
+    pub volumes: Volumes,
+    /// Whether the checkpoint is on the disk.
+    pub recorded: Result<()>,
 }
 
-impl<'a> Transfer<'a> {
-    /// The transfer that a command line asks for.
-    pub fn new(
-        command: &'a str,
-        args: &'a Args,
-        setup: &'a Setup,
-        geometry: Geometry,
-        progress: &'a Progress,
-    ) -> Transfer<'a> {
-        Transfer {
-            command: Some(command),
-            args,
-            store: &*setup.store,
-            threads: setup.threads,
-            geometry,
-            codec: setup.codec,
-            progress,
-            dest: args.path(1),
-            checkpoint: args.checkpoint.as_deref(),
-        }
+/// Where the archive stands after a run that did not complete it.
+pub struct Interruption {
+    /// Why it ended.
+    pub error: Error,
+    /// What the medium is called.
+    pub device: String,
+    /// What it is.
+    pub kind: MediumKind,
+    /// Blobs that it holds whole.
+    pub blobs: usize,
+    /// Blobs that were planned.
+    pub planned: usize,
+    /// Where the last of the whole blobs ends on the medium.
+    pub offset: u64,
+    /// The tape that it ends on.
+    pub volume: Option<Volume>,
+}
+
+/// What an archive is begun or resumed with.
+struct Begun {
+    point: ResumePoint,
+    records: Vec<CheckpointRecord>,
+    sink: Box<dyn Sink>,
+}
+
+impl WriteOptions {
+    /// Whether the destination is standard output.
+    pub fn is_stdout(&self) -> bool {
+        self.dest == Path::new("-")
     }
 
-    /// Carries the planned archive onto the device, and keeps the ledger.
-    pub fn run(&self, plan: &Plan, opened: Opened) -> Result<()> {
-        let Opened { device, kind, begun } = opened;
-        let block = self.geometry.block as u64;
-        let options = sink::Options {
-            changer: Changer::new(self.args.volume_command.clone()),
-            label: self.args.label.clone(),
-            interval: if self.checkpoint.is_some() { self.args.checkpoint_interval } else { 0 },
-            pad: self.codec.is_none(),
+    /// Opens the destination. Nothing is written yet.
+    ///
+    /// # Errors
+    /// If it cannot be opened or resumed, or holds something already.
+    pub fn open(&self) -> Result<OpenedDestination> {
+        let checkpoint = self.checkpoint.as_deref().filter(|_| self.resume);
+        let dest = &self.dest;
+        let there = std::fs::metadata(dest).ok();
+        let tape = there.as_ref().is_some_and(mtio::is_tape);
+        if self.resume && !tape && there.as_ref().is_some_and(|meta| !meta.is_file()) {
+            // Not even opened: a FIFO would keep us waiting for its reader.
+            let why = "--resume is for regular files and tapes only";
+            return Err(Error::usage(why).doing(format!("the destination {dest:?}")));
+        }
+        let begun = match checkpoint {
+            Some(path) if tape => path.exists() && !checkpoint::records(path)?.is_empty(),
+            Some(_) => there.is_some_and(|meta| meta.len() > 0),
+            None => false,
         };
-        let (found, mut sink) = match (device, self.checkpoint) {
-            (None, Some(ledger)) => resume::on_tape(plan, self.dest, ledger, self.codec, block, options)?,
-            (Some(device), Some(ledger)) if begun => {
-                let found = resume::examine(plan, self.dest, ledger, self.codec, block)?;
-                (found, device.into_sink(None, options)?)
-            }
-            (device, _) => {
-                let path = Some(self.dest).filter(|path| *path != Path::new("-"));
-                let device = device.ok_or_else(|| Error::new("it is not open").doing(format!("{:?}", self.dest)))?;
-                (Found::default(), device.into_sink(path, options)?)
-            }
+        let destination = match begun {
+            _ if self.is_stdout() => Destination::stdout()?,
+            true if !tape => Destination::reopen(dest)?,
+            // That a tape can be opened is found out before anything is fetched.
+            _ => Destination::open(dest, self.force)?,
         };
-        let Found { plan: begin, medium, kept, records, behind } = found;
+        if self.resume && tape && !begun {
+            log::warn(format_args!(
+                "the ledger speaks of nothing yet: the archive begins where the tape stands in {dest:?}"
+            ));
+        }
+        let kind = destination.kind();
+        // The drive is opened again, to be positioned.
+        let destination = Some(destination).filter(|_| !(begun && tape));
+        Ok(OpenedDestination { destination, kind, begun })
+    }
+}
+
+/// Writes one planned archive.
+pub struct WriteSession<'a> {
+    /// How, and whereto.
+    pub options: &'a WriteOptions,
+    /// What is written.
+    pub plan: &'a Plan,
+    /// Where blobs come from.
+    pub store: &'a dyn Store,
+    /// Requests at a time.
+    pub threads: usize,
+}
+
+impl WriteSession<'_> {
+    /// Carries the planned archive onto the destination, and keeps the checkpoint. `observer` hears how
+    /// it goes, and the length of the archive if it is known.
+    ///
+    /// # Errors
+    /// If what is there is not the beginning of this archive, or the checkpoint cannot be opened: nothing
+    /// was written then.
+    pub fn run(
+        &self,
+        opened: OpenedDestination,
+        observer: &mut dyn FnMut(&Snapshot, Option<u64>),
+    ) -> Result<WriteOutcome> {
+        let kind = opened.kind;
+        let Begun { point, records, mut sink } = self.begin(opened)?;
         let sink = &mut *sink;
-        let volumes = sink.volumes();
-        let mut ledger = match self.checkpoint {
-            Some(path) => Some(checkpoint::Writer::after(path, &records)?),
-            None => None,
-        };
-        // What is kept of an uncompressed stream is a part of it.
-        let start = if self.codec.is_none() { medium } else { begin };
-        let from = Begin { offset: start, kept: if self.codec.is_none() { &kept } else { &[] }, behind };
-        let (marks, inner) = (Marks::default(), OnceLock::new());
-        let producers = self.threads.min(plan.entries());
-        let fill = |segment: Segment| producer::fill(plan, self.store, &from, segment);
-        let stage = self.codec.map(|codec| Stage {
-            plan,
-            codec,
-            begin,
-            medium,
-            kept: &kept,
-            fill: &fill,
-            producers,
-            compressors: thread::available_parallelism().map_or(1, usize::from),
-            marks: &marks,
-            pad: (kind == Kind::Tape).then_some(self.geometry.block),
-            stopper: &inner,
-        });
-        let compress = |segment: Segment| stage.as_ref().expect("only if there is one").run(segment);
-        let job = Job {
-            geometry: self.geometry,
-            from: medium,
-            keep: medium + kept.len() as u64,
-            bounds: if stage.is_some() { Bounds::open() } else { Bounds::new(plan.bounds(start)) },
-            producers: if stage.is_some() { 1 } else { producers },
-            produce: if stage.is_some() { &compress } else { &fill },
-            cancel: &|| {
+        let mut keeper = CheckpointKeeper::open(self.options.checkpoint.as_deref(), &records, sink.volumes())?;
+        let (begin, from) = (point.plan_offset, point.medium_offset);
+        let preserve_until = from + point.overlap.len() as u64;
+        let tape_block = (kind == MediumKind::Tape).then_some(self.options.geometry.block);
+        let encoding = Encoding::new(self.plan, self.store, self.options.codec, point, self.threads, tape_block);
+        let job = StreamJob {
+            geometry: self.options.geometry,
+            from,
+            preserve_until,
+            bounds: encoding.bounds(),
+            producers: encoding.producers(),
+            produce: &|segment| encoding.fill(segment),
+            on_cancel: &|| {
                 self.store.shutdown();
-                inner.get().iter().for_each(|stopper| stopper.stop());
+                encoding.cancel();
             },
         };
-        // Where that lies on the medium which ends at an offset of the plan, if that is known.
-        let offset = |end: u64| if self.codec.is_some() { marks.get(end) } else { Some(end) };
         // The last record waits until all is on the disk.
-        let last = plan.blobs().checked_sub(1).and_then(|last| plan.blob_end(last)).unwrap_or(0);
-        let unsynced = |end: u64| offset(end).filter(|_| end < last);
-        let total = self.codec.is_none().then_some(plan.total());
+        let last = self.plan.last_blob_end();
         let (reached, outcome) = pipeline::run(job, sink, &mut |now| {
-            self.progress.writing(now, total);
-            match &mut ledger {
-                Some(ledger) => ledger.advance(plan, now.sure, &unsynced, &volumes),
-                None => Ok(()),
-            }
+            observer(now, encoding.total());
+            keeper.advance(self.plan, now.synced, &|end| encoding.medium_offset(end).filter(|_| end < last))
         });
-        // A device that was never begun still holds what the ledger said before.
-        let written = reached.capacity > 0;
-        let synced = match &outcome {
-            Err(_) if written => sink.finish(),
-            _ => Ok(()),
+        let settle = Settle { session: self, encoding: &encoding, kind, begin, records: &records, reached };
+        settle.run(sink, &mut keeper, outcome)
+    }
+
+    /// Begins the archive, or finds where it goes on.
+    fn begin(&self, opened: OpenedDestination) -> Result<Begun> {
+        let OpenedDestination { destination, begun, .. } = opened;
+        let options = self.options;
+        let tape = TapeOptions {
+            changer: options.changer.clone(),
+            label: options.label.clone(),
+            sync_interval: if options.checkpoint.is_some() { options.sync_interval } else { 0 },
+            pad: options.codec.is_none(),
         };
-        if let (Err(e), Kind::Tape) = (&synced, kind) {
+        match (destination, &options.checkpoint) {
+            (None, Some(checkpoint)) => self.resume_tape(checkpoint, tape),
+            (Some(destination), Some(checkpoint)) if begun => {
+                let block = options.geometry.block as u64;
+                let (point, records) = resume::examine(self.plan, &options.dest, checkpoint, options.codec, block)?;
+                Ok(Begun { point, records, sink: destination.into_sink(tape) })
+            }
+            (Some(destination), _) => {
+                let point = ResumePoint::default();
+                Ok(Begun { point, records: Vec::new(), sink: destination.into_sink(tape) })
+            }
+            (None, None) => Err(Error::new("it is not open").doing(format!("{:?}", options.dest))),
+        }
+    }
+
+    /// Positions the tape, and goes on with it.
+    fn resume_tape(&self, checkpoint: &Path, options: TapeOptions) -> Result<Begun> {
+        let path = &self.options.dest;
+        let doing = || format!("resuming on the tape in {path:?}");
+        let records = checkpoint::records(checkpoint)?;
+        let drive = StDrive::open(path, true).doing(|| format!("opening the destination {path:?}"));
+        let mut drive = Box::new(drive.doing(doing)?);
+        let format = self.options.codec.map(|codec| codec.format);
+        let block = self.options.geometry.block as u64;
+        let found = resume::tape::examine(self.plan, (&mut *drive, &format!("{path:?}")), records, format, block)
+            .doing(doing)?;
+        let resume::tape::TapePoint { resumed: (point, records), volume } = found;
+        let at = point.medium_offset;
+        log::info(format_args!(
+            "{path:?}: going on with volume {} at block {} of the archive",
+            volume.number,
+            grouped((at - volume.offset) / u64::from(volume.block_size))
+        ));
+        let loader = DriveLoader::boxed(path.clone(), options.changer.clone());
+        let mut sink = TapeSink::new(drive, Some(loader), format!("{path:?}"), options);
+        sink.resume_at(volume, at);
+        Ok(Begun { point, records, sink: Box::new(sink) })
+    }
+}
+
+/// Keeps the checkpoint, if there is to be one.
+struct CheckpointKeeper {
+    writer: Option<CheckpointWriter>,
+    volumes: Volumes,
+}
+
+impl CheckpointKeeper {
+    fn open(path: Option<&Path>, records: &[CheckpointRecord], volumes: Volumes) -> Result<CheckpointKeeper> {
+        let writer = path.map(|path| CheckpointWriter::after(path, records)).transpose()?;
+        Ok(CheckpointKeeper { writer, volumes })
+    }
+
+    /// Records every blob that lies whole in the first `synced` bytes of the medium. `offset` says where
+    /// on the medium that lies which ends at an offset of the plan, if that is known yet.
+    fn advance(&mut self, plan: &Plan, synced: u64, offset: &dyn Fn(u64) -> Option<u64>) -> Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        writer.begin()?;
+        let before = writer.records();
+        while let Some(at) = plan.blob_end(writer.records()).and_then(offset).filter(|at| *at <= synced) {
+            writer.append(plan.descriptor(writer.records() as u32), at, self.volumes.at(at).as_ref())?;
+        }
+        if writer.records() > before { writer.flush() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.writer.as_mut().map_or(Ok(()), CheckpointWriter::sync)
+    }
+}
+
+/// What is left to do when the bytes have stopped.
+struct Settle<'a> {
+    session: &'a WriteSession<'a>,
+    encoding: &'a Encoding<'a>,
+    kind: MediumKind,
+    /// Offset in the plan at which this run began.
+    begin: u64,
+    records: &'a [CheckpointRecord],
+    reached: Snapshot,
+}
+
+impl Settle<'_> {
+    /// Brings what was accepted to the medium, and then the checkpoint up to date.
+    fn run(&self, sink: &mut dyn Sink, keeper: &mut CheckpointKeeper, outcome: Result<()>) -> Result<WriteOutcome> {
+        let plan = self.session.plan;
+        // A device that was never begun still holds what the checkpoint said before.
+        let written = self.reached.capacity > 0;
+        let synced = if outcome.is_err() && written { sink.finish() } else { Ok(()) };
+        let on_tape = self.kind == MediumKind::Tape;
+        if let (Err(e), true) = (&synced, on_tape) {
             log::warn(e);
         }
-        let sure = sink.sure();
-        let outcome = outcome.and_then(|()| {
-            let short = match self.codec {
-                None => sure < plan.total(),
-                Some(_) => last > begin && offset(last).is_none_or(|at| sure < at),
-            };
-            if short {
-                return Err(Error::new("the device took less than the plan; this is a fault of ace-dt"));
-            }
-            Ok(())
+        let up_to = sink.synced();
+        let outcome = outcome.and_then(|()| match self.encoding.is_complete(up_to) {
+            true => Ok(()),
+            false => Err(Error::new("the device took less than the plan; this is a fault of ace-dt")),
         });
         let mut recorded = Ok(());
-        if let (Some(ledger), true) = (&mut ledger, written && (synced.is_ok() || kind == Kind::Tape)) {
-            recorded = ledger.advance(plan, sure, &offset, &volumes).and_then(|()| ledger.sync());
+        if written && (synced.is_ok() || on_tape) {
+            let offset = |end| self.encoding.medium_offset(end);
+            recorded = keeper.advance(plan, up_to, &offset).and_then(|()| keeper.sync());
         }
         match outcome {
             Ok(()) => {
-                let told = kind == Kind::Tape || self.geometry.mark > 1;
-                self.progress.done(&reached, told.then(|| report::strokes(&reached, &volumes)));
-                report::advise(&reached, self.geometry, kind);
-                recorded
+                let (last, kind, volumes) = (self.reached, self.kind, keeper.volumes.clone());
+                Ok(WriteOutcome::Complete(WriteSummary { last, kind, volumes, recorded }))
             }
-            Err(e) => {
-                self.progress.clear();
-                let there = |end: u64| end <= begin || offset(end).is_some_and(|at| at <= sure);
-                let whole = if written { plan.whole(there) } else { 0 };
-                let end = whole
-                    .checked_sub(1)
-                    .and_then(|last| plan.blob_end(last))
-                    .map_or(0, |end| offset(end).or(records.last().map(|record| record.offset)).unwrap_or(0));
-                // A blob that proved wrong must not be gone on with.
-                let cut = if e.is_spoilt() && written { sink.cut(end) } else { Ok(()) };
-                let place = volumes.at(sure.max(1)).filter(|_| kind == Kind::Tape);
-                cut.and(Err(self.stands(e, plan, sink.name(), kind, whole, end, place)))
-            }
+            Err(e) => self.interrupted(e, sink, &keeper.volumes).map(|at| WriteOutcome::Interrupted(Box::new(at))),
         }
     }
 
-    /// Adds to an error where the archive stands, and the command that goes on with it.
-    #[allow(clippy::too_many_arguments)]
-    fn stands(
-        &self,
-        error: Error,
-        plan: &Plan,
-        device: &str,
-        kind: Kind,
-        whole: usize,
-        offset: u64,
-        volume: Option<Volume>,
-    ) -> Error {
-        let Some(name) = self.command else { return error };
-        let place = volume.map_or(String::new(), |volume| {
-            let blocks = units::grouped(volume.blocks);
-            format!("; volume {} has {blocks} blocks of it, and a filemark behind them", volume.number)
-        });
-        let what = format!("{device} holds {whole} of {} blobs whole, up to offset {offset}{place}", plan.blobs());
-        let error = error.after(what);
-        let (is_file, is_tape) = (kind == Kind::File && self.dest != Path::new("-"), kind == Kind::Tape);
-        let again = |changes: &[(&str, String)]| command(name, self.args, changes, self.dest);
-        let force: Vec<(&str, String)> = is_file.then(|| ("force", String::new())).into_iter().collect();
-        match self.checkpoint {
-            _ if whole == 0 => error.hint(format_args!("to start again: {}", again(&force))),
-            None => {
-                error.hint(format_args!("only with --checkpoint can a run go on; to start again: {}", again(&force)))
-            }
-            Some(_) if is_file || is_tape && !error.is_full() => {
-                error.hint(format_args!("to go on: {}", again(&[("resume", String::new())])))
-            }
-            Some(ledger) => {
-                let next = PathBuf::from(format!("{}.2", ledger.display()));
-                let known = format!("{}:{offset}", ledger.display());
-                let known =
-                    if known.contains([',', '"']) { format!("\"{}\"", known.replace('"', "\"\"")) } else { known };
-                let changes = [("checkpoint", next.display().to_string()), ("existing-from-checkpoint", known)];
-                let place = if is_tape { ", on another tape" } else { "" };
-                error.hint(format_args!("to go on with what is missing{place}: {}", again(&changes)))
-            }
+    /// Finds where the archive stands.
+    fn interrupted(&self, error: Error, sink: &mut dyn Sink, volumes: &Volumes) -> Result<Interruption> {
+        let (plan, written, synced) = (self.session.plan, self.reached.capacity > 0, sink.synced());
+        let offset = |end: u64| self.encoding.medium_offset(end);
+        let there = |end: u64| end <= self.begin || offset(end).is_some_and(|at| at <= synced);
+        let blobs = if written { plan.whole(there) } else { 0 };
+        let recorded = || self.records.last().map(|record| record.offset);
+        let end = blobs
+            .checked_sub(1)
+            .and_then(|last| plan.blob_end(last))
+            .map_or(0, |end| offset(end).or_else(recorded).unwrap_or(0));
+        // A blob that proved wrong must not be gone on with.
+        if error.is(ErrorKind::Corrupt) && written {
+            sink.cut(end)?;
         }
+        Ok(Interruption {
+            error,
+            device: sink.name().to_string(),
+            kind: self.kind,
+            blobs,
+            planned: plan.blobs(),
+            offset: end,
+            volume: volumes.at(synced.max(1)).filter(|_| self.kind == MediumKind::Tape),
+        })
     }
-}
-
-/// The command line of this run with other flags and another destination, for a shell.
-fn command(name: &str, args: &Args, changes: &[(&str, String)], dest: &Path) -> String {
-    let changed = |flag: &str| changes.iter().any(|(name, _)| *name == flag);
-    let replaced = |flag: &str| match flag {
-        "checkpoint" => changed(flag),
-        "force" | "resume" => changed("force") || changed("resume"),
-        _ => false,
-    };
-    let mut words = vec!["ace-dt".to_string()];
-    words.extend(name.split(' ').map(String::from));
-    let given = args
-        .given
-        .iter()
-        .filter(|(flag, _)| !replaced(flag))
-        .map(|(flag, value)| (*flag, value.clone().unwrap_or_default()));
-    for (flag, value) in given.chain(changes.iter().cloned()) {
-        words.push(if value.is_empty() { format!("--{flag}") } else { format!("--{flag}={value}") });
-    }
-    words.push(args.operands[0].to_string_lossy().into_owned());
-    words.push(dest.display().to_string());
-    words.extend(args.operands[2..].iter().map(|o| o.to_string_lossy().into_owned()));
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-}
-
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.into();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -38,6 +38,7 @@ pub struct Changer {
 static ASKING: Mutex<()> = Mutex::new(());
 
 impl Changer {
+    /// By this command, or by whoever is at the terminal.
     pub fn new(command: Option<String>) -> Changer {
         Changer { command, changing: Arc::default() }
     }
@@ -141,82 +142,5 @@ fn ask(device: &Path, volume: usize, verb: &str) -> Result<()> {
     match answer.trim_ascii_start().first() {
         Some(b'q' | b'Q') => Err(Error::new("given up at the terminal")),
         _ => Ok(()),
-    }
-}
-
-/// In a label's header, the field for the owner's name: it tells a label of ours from other members.
-const OWNER: &[u8] = b"ace-dt";
-
-/// A block that begins a volume: the header of a TAR member of the type that GNU tar has for a
-/// volume's name (`V`), which TAR readers leave out, with zeros as its content up to `size` bytes
-/// (512 at the least).
-pub fn label_block(text: &str, volume: usize, size: usize) -> Vec<u8> {
-    let size = size.max(512);
-    let mut header = tar::Header::new_gnu();
-    let name = label_name(text, volume);
-    let name = &name.as_bytes()[..name.len().min(99)];
-    header.as_gnu_mut().expect("made as GNU's").name[..name.len()].copy_from_slice(name);
-    header.set_entry_type(tar::EntryType::new(b'V'));
-    header.set_mode(0o444);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size((size - 512) as u64);
-    header.as_gnu_mut().expect("made as GNU's").uname[..OWNER.len()].copy_from_slice(OWNER);
-    header.set_cksum();
-    let mut block = header.as_bytes().to_vec();
-    block.resize(size, 0);
-    block
-}
-
-fn label_name(text: &str, volume: usize) -> String {
-    format!("{text} Volume {volume}")
-}
-
-/// A volume's label: its text, which volume it is, and the bytes of its block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Label {
-    pub text: String,
-    pub volume: usize,
-    pub size: u64,
-}
-
-impl Label {
-    /// The label of ours that begins with these bytes, if there is one.
-    pub fn read(bytes: &[u8]) -> Option<Label> {
-        let block: &[u8; 512] = bytes.first_chunk()?;
-        let header = tar::Header::from_byte_slice(block);
-        let owner = header.username_bytes()?;
-        if block[156] != b'V' || !owner.starts_with(OWNER) || !is_summed(header) {
-            return None;
-        }
-        let name = String::from_utf8_lossy(&header.path_bytes()).into_owned();
-        let (text, volume) = name.rsplit_once(" Volume ")?;
-        Some(Label { text: text.into(), volume: volume.parse().ok()?, size: 512 + header.entry_size().ok()? })
-    }
-}
-
-fn is_summed(header: &tar::Header) -> bool {
-    let mut again = header.clone();
-    again.set_cksum();
-    header.cksum().is_ok_and(|sum| again.cksum().is_ok_and(|other| sum == other))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_are_read_back() {
-        for size in [0, 512, 65536] {
-            let block = label_block("week 48", 3, size);
-            assert_eq!(block.len(), size.max(512));
-            let label = Label { text: "week 48".into(), volume: 3, size: block.len() as u64 };
-            assert_eq!(Label::read(&block), Some(label));
-        }
-        let mut block = label_block("a", 1, 512);
-        block[3] ^= 1;
-        assert_eq!(Label::read(&block), None);
-        assert_eq!(Label::read(&[0; 512]), None);
     }
 }

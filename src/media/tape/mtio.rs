@@ -83,10 +83,13 @@ mod ioctl {
 pub enum Op {
     /// Over filemarks, to behind the last of them.
     ForwardFiles = 1,
+    /// Over blocks towards the end.
     ForwardBlocks = 3,
+    /// Over blocks towards the beginning.
     BackwardBlocks = 4,
     /// Writes filemarks, and brings all that was written to the tape; with a count of 0 only the latter.
     WriteFilemarks = 5,
+    /// To the beginning of the tape.
     Rewind = 6,
     /// 0: each write is a block of its own size.
     SetBlockSize = 20,
@@ -96,9 +99,10 @@ pub enum Op {
 
 /// What `MTIOCGET` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// File and block in it, `None` where the driver has lost count.
+pub struct DriveStatus {
+    /// File of the tape, counted by filemarks; `None` where the driver has lost count.
     pub file: Option<u32>,
+    /// Block in that file.
     pub block: Option<u32>,
     /// Fixed size of blocks, 0 in variable-block mode.
     pub block_size: u32,
@@ -107,7 +111,9 @@ pub struct Status {
 /// Sizes of blocks that the drive takes, in bytes (READ BLOCK LIMITS of SSC-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// The smallest.
     pub least: u32,
+    /// The largest.
     pub most: u32,
 }
 
@@ -129,18 +135,25 @@ pub fn rewinds(meta: &std::fs::Metadata) -> bool {
 }
 
 /// Tells the drive to do something, so many times or up to there.
+///
+/// # Errors
+/// That of the ioctl (st(4)).
 pub fn operate(tape: &File, op: Op, count: u32) -> Result<(), Errno> {
     let op = MtOp { op: op as libc::c_short, count: i32::try_from(count).map_err(|_| Errno::EINVAL)? };
     // SAFETY: the descriptor is open, and the structure has the layout that the kernel reads.
     unsafe { ioctl::mtioctop(tape.as_raw_fd(), &op) }.map(drop)
 }
 
-pub fn status(tape: &File) -> Result<Status, Errno> {
+/// Where the tape stands, and the size of blocks (`MTIOCGET`).
+///
+/// # Errors
+/// That of the ioctl.
+pub fn status(tape: &File) -> Result<DriveStatus, Errno> {
     let mut got = MtGet::default();
     // SAFETY: the descriptor is open, and the structure has the layout that the kernel writes.
     unsafe { ioctl::mtiocget(tape.as_raw_fd(), &mut got) }?;
     let block_size = (got.dsreg & BLOCK_SIZE_MASK) as u32;
-    Ok(Status { file: got.file.try_into().ok(), block: got.block.try_into().ok(), block_size })
+    Ok(DriveStatus { file: got.file.try_into().ok(), block: got.block.try_into().ok(), block_size })
 }
 
 /// The absolute block that the drive stands at. Not every drive tells.

@@ -1,109 +1,178 @@
 //! The writing side of a tape: each write one block, a filemark at the end, and from one volume to
-//! the next. Where an interrupted archive goes on is found by [`crate::media::tape::locate`].
+//! the next. Where an interrupted archive goes on is found by [`super::locate`].
 //!
 //! A write(2) that succeeds only means that the drive has the block in its buffer; the error may
-//! come with a later operation (st(4)). So [`Drive`] tells two figures: what was accepted, and what
+//! come with a later operation (st(4)). So [`TapeSink`] tells two figures: what was accepted, and what
 //! was on the tape when the drive last brought all to it: at the end, at the end of a volume, and
-//! every so many bytes if a ledger is kept (`MTWEOF` with a count of 0, which reaches the drive as
+//! every so many bytes if a checkpoint is kept (`MTWEOF` with a count of 0, which reaches the drive as
 //! WRITE FILEMARKS of none and waits for its buffer).
 //!
 //! At the end of a tape a write fails with ENOSPC and has written nothing; what was accepted before
 //! still goes onto the tape, and so does a filemark.
 
 use std::{
-    fs::File,
-    io::{self, ErrorKind, Write},
-    os::{fd::IntoRawFd, unix::fs::OpenOptionsExt},
-    path::{Path, PathBuf},
+    io::{self, ErrorKind as IoErrorKind},
+    path::PathBuf,
 };
 
 use nix::{errno::Errno, libc};
 
+use super::{
+    changer::Changer,
+    drive::{StDrive, TapeDrive},
+    label::label_block,
+    mtio::Op,
+};
 use crate::{
-    error::{Context, Error, Result, io_reason},
+    error::{Context, Error, ErrorKind, Result},
     log,
-    media::{
-        sink::{GivenUp, Sink, Volume, Volumes},
-        tape::{
-            changer::{Changer, label_block},
-            mtio::{self, Op},
-        },
-    },
-    signal,
+    media::sink::{Sink, SinkStart, Volume, Volumes},
+    signal::{self, CancelToken},
     util::units::grouped,
 };
 
 /// How a tape is written.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct TapeOptions {
+    /// Who puts in the next volume.
     pub changer: Changer,
     /// Each volume begins with a block that holds this.
     pub label: Option<String>,
     /// Bring all to the tape each time so many bytes were accepted; 0: only at the end.
-    pub interval: u64,
+    pub sync_interval: u64,
     /// Pad the last block with zeros: harmless behind a TAR archive, wrong behind anything else.
     pub pad: bool,
 }
 
-pub struct Drive {
+/// Has the tape in a drive changed, and opens the drive again.
+pub trait Loader: Send {
+    /// Whether there is anybody to change a tape.
+    fn can_change(&self) -> bool;
+
+    /// Has volume number `volume` put into the drive, which is closed.
+    ///
+    /// # Errors
+    /// If nobody does.
+    fn change(&mut self, volume: usize) -> Result<()>;
+
+    /// Opens the drive with volume number `volume` in it.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    fn open(&mut self, volume: usize) -> Result<Box<dyn TapeDrive>>;
+}
+
+/// Changes tapes by a [`Changer`] in the drive of a name.
+pub struct DriveLoader {
+    path: PathBuf,
+    changer: Changer,
+}
+
+impl DriveLoader {
+    /// For the drive at `path`.
+    pub fn boxed(path: PathBuf, changer: Changer) -> Box<dyn Loader> {
+        Box::new(DriveLoader { path, changer })
+    }
+}
+
+impl Loader for DriveLoader {
+    fn can_change(&self) -> bool {
+        self.changer.is_there()
+    }
+
+    fn change(&mut self, volume: usize) -> Result<()> {
+        self.changer.change(&self.path, volume, "write")
+    }
+
+    fn open(&mut self, volume: usize) -> Result<Box<dyn TapeDrive>> {
+        let drive =
+            StDrive::open(&self.path, false).doing(|| format!("opening {:?} for volume {volume}", self.path))?;
+        Ok(Box::new(drive))
+    }
+}
+
+/// A tape drive that is written to.
+pub struct TapeSink {
     /// `None` once it was closed.
-    file: Option<File>,
+    drive: Option<Box<dyn TapeDrive>>,
     /// Only with it can a tape be changed.
-    path: Option<PathBuf>,
+    loader: Option<Box<dyn Loader>>,
     name: String,
-    options: Options,
+    options: TapeOptions,
+    cancel: CancelToken,
+    /// Bytes of a whole block of the stream.
+    whole_block: usize,
     /// The drive's fixed size of blocks; 0 if each write is a block of its size.
     fixed: u32,
     /// Bytes of a block on the tape.
-    size: u32,
+    block_size: u32,
     /// Number of the volume that is in the drive.
     volume: usize,
     volumes: Volumes,
     /// Blocks written to this volume.
     blocks: u64,
     accepted: u64,
-    sure: u64,
+    synced: u64,
     /// Something was written since a filemark.
-    open_end: bool,
+    needs_filemark: bool,
     /// What comes next goes to another tape.
     full: bool,
 }
 
-impl Drive {
-    /// A drive that is open for writing. Without `path` its tape cannot be changed.
-    pub fn new(file: File, path: Option<&Path>, name: String, options: Options) -> Drive {
-        Drive {
-            file: Some(file),
-            path: path.map(Path::to_path_buf),
+impl TapeSink {
+    /// A drive that is open for writing. Without a loader its tape cannot be changed.
+    pub fn new(
+        drive: Box<dyn TapeDrive>,
+        loader: Option<Box<dyn Loader>>,
+        name: String,
+        options: TapeOptions,
+    ) -> TapeSink {
+        TapeSink {
+            drive: Some(drive),
+            loader,
             name,
             options,
+            cancel: CancelToken::default(),
+            whole_block: 0,
             fixed: 0,
-            size: 0,
+            block_size: 0,
             volume: 1,
             volumes: Volumes::default(),
             blocks: 0,
             accepted: 0,
-            sure: 0,
-            open_end: false,
+            synced: 0,
+            needs_filemark: false,
             full: false,
         }
     }
 
-    fn file(&self) -> Result<&File> {
-        self.file.as_ref().ok_or_else(|| Error::new("it is closed").doing(&self.name))
+    /// Goes on with a volume whose beginning `volume` tells, at offset `from` of the stream: the drive
+    /// stands in front of that block. As long as nothing is written, the tape stays as it is.
+    pub fn resume_at(&mut self, volume: Volume, from: u64) {
+        (self.volume, self.accepted, self.synced) = (volume.number, from, from);
+        self.blocks = (from - volume.offset) / u64::from(volume.block_size.max(1));
+        self.volumes.push(volume);
+    }
+
+    fn drive(&mut self) -> Result<&mut dyn TapeDrive> {
+        match &mut self.drive {
+            Some(drive) => Ok(&mut **drive),
+            None => Err(Error::new("it is closed").doing(&self.name)),
+        }
     }
 
     /// Looks whether the drive takes writes of `block` bytes.
     fn examine(&mut self, block: usize) -> Result<()> {
-        let file = self.file()?;
-        let status = mtio::status(file).doing(|| format!("asking {} for its status", self.name))?;
-        let limits = mtio::limits(file);
+        let name = self.name.clone();
+        let drive = self.drive()?;
+        let status = drive.status().doing(|| format!("asking {name} for its status"))?;
+        let limits = drive.limits();
         let size = grouped(block as u64);
         match status.block_size {
             0 => {
                 if let Some(limits) = limits.filter(|l| !(l.least as usize..=l.most as usize).contains(&block)) {
                     let why = format!("--block-size: the drive takes blocks of {limits}, and not of {size} bytes");
-                    return Err(Error::usage(why).doing(&self.name));
+                    return Err(Error::usage(why).doing(name));
                 }
             }
             fixed if block.is_multiple_of(fixed as usize) => {}
@@ -114,66 +183,64 @@ impl Drive {
                     grouped(fixed.into())
                 );
                 let hint = "give another --block-size, or set the drive with mt(1): mt setblk 0 for any size";
-                return Err(Error::usage(why).doing(&self.name).hint(hint));
+                return Err(Error::usage(why).doing(name).hint(hint));
             }
         }
         self.fixed = status.block_size;
-        self.size = if self.fixed > 0 { self.fixed } else { u32::try_from(block).unwrap_or(u32::MAX) };
+        self.block_size = if self.fixed > 0 { self.fixed } else { u32::try_from(block).unwrap_or(u32::MAX) };
         Ok(())
     }
 
     /// Begins the volume that is in the drive: with a label if there is to be one.
     fn begin_volume(&mut self) -> Result<()> {
+        let name = self.name.clone();
         if let Some(text) = &self.options.label {
             let block = label_block(text, self.volume, self.fixed as usize);
-            write_whole(self.file()?, &block).doing(|| format!("writing the label to {}", self.name))?;
-            self.open_end = true;
+            write_whole(self.drive()?, &block).doing(|| format!("writing the label to {name}"))?;
+            self.needs_filemark = true;
         }
-        let status = mtio::status(self.file()?).doing(|| format!("asking {} for its status", self.name))?;
+        let drive = self.drive()?;
+        let status = drive.status().doing(|| format!("asking {name} for its status"))?;
+        let position = drive.position().and_then(|at| at.try_into().ok());
         self.blocks = 0;
         self.volumes.push(Volume {
             number: self.volume,
             offset: self.accepted,
             file: status.file,
             block: status.block,
-            position: mtio::position(self.file()?).and_then(|at| at.try_into().ok()),
-            size: self.size,
+            position,
+            block_size: self.block_size,
             blocks: 0,
         });
         Ok(())
     }
 
-    /// Goes on with a volume whose beginning `volume` tells, at offset `from` of the stream: the drive
-    /// stands in front of that block. As long as nothing is written, the tape stays as it is.
-    pub fn go_on(&mut self, volume: Volume, from: u64) {
-        (self.volume, self.accepted, self.sure) = (volume.number, from, from);
-        self.blocks = (from - volume.offset) / u64::from(volume.size.max(1));
-        self.volumes.push(volume);
-    }
-
-    /// One write, of which the driver took `n` bytes.
+    /// One write, of which the driver took `n` bytes, `stream` of them of the stream at the most.
     fn took(&mut self, n: usize, stream: usize) {
         self.accepted += n.min(stream) as u64;
         self.blocks += if self.fixed > 0 { n as u64 / u64::from(self.fixed) } else { 1 };
-        self.open_end = true;
+        self.needs_filemark = true;
         self.volumes.count(self.blocks);
     }
 
-    /// Bytes of a write that are on the tape though it was refused at the end of it, as the drive's address
-    /// tells. (The driver believes what the drive says was left of it.)
-    fn taken_after_all(&self, bytes: usize) -> Result<usize> {
-        let first = self.volumes.all().last().and_then(|volume| volume.position).map(u64::from);
-        let (Some(first), Some(at)) = (first, mtio::position(self.file()?)) else { return Ok(0) };
+    /// The drive's address of the block at which the stream begins on this volume.
+    fn first_position(&self) -> Option<u64> {
+        self.volumes.all().last().and_then(|volume| volume.position).map(u64::from)
+    }
+
+    /// Bytes of a write that are on the tape though it was refused at the end of it, as the drive's
+    /// address tells. (The driver believes what the drive says was left of it.)
+    fn written_despite_enospc(&mut self, bytes: usize) -> Result<usize> {
+        let (Some(first), Some(at)) = (self.first_position(), self.drive()?.position()) else { return Ok(0) };
         let more = at.saturating_sub(first + self.blocks);
         let each = if self.fixed > 0 { u64::from(self.fixed) } else { bytes as u64 };
         Ok(more.checked_mul(each).and_then(|taken| usize::try_from(taken).ok()).filter(|n| *n <= bytes).unwrap_or(0))
     }
 
-    /// A ledger must not go by the drive's addresses if they do not count blocks.
-    fn check_position(&self) -> Result<()> {
-        let first = self.volumes.all().last().and_then(|volume| volume.position).map(u64::from);
-        if let Some(first) = first
-            && mtio::position(self.file()?) != Some(first + self.blocks)
+    /// A checkpoint must not go by the drive's addresses if they do not count blocks.
+    fn check_position(&mut self) -> Result<()> {
+        if let Some(first) = self.first_position()
+            && self.drive()?.position() != Some(first + self.blocks)
         {
             log::debug(format_args!("{}: the drive's addresses do not count blocks", self.name));
             self.volumes.forget_position();
@@ -181,40 +248,39 @@ impl Drive {
         Ok(())
     }
 
-    fn write(&mut self, mut rest: &[u8], mut stream: usize, given_up: GivenUp) -> Result<()> {
+    /// Writes what is a block, or several; the first `stream` bytes of it are the stream's.
+    fn write(&mut self, mut rest: &[u8], mut stream: usize) -> Result<()> {
         while !rest.is_empty() {
             if self.full {
                 self.next_volume()?;
             }
-            match self.file()?.write(rest) {
-                Ok(0) => return Err(self.failed("the drive took no bytes")),
+            match self.drive()?.write(rest) {
+                Ok(0) => return Err(self.failed(Error::new("the drive took no bytes"))),
                 // In fixed-block mode a write that meets the end of the tape is cut short.
                 Ok(n) => {
                     self.took(n, stream);
                     (rest, stream) = (&rest[n..], stream.saturating_sub(n));
                 }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {
-                    signal::check()?;
-                    if given_up() {
-                        return Err(self.failed("the run was given up"));
-                    }
-                }
+                Err(e) if e.kind() == IoErrorKind::Interrupted => self.cancel.check().map_err(|e| self.failed(e))?,
                 Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => {
                     self.full = true;
-                    let n = self.taken_after_all(rest.len())?;
+                    let n = self.written_despite_enospc(rest.len())?;
                     if n > 0 {
                         self.took(n, stream);
                         (rest, stream) = (&rest[n..], stream.saturating_sub(n));
                     }
                 }
-                Err(e) => return Err(self.explained(&e)),
+                Err(e) => return Err(self.explained(e)),
             }
         }
         Ok(())
     }
 
-    fn failed(&self, why: &str) -> Error {
-        Error::new(why).doing(format!("writing {} at {}", self.name, self.place()))
+    fn failed(&self, why: Error) -> Error {
+        match why.is_signal() {
+            true => why,
+            false => why.doing(format!("writing {} at {}", self.name, self.place())),
+        }
     }
 
     fn place(&self) -> String {
@@ -222,115 +288,111 @@ impl Drive {
         format!("{volume}block {} (offset {})", grouped(self.blocks), grouped(self.accepted))
     }
 
-    fn explained(&self, error: &io::Error) -> Error {
-        let failed = self.failed(&io_reason(error));
-        match error.raw_os_error() {
+    fn explained(&self, error: io::Error) -> Error {
+        let refused = matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOVERFLOW | libc::ENOMEM));
+        let failed = self.failed(Error::from_io(error));
+        match refused && self.blocks == 0 {
             // Nothing of a block that the driver refuses reaches the drive.
-            Some(libc::EINVAL | libc::EOVERFLOW | libc::ENOMEM) if self.blocks == 0 => failed.hint(format_args!(
+            true => failed.hint(format_args!(
                 "the drive or its adapter may not take blocks of {} bytes; try a smaller --block-size",
-                grouped(self.size.into())
+                grouped(self.block_size.into())
             )),
-            _ => failed,
+            false => failed,
         }
     }
 
     /// Brings all that was accepted to the tape.
     fn flush(&mut self) -> Result<()> {
         self.check_position()?;
-        match mtio::operate(self.file()?, Op::WriteFilemarks, 0) {
-            Ok(()) => self.sure = self.accepted,
+        match self.drive()?.operate(Op::WriteFilemarks, 0) {
+            Ok(()) => self.synced = self.accepted,
             // The early warning: writes will tell.
             Err(Errno::ENOSPC) => {}
-            Err(e) => return Err(self.failed(e.desc()).doing("bringing what the drive has in its buffer to the tape")),
+            Err(e) => {
+                let failed = self.failed(Error::from_errno(e));
+                return Err(failed.doing("bringing what the drive has in its buffer to the tape"));
+            }
         }
         Ok(())
     }
 
     /// Ends what stands on this tape with a filemark.
     fn end_volume(&mut self) -> Result<()> {
-        if !self.open_end {
+        if !self.needs_filemark {
             return Ok(());
         }
         self.check_position()?;
-        let file = self.file()?;
+        let drive = self.drive()?;
         // At the early warning the first try may be refused.
-        let outcome = match mtio::operate(file, Op::WriteFilemarks, 1) {
-            Err(Errno::ENOSPC) => mtio::operate(file, Op::WriteFilemarks, 1),
+        let outcome = match drive.operate(Op::WriteFilemarks, 1) {
+            Err(Errno::ENOSPC) => drive.operate(Op::WriteFilemarks, 1),
             other => other,
         };
         if let Err(e) = outcome {
-            let sure =
-                format!("only what was brought to it before, up to offset {}, is on it for sure", grouped(self.sure));
-            return Err(self.failed(e.desc()).doing("writing the filemark").after(sure));
+            let synced =
+                format!("only what was brought to it before, up to offset {}, is on it for sure", grouped(self.synced));
+            return Err(self.failed(Error::from_errno(e)).doing("writing the filemark").after(synced));
         }
-        self.sure = self.accepted;
-        self.open_end = false;
+        self.synced = self.accepted;
+        self.needs_filemark = false;
         Ok(())
     }
 
     fn close(&mut self) -> Result<()> {
-        let Some(file) = self.file.take() else { return Ok(()) };
+        let Some(drive) = self.drive.take() else { return Ok(()) };
         // What was written may fail as late as this.
-        nix::unistd::close(file.into_raw_fd()).doing(|| format!("closing {}", self.name))
+        drive.close().doing(|| format!("closing {}", self.name))
     }
 
     /// The tape is full: ends it, and has it changed.
     fn next_volume(&mut self) -> Result<()> {
+        let is_full = |e: Error| e.of(ErrorKind::Full);
         if self.volume > 1 && self.blocks == 0 {
-            return Err(self.failed("the tape took not one block").full());
+            return Err(is_full(self.failed(Error::new("the tape took not one block"))));
         }
         let full = format!("the tape is full after {}", self.place());
-        self.end_volume().doing(|| full.clone()).map_err(Error::full)?;
-        let changer = self.options.changer.clone();
-        let path = match &self.path {
-            Some(path) if changer.is_there() => path.clone(),
-            path => {
-                let way = match path {
-                    Some(_) => "with --volume-command, or at a terminal, it would go on with the next tape",
-                    None => "a tape that is named, and not on standard output, could be changed",
-                };
-                return Err(Error::new(full).full().doing(format!("writing {}", self.name)).after(way));
-            }
-        };
+        self.end_volume().doing(|| full.clone()).map_err(is_full)?;
+        if !self.loader.as_ref().is_some_and(|loader| loader.can_change()) {
+            let way = match &self.loader {
+                Some(_) => "with --volume-command, or at a terminal, it would go on with the next tape",
+                None => "a tape that is named, and not on standard output, could be changed",
+            };
+            return Err(is_full(Error::new(full).doing(format!("writing {}", self.name)).after(way)));
+        }
         log::info(format_args!("{}: {full}", self.name));
         self.close()?;
         self.volume += 1;
-        changer.change(&path, self.volume, "write").doing(|| full).map_err(Error::full)?;
-        let volume = self.volume;
-        let opening = || format!("opening {path:?} for volume {volume}");
-        let file = open_options().open(&path).doing(opening)?;
+        let Some(loader) = &mut self.loader else { return Ok(()) };
+        loader.change(self.volume).doing(|| full).map_err(is_full)?;
+        let mut drive = loader.open(self.volume)?;
         // A drive may forget with its tape what it was set to.
-        if mtio::status(&file).doing(opening)?.block_size != self.fixed {
-            mtio::operate(&file, Op::SetBlockSize, self.fixed).doing(opening)?;
+        let opening = || format!("opening {} for volume {}", self.name, self.volume);
+        if drive.status().doing(opening)?.block_size != self.fixed {
+            drive.operate(Op::SetBlockSize, self.fixed).doing(opening)?;
         }
-        (self.file, self.full) = (Some(file), false);
+        (self.drive, self.full) = (Some(drive), false);
         self.begin_volume()
     }
 }
 
-/// How a drive is opened.
-pub fn open_options() -> std::fs::OpenOptions {
-    let mut options = File::options();
-    options.write(true).custom_flags(libc::O_CLOEXEC);
-    options
-}
-
 /// A write that must be taken whole.
-fn write_whole(mut file: &File, block: &[u8]) -> Result<()> {
+fn write_whole(drive: &mut dyn TapeDrive, block: &[u8]) -> Result<()> {
     loop {
-        match file.write(block) {
+        match drive.write(block) {
             Ok(n) if n == block.len() => return Ok(()),
             Ok(_) => return Err(Error::new("the drive did not take it whole")),
-            Err(e) if e.kind() == ErrorKind::Interrupted => signal::check()?,
-            Err(e) => return Err(Error::new(io_reason(&e))),
+            Err(e) if e.kind() == IoErrorKind::Interrupted => signal::check()?,
+            Err(e) => return Err(Error::from_io(e)),
         }
     }
 }
 
-impl Sink for Drive {
-    fn begin(&mut self, block: usize, from: u64, _keep: u64, _expected: Option<u64>) -> Result<()> {
-        self.examine(block)?;
-        if mtio::rewinds(&self.file()?.metadata().doing(|| format!("examining {}", self.name))?) {
+impl Sink for TapeSink {
+    fn begin(&mut self, start: &SinkStart) -> Result<()> {
+        self.cancel = start.cancel.clone();
+        self.whole_block = start.block_size;
+        self.examine(start.block_size)?;
+        if self.drive()?.rewinds_on_close() {
             log::warn(format_args!(
                 "{} rewinds the tape when it is closed: what is written next stands over this; its node /dev/nst* does not rewind",
                 self.name
@@ -338,23 +400,23 @@ impl Sink for Drive {
         }
         match self.volumes.all().is_empty() {
             true => {
-                (self.accepted, self.sure) = (from, from);
+                (self.accepted, self.synced) = (start.from, start.from);
                 self.begin_volume()
             }
             false => Ok(()),
         }
     }
 
-    fn write_block(&mut self, block: &[u8], full: usize, given_up: GivenUp) -> Result<()> {
+    fn write_block(&mut self, block: &[u8]) -> Result<()> {
         let fixed = self.fixed as usize;
         let wanted = match block.len() {
-            n if n == full => n,
-            _ if self.options.pad => full,
+            n if n == self.whole_block => n,
+            _ if self.options.pad => self.whole_block,
             n if fixed > 0 => n.next_multiple_of(fixed),
             n => n,
         };
         if wanted == block.len() {
-            self.write(block, block.len(), given_up)?;
+            self.write(block, block.len())?;
         } else {
             if !self.options.pad {
                 let zeros = grouped((wanted - block.len()) as u64);
@@ -362,16 +424,16 @@ impl Sink for Drive {
             }
             let mut padded = block.to_vec();
             padded.resize(wanted, 0);
-            self.write(&padded, block.len(), given_up)?;
+            self.write(&padded, block.len())?;
         }
-        if self.options.interval > 0 && self.accepted - self.sure >= self.options.interval {
+        if self.options.sync_interval > 0 && self.accepted - self.synced >= self.options.sync_interval {
             self.flush()?;
         }
         Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
-        if self.file.is_none() {
+        if self.drive.is_none() {
             return Ok(());
         }
         self.end_volume()?;
@@ -382,8 +444,8 @@ impl Sink for Drive {
         self.accepted
     }
 
-    fn sure(&self) -> u64 {
-        self.sure
+    fn synced(&self) -> u64 {
+        self.synced
     }
 
     fn name(&self) -> &str {

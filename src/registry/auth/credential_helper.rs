@@ -14,7 +14,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::registry::auth::{docker_config::Login, token::place};
+use super::login::{Login, redacted};
 use crate::{
     error::{Context, Error, Result},
     log, signal,
@@ -29,11 +29,12 @@ const ANSWER_MAX: u64 = 1 << 20;
 /// What a helper says of a registry that it does not know.
 const UNKNOWN: &str = "credentials not found";
 
-pub struct Helper {
+/// One of these programs.
+pub struct CredentialHelper {
     program: String,
 }
 
-impl fmt::Display for Helper {
+impl fmt::Display for CredentialHelper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.program)
     }
@@ -47,12 +48,16 @@ struct Answer {
     secret: String,
 }
 
-impl Helper {
-    pub fn new(name: &str) -> Helper {
-        Helper { program: format!("docker-credential-{name}") }
+impl CredentialHelper {
+    /// The program `docker-credential-NAME`.
+    pub fn new(name: &str) -> CredentialHelper {
+        CredentialHelper { program: format!("docker-credential-{name}") }
     }
 
     /// The login for a server, if the helper has one.
+    ///
+    /// # Errors
+    /// If the program is not there, does not answer, or fails.
     pub fn get(&self, server: &str) -> Result<Option<Login>> {
         let doing = || format!("asking {self} for the login at {server}");
         let (success, text) = self.run("get", server.as_bytes()).doing(doing)?;
@@ -62,7 +67,7 @@ impl Helper {
                 false => Err(Error::new(said(&text)).doing(doing())),
             };
         }
-        let malformed = |e| Error::new(format!("what it says is {}", place(&e))).doing(doing());
+        let malformed = |e| Error::new(format!("what it says is {}", redacted(&e))).doing(doing());
         let Answer { username, secret } = serde_json::from_slice(&text).map_err(malformed)?;
         Ok(match username.as_str() {
             _ if secret.is_empty() => None,
@@ -71,11 +76,19 @@ impl Helper {
         })
     }
 
+    /// Has it keep a login.
+    ///
+    /// # Errors
+    /// As [`CredentialHelper::get`].
     pub fn store(&self, server: &str, user: &str, password: &str) -> Result<()> {
         let text = json!({"ServerURL": server, "Username": user, "Secret": password}).to_string();
         self.tell("store", &text, password).doing(|| format!("storing the login at {server} by {self}"))
     }
 
+    /// Has it forget the login for a server.
+    ///
+    /// # Errors
+    /// As [`CredentialHelper::get`].
     pub fn erase(&self, server: &str) -> Result<()> {
         self.tell("erase", server, "\0").doing(|| format!("erasing the login at {server} by {self}"))
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt, fs,
+    fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -13,39 +13,24 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::registry::auth::{credential_helper::Helper, token::place};
+use super::{
+    credential_helper::CredentialHelper,
+    login::{Login, redacted},
+};
 use crate::{
-    config::{self, env_path},
+    config::{NamedAuthFile, env_path},
     error::{Context, Error, Result},
     log,
     oci::descriptor::or_default,
     util::atomic_file,
 };
 
-/// What proves who we are. It has no `Display`, and `Debug` hides the secret.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Login {
-    Password {
-        user: String,
-        password: String,
-    },
-    /// An OAuth2 refresh token.
-    Identity(String),
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Login::Password { user, .. } => write!(f, "Password({user:?})"),
-            Login::Identity(_) => f.write_str("Identity"),
-        }
-    }
-}
-
 /// A login, and where it is kept, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownLogin {
+    /// What proves who we are.
     pub login: Login,
+    /// A file, or a helper.
     pub place: String,
 }
 
@@ -55,11 +40,11 @@ pub struct Credentials {
     /// In the order in which they are asked.
     files: Vec<AuthFile>,
     /// What helpers have said, by helper and registry: each is asked once.
-    said: Mutex<HashMap<(String, String), Said>>,
+    said: Mutex<HashMap<(String, String), HelperReply>>,
 }
 
 /// What a helper said of a registry.
-type Said = Result<Option<Login>>;
+type HelperReply = Result<Option<Login>>;
 
 /// One auth file.
 #[derive(Debug, Default)]
@@ -75,9 +60,9 @@ struct AuthFile {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Written {
+struct AuthFileJson {
     #[serde(default, deserialize_with = "or_default")]
-    auths: BTreeMap<String, Entry>,
+    auths: BTreeMap<String, AuthEntry>,
     #[serde(default, deserialize_with = "or_default")]
     cred_helpers: BTreeMap<String, String>,
     #[serde(default)]
@@ -85,7 +70,7 @@ struct Written {
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct AuthEntry {
     #[serde(default)]
     auth: String,
     #[serde(default)]
@@ -98,7 +83,10 @@ struct Entry {
 
 impl Credentials {
     /// Reads the one file that is `named`, or else all of the usual ones that are there.
-    pub fn load(named: Option<&config::AuthFile>) -> Result<Credentials> {
+    ///
+    /// # Errors
+    /// If a file cannot be read, or is no auth file.
+    pub fn load(named: Option<&NamedAuthFile>) -> Result<Credentials> {
         let mut credentials = Credentials::default();
         for path in places(named) {
             if named.is_some_and(|named| named.required) || path.is_file() {
@@ -120,13 +108,13 @@ impl Credentials {
     ///
     /// # Errors
     /// If a helper fails.
-    pub fn find(&self, registry: &str, repository: &str) -> Result<Option<Known>> {
+    pub fn find(&self, registry: &str, repository: &str) -> Result<Option<KnownLogin>> {
         let registry = key(registry);
         for file in &self.files {
             let own = file.helpers.get(&registry).map(|name| self.ask(file, name, &registry));
             let in_file = || {
                 let login = file.longest(&registry, repository)?.clone();
-                Some(Known { login, place: file.path.display().to_string() })
+                Some(KnownLogin { login, place: file.path.display().to_string() })
             };
             let found = own.transpose()?.flatten().or_else(in_file);
             let found = match (&file.store, found) {
@@ -141,9 +129,9 @@ impl Credentials {
     }
 
     /// Threads that come while a helper is being asked wait for its answer.
-    fn ask(&self, file: &AuthFile, name: &str, registry: &str) -> Result<Option<Known>> {
-        let helper = Helper::new(name);
-        let known = |login| Known { login, place: helper.to_string() };
+    fn ask(&self, file: &AuthFile, name: &str, registry: &str) -> Result<Option<KnownLogin>> {
+        let helper = CredentialHelper::new(name);
+        let known = |login| KnownLogin { login, place: helper.to_string() };
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = (name.to_string(), registry.to_string());
         if let Some(answer) = said.get(&asked) {
@@ -156,7 +144,7 @@ impl Credentials {
 }
 
 /// Where auth files are: the one that is named, or containers-auth.json(5), then Docker's.
-fn places(named: Option<&config::AuthFile>) -> Vec<PathBuf> {
+fn places(named: Option<&NamedAuthFile>) -> Vec<PathBuf> {
     if let Some(named) = named {
         return vec![named.path.clone()];
     }
@@ -185,8 +173,8 @@ impl AuthFile {
         if text.trim_ascii().is_empty() {
             return Ok(AuthFile { path: path.into(), ..AuthFile::default() });
         }
-        let no_auth_file = |e| Error::new(format!("it is no auth file, but {}", place(&e)));
-        let written: Written = serde_json::from_slice(text).map_err(no_auth_file)?;
+        let no_auth_file = |e| Error::new(format!("it is no auth file, but {}", redacted(&e)));
+        let written: AuthFileJson = serde_json::from_slice(text).map_err(no_auth_file)?;
         let mut logins = BTreeMap::new();
         for (name, entry) in written.auths {
             let login = entry.login().map_err(|why| Error::new(why).doing(format!("the entry for {name}")))?;
@@ -215,8 +203,8 @@ impl AuthFile {
     }
 
     /// The helper that keeps the login of a registry.
-    fn helper(&self, registry: &str) -> Option<Helper> {
-        self.helpers.get(registry).or(self.store.as_ref()).map(|name| Helper::new(name))
+    fn helper(&self, registry: &str) -> Option<CredentialHelper> {
+        self.helpers.get(registry).or(self.store.as_ref()).map(|name| CredentialHelper::new(name))
     }
 
     /// Rewrites the entries of the file as a whole: it is there with all of its content, or as it
@@ -239,7 +227,7 @@ impl AuthFile {
         };
         let mut file: Map<String, Value> = match text.trim_ascii() {
             [] => Map::new(),
-            text => serde_json::from_slice(text).map_err(|e| Error::new(place(&e)).doing(doing()))?,
+            text => serde_json::from_slice(text).map_err(|e| Error::new(redacted(&e)).doing(doing()))?,
         };
         let auths = file.entry("auths").or_insert_with(|| json!({}));
         change(auths.as_object_mut().ok_or_else(|| Error::new("its \"auths\" is no object").doing(doing()))?);
@@ -257,7 +245,10 @@ impl AuthFile {
 /// Stores a login where it will be found: in the file that has one for the registry already, else
 /// in the first that is there, else in Docker's; or with the helper that this file names. Returns
 /// the place, in words.
-pub fn store(named: Option<&config::AuthFile>, registry: &str, user: &str, password: &str) -> Result<String> {
+///
+/// # Errors
+/// If an auth file cannot be read or written, or the helper fails.
+pub fn store(named: Option<&NamedAuthFile>, registry: &str, user: &str, password: &str) -> Result<String> {
     let registry = key(registry);
     let places = places(named);
     let files = places.iter().filter(|path| path.is_file()).map(|path| AuthFile::read(path));
@@ -284,7 +275,10 @@ pub fn store(named: Option<&config::AuthFile>, registry: &str, user: &str, passw
 
 /// Takes the login for a registry out of every auth file and its helper. Returns the places, in
 /// words; none if there was no login.
-pub fn erase(named: Option<&config::AuthFile>, registry: &str) -> Result<Vec<String>> {
+///
+/// # Errors
+/// If an auth file cannot be read or written, or the helper fails.
+pub fn erase(named: Option<&NamedAuthFile>, registry: &str) -> Result<Vec<String>> {
     let registry = key(registry);
     let mut places = Vec::new();
     for file in Credentials::load(named)?.files {
@@ -301,7 +295,7 @@ pub fn erase(named: Option<&config::AuthFile>, registry: &str) -> Result<Vec<Str
     Ok(places)
 }
 
-impl Entry {
+impl AuthEntry {
     fn login(self) -> std::result::Result<Option<Login>, &'static str> {
         if !self.identitytoken.is_empty() {
             return Ok(Some(Login::Identity(self.identitytoken)));

@@ -1,5 +1,5 @@
-//! Challenges (RFC 9110, section 11.6) and what answers them: Basic credentials, or a Bearer token
-//! by the CNCF distribution token protocol.
+//! What answers a challenge: Basic credentials, or a Bearer token by the CNCF distribution token
+//! protocol.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -8,14 +8,16 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-
 use ureq::http::{Method, StatusCode, header};
 
-use crate::error::{Context, Error, Result};
-use crate::registry::{
-    auth::docker_config::Login,
-    transport::{
-        http::{self, Payload, Request},
+use super::{
+    challenge::Challenge,
+    login::{Login, redacted},
+};
+use crate::{
+    error::{Context, Error, Result},
+    registry::transport::{
+        http::{HttpAgent, Payload, Request, Response},
         url::{encoded, shown, with_parameter},
     },
 };
@@ -24,94 +26,24 @@ use crate::registry::{
 const TOKEN_LIFE: Duration = Duration::from_secs(60);
 const TOKEN_ANSWER_MAX: u64 = 1 << 20;
 
-/// What a server wants with its 401.
-#[derive(Clone)]
-pub enum Challenge {
-    Basic,
-    Bearer { realm: String, service: Option<String>, scope: Option<String> },
-}
-
-impl Challenge {
-    /// The challenge of a response that can be answered, Bearer before Basic.
-    pub fn of(response: &http::Response) -> Option<Challenge> {
-        let all: Vec<Challenge> = response.headers("www-authenticate").flat_map(Challenge::all).collect();
-        let is_bearer = |c: &Challenge| matches!(c, Challenge::Bearer { .. });
-        let first = all.iter().position(is_bearer).unwrap_or(0);
-        all.into_iter().nth(first)
-    }
-
-    /// A header may hold several, separated by commas.
-    fn all(header: &str) -> Vec<Challenge> {
-        let begins = |at: &usize| *at == 0 || header[..*at].trim_end().ends_with(',');
-        let lower = header.to_ascii_lowercase();
-        let mut starts: Vec<usize> =
-            ["basic", "bearer"].iter().flat_map(|s| lower.match_indices(s)).map(|m| m.0).collect();
-        starts.retain(begins);
-        starts.into_iter().filter_map(|at| Challenge::parse(&header[at..])).collect()
-    }
-
-    fn parse(header: &str) -> Option<Challenge> {
-        let (scheme, parameters) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Some(Challenge::Basic);
-        }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let (mut realm, mut service, mut scope) = (None, None, None);
-        for (key, value) in self::parameters(parameters) {
-            match key.to_ascii_lowercase().as_str() {
-                "realm" => realm = Some(value),
-                "service" => service = Some(value),
-                "scope" => scope = Some(value),
-                _ => {}
-            }
-        }
-        Some(Challenge::Bearer { realm: realm?, service, scope })
-    }
-}
-
-/// `key="value", key=value`; a quoted value may hold commas and escaped quotes.
-fn parameters(mut rest: &str) -> Vec<(&str, String)> {
-    let mut found = Vec::new();
-    while let Some((key, after)) = rest.split_once('=') {
-        let key = key.trim_matches([' ', ',', '\t']);
-        let mut value = String::new();
-        match after.strip_prefix('"') {
-            Some(quoted) => {
-                let mut chars = quoted.char_indices();
-                let mut end = quoted.len();
-                while let Some((at, c)) = chars.next() {
-                    match c {
-                        '"' => {
-                            end = at + 1;
-                            break;
-                        }
-                        '\\' => value.extend(chars.next().map(|(_, c)| c)),
-                        c => value.push(c),
-                    }
-                }
-                rest = &quoted[end..];
-            }
-            None => {
-                let end = after.find(',').unwrap_or(after.len());
-                value.push_str(after[..end].trim());
-                rest = &after[end..];
-            }
-        }
-        found.push((key, value));
-    }
-    found
+/// What a token is asked for with.
+pub struct TokenAsk<'a> {
+    /// Who we are, if anybody knows.
+    pub login: Option<&'a Login>,
+    /// What the token must allow.
+    pub scope: &'a str,
+    /// From a secure server no password goes on to a token server that is not.
+    pub secure: bool,
 }
 
 /// The `Authorization` header for one scope, fetched once for all threads.
 #[derive(Default)]
-pub struct Slot {
-    state: Mutex<State>,
+pub struct TokenSlot {
+    state: Mutex<SlotState>,
 }
 
 #[derive(Default)]
-struct State {
+struct SlotState {
     grant: Option<Grant>,
     /// What the server wanted last.
     challenge: Option<Challenge>,
@@ -130,7 +62,7 @@ impl Grant {
     }
 }
 
-impl Slot {
+impl TokenSlot {
     /// The header, if there is one that still holds.
     pub fn header(&self) -> Option<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,16 +75,16 @@ impl Slot {
     }
 
     /// Answers a challenge that came although `used` was sent. The first thread that comes here
-    /// fetches the token; those behind it wait and get it too. From a `secure` server no password
-    /// goes on to a token server that is not.
+    /// fetches the token; those behind it wait and get it too.
+    ///
+    /// # Errors
+    /// If the challenge cannot be answered, or the token server refuses.
     pub fn renew<'a>(
         &self,
         used: Option<&str>,
         challenge: &Challenge,
-        login: Option<&Login>,
-        scope: &str,
-        secure: bool,
-        agent: impl Fn(&str) -> &'a http::Agent,
+        ask: &TokenAsk,
+        agent: impl Fn(&str) -> &'a HttpAgent,
     ) -> Result<String> {
         let asked = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,7 +96,7 @@ impl Slot {
             return Err(e.clone());
         }
         state.challenge = Some(challenge.clone());
-        match answered(challenge, login, scope, secure, agent) {
+        match answered(challenge, ask, agent) {
             Ok(grant) => Ok(state.grant.insert(grant).header.clone()),
             Err(e) => {
                 state.failed = Some((Instant::now(), e.clone()));
@@ -175,34 +107,27 @@ impl Slot {
 }
 
 /// Fetches what answers a challenge.
-fn answered<'a>(
-    challenge: &Challenge,
-    login: Option<&Login>,
-    scope: &str,
-    secure: bool,
-    agent: impl Fn(&str) -> &'a http::Agent,
-) -> Result<Grant> {
-    Ok(match challenge {
-        Challenge::Basic => Grant { header: basic(login)?, expires: None },
-        Challenge::Bearer { realm, service, scope: wanted } => {
-            let doing = || format!("getting a token from {}", shown(realm));
-            if secure && login.is_some() && !realm.starts_with("https://") {
-                return Err(Error::new("it would get the password in the clear").doing(doing()));
-            }
-            let ask = Ask {
-                agent: agent(realm),
-                realm,
-                service: service.as_deref().unwrap_or(""),
-                scope: &scope_for(scope, wanted.as_deref()),
-            };
-            match login {
-                Some(Login::Identity(token)) => ask.exchange(token),
-                Some(login) => basic(Some(login)).and_then(|header| ask.get(Some(header))),
-                None => ask.get(None),
-            }
-            .doing(doing)?
-        }
-    })
+fn answered<'a>(challenge: &Challenge, ask: &TokenAsk, agent: impl Fn(&str) -> &'a HttpAgent) -> Result<Grant> {
+    let TokenAsk { login, scope, secure } = *ask;
+    let Challenge::Bearer { realm, service, scope: wanted } = challenge else {
+        return Ok(Grant { header: basic(login)?, expires: None });
+    };
+    let doing = || format!("getting a token from {}", shown(realm));
+    if secure && login.is_some() && !realm.starts_with("https://") {
+        return Err(Error::new("it would get the password in the clear").doing(doing()));
+    }
+    let request = TokenRequest {
+        agent: agent(realm),
+        realm,
+        service: service.as_deref().unwrap_or(""),
+        scope: &scope_for(scope, wanted.as_deref()),
+    };
+    match login {
+        Some(Login::Identity(token)) => request.exchange(token),
+        Some(login) => basic(Some(login)).and_then(|header| request.get(Some(header))),
+        None => request.get(None),
+    }
+    .doing(doing)
 }
 
 /// The scope to ask for: what the registry wants, but no less than what the requests to come need,
@@ -238,15 +163,15 @@ struct TokenAnswer {
 }
 
 /// What a token server is asked for.
-struct Ask<'a> {
-    agent: &'a http::Agent,
+struct TokenRequest<'a> {
+    agent: &'a HttpAgent,
     realm: &'a str,
     service: &'a str,
     /// Several are separated by spaces; may be empty.
     scope: &'a str,
 }
 
-impl Ask<'_> {
+impl TokenRequest<'_> {
     /// By GET: anonymous, or with Basic credentials.
     fn get(&self, header: Option<String>) -> Result<Grant> {
         let mut url = self.realm.to_string();
@@ -278,14 +203,14 @@ impl Ask<'_> {
 }
 
 /// `known` says whether we said who we are.
-fn grant(known: bool, ask: impl FnOnce() -> Result<http::Response>) -> Result<Grant> {
+fn grant(known: bool, ask: impl FnOnce() -> Result<Response>) -> Result<Grant> {
     let asked = Instant::now();
     let response = ask()?.unless_busy()?;
     let refused = response.status() == StatusCode::UNAUTHORIZED;
     let bytes = response.expect_ok().map_err(|e| if refused && known { e.hint("wrong credentials") } else { e })?;
     let bytes = bytes.bytes(TOKEN_ANSWER_MAX)?;
-    let answer: TokenAnswer =
-        serde_json::from_slice(&bytes).map_err(|e| Error::new(format!("the answer is not a token: {}", place(&e))))?;
+    let answer: TokenAnswer = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::new(format!("the answer is not a token: {}", redacted(&e))))?;
     let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty());
     let token = token.ok_or_else(|| Error::new("the answer holds no token"))?;
     let seconds = answer.expires_in.and_then(|value| match value {
@@ -296,28 +221,9 @@ fn grant(known: bool, ask: impl FnOnce() -> Result<http::Response>) -> Result<Gr
     Ok(Grant { header: format!("Bearer {token}"), expires: asked.checked_add(life.mul_f32(0.9)) })
 }
 
-/// Where JSON is wrong, without what stands there: it may be a secret.
-pub fn place(error: &serde_json::Error) -> String {
-    format!("malformed at line {} column {}", error.line(), error.column())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn challenges() {
-        let header = r#"Bearer realm="https://a/token",service="s, t",scope="repository:x:pull,push""#;
-        let Some(Challenge::Bearer { realm, service, scope }) = Challenge::parse(header) else { panic!() };
-        assert_eq!((realm.as_str(), service.as_deref()), ("https://a/token", Some("s, t")));
-        assert_eq!(scope.as_deref(), Some("repository:x:pull,push"));
-        assert!(matches!(Challenge::parse("basic realm=x"), Some(Challenge::Basic)));
-        assert!(Challenge::parse("Negotiate").is_none());
-        assert!(Challenge::parse("Bearer realm").is_none());
-        let two = r#"Basic realm="a, bearer b", Bearer realm="https://t/",service=s"#;
-        assert!(matches!(&Challenge::all(two)[..], [Challenge::Basic, Challenge::Bearer { .. }]));
-        assert_eq!(parameters(r#"a="x\"y" , b=c"#), [("a", "x\"y".to_string()), ("b", "c".to_string())]);
-    }
 
     #[test]
     fn scopes() {

@@ -12,18 +12,18 @@ use ureq::{
     http::{self, Method, StatusCode, header},
 };
 
-use crate::registry::{
-    client::Body,
-    transport::{
-        proxy::Proxies,
-        tls::{self, Material},
-        tls_connector, url,
-    },
+use super::{
+    proxy::Proxies,
+    tls::{self, Material},
+    tls_connector, url,
 };
 use crate::{
-    error::{Error, Result, io_reason},
+    error::{Error, ErrorKind, Result, io_reason},
     log,
 };
+
+/// A body that is being read. After the last byte, read on to give the connection back.
+pub type Body = Box<dyn Read + Send>;
 
 /// What is read of an error's body.
 const REFUSAL_MAX: u64 = 64 << 10;
@@ -32,7 +32,7 @@ const DRAIN_MAX: u64 = 64 << 10;
 /// Request heads are small; a Bearer token may have some KiB.
 const OUTPUT_BUFFER: usize = 64 << 10;
 const REDIRECTS_MAX: usize = 10;
-/// Nobody is nearer than this and takes longer.
+/// Connect time-out; a reachable host answers sooner.
 const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// A server that has much to do may take so many times as long.
 const SLOW: u32 = 10;
@@ -74,14 +74,14 @@ impl Request {
 }
 
 /// Pools of connections with one TLS configuration, one for each proxy.
-pub struct Agent {
+pub struct HttpAgent {
     tls: Arc<Material>,
     idle: Duration,
     connections: usize,
     proxies: Arc<Proxies>,
     pools: Mutex<Pools>,
     /// For other servers than that which the TLS configuration is of.
-    elsewhere: Option<Box<Agent>>,
+    elsewhere: Option<Box<HttpAgent>>,
 }
 
 #[derive(Default)]
@@ -90,16 +90,16 @@ struct Pools {
     by_proxy: HashMap<Option<ureq::Proxy>, ureq::Agent>,
 }
 
-impl Agent {
+impl HttpAgent {
     /// `idle` is the longest silence on a line, `connections` how many are kept for later requests.
-    pub fn new(idle: Duration, connections: usize, tls: Material, proxies: Arc<Proxies>) -> Agent {
+    pub fn new(idle: Duration, connections: usize, tls: Material, proxies: Arc<Proxies>) -> HttpAgent {
         // Others get our authorities, but neither our certificate nor blind trust.
-        let elsewhere = tls.elsewhere().map(|tls| Box::new(Agent::new(idle, connections, tls, proxies.clone())));
-        Agent { tls: Arc::new(tls), idle, connections, proxies, pools: Mutex::default(), elsewhere }
+        let elsewhere = tls.elsewhere().map(|tls| Box::new(HttpAgent::new(idle, connections, tls, proxies.clone())));
+        HttpAgent { tls: Arc::new(tls), idle, connections, proxies, pools: Mutex::default(), elsewhere }
     }
 
     /// The agent for other servers.
-    pub fn elsewhere(&self) -> &Agent {
+    pub fn elsewhere(&self) -> &HttpAgent {
         self.elsewhere.as_deref().unwrap_or(self)
     }
 
@@ -198,9 +198,11 @@ impl Agent {
                 if speaks_no_tls(&e) {
                     let plain = request.url.replacen("https", "http", 1);
                     let plain = url::origin(&plain);
-                    error = error.unanswered().hint(format_args!("for plain HTTP, configure the endpoint {plain}"));
+                    error = error
+                        .of(ErrorKind::Unreachable)
+                        .hint(format_args!("for plain HTTP, configure the endpoint {plain}"));
                 } else if proxy.is_empty() && no_connection(&e) {
-                    error = error.unanswered();
+                    error = error.of(ErrorKind::Unreachable);
                 }
                 Err(if passes(&e) { error.transient(Duration::ZERO) } else { error })
             }

@@ -6,7 +6,7 @@ use std::{env, net::IpAddr};
 
 use ureq::Proxy;
 
-use crate::registry::transport::url::is_loopback;
+use super::url::is_loopback;
 use crate::{
     error::{Error, Result},
     oci::split_port,

@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// How much is borne before a request is given up.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// The longest silence on a line.
     pub idle: Duration,
     /// Tries after the first that make no progress.
@@ -30,17 +30,17 @@ pub struct Patience {
 }
 
 /// The tries of one request.
-pub struct Tries<'a> {
-    patience: Patience,
+pub struct RetryBudget<'a> {
+    policy: RetryPolicy,
     closed: &'a AtomicBool,
     failed: u32,
     begun: Instant,
 }
 
-impl<'a> Tries<'a> {
+impl<'a> RetryBudget<'a> {
     /// `closed` ends every pause.
-    pub fn new(patience: Patience, closed: &'a AtomicBool) -> Tries<'a> {
-        Tries { patience, closed, failed: 0, begun: Instant::now() }
+    pub fn new(policy: RetryPolicy, closed: &'a AtomicBool) -> RetryBudget<'a> {
+        RetryBudget { policy, closed, failed: 0, begun: Instant::now() }
     }
 
     /// There was progress: count anew.
@@ -53,11 +53,11 @@ impl<'a> Tries<'a> {
     /// # Errors
     /// `failure` itself, if trying again cannot help or the patience is at its end.
     pub fn again(&mut self, about: &str, failure: Error) -> Result<()> {
-        let Some(least) = failure.again() else { return Err(failure) };
+        let Some(least) = failure.retry_after() else { return Err(failure) };
         self.failed += 1;
         let pause = least.max(jittered(FIRST_PAUSE.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST_PAUSE)));
         let given_up =
-            self.failed > self.patience.retries || self.begun.elapsed().saturating_add(pause) > self.patience.total;
+            self.failed > self.policy.retries || self.begun.elapsed().saturating_add(pause) > self.policy.total;
         if given_up || self.is_over() {
             return Err(match self.failed {
                 1 => failure,
@@ -90,8 +90,8 @@ fn jittered(pause: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    fn tries(retries: u32, total: Duration, closed: &AtomicBool) -> Tries<'_> {
-        Tries::new(Patience { idle: Duration::ZERO, retries, total }, closed)
+    fn tries(retries: u32, total: Duration, closed: &AtomicBool) -> RetryBudget<'_> {
+        RetryBudget::new(RetryPolicy { idle: Duration::ZERO, retries, total }, closed)
     }
 
     #[test]

@@ -21,7 +21,7 @@ use ureq::{
     },
 };
 
-use crate::registry::transport::tls::{Malformed, Material};
+use super::tls::{Malformed, Material};
 
 /// An agent whose connections go through the configured proxy, if there is one, and speak TLS
 /// where the URL wants it.

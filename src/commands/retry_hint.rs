@@ -1,0 +1,83 @@
+//! An archive written, with what is shown of it: progress, the summary, and if it was interrupted where it
+//! stands and the command that goes on.
+
+use std::path::PathBuf;
+
+use super::report;
+use crate::{
+    archive::write::session::{Interruption, OpenedDestination, WriteOptions, WriteOutcome, WriteSession},
+    cli::{command_line::CommandLine, progress::Progress},
+    error::{Error, ErrorKind, Result},
+    media::file_sink::MediumKind,
+    util::units::grouped,
+};
+
+/// What the command that goes on is made of.
+pub struct RetryHint<'a> {
+    /// What was given.
+    pub line: &'a CommandLine,
+    /// What became of it.
+    pub options: &'a WriteOptions,
+}
+
+/// Writes an archive. With a `hint`, the error of one that was interrupted says how to go on.
+///
+/// # Errors
+/// If the archive was not completed.
+pub fn write(
+    session: &WriteSession,
+    dest: OpenedDestination,
+    progress: &Progress,
+    hint: Option<&RetryHint>,
+) -> Result<()> {
+    match session.run(dest, &mut |now, total| progress.writing(now, total))? {
+        WriteOutcome::Complete(summary) => {
+            let (last, geometry) = (&summary.last, session.options.geometry);
+            let told = summary.kind == MediumKind::Tape || geometry.mark > 1;
+            progress.done(last, told.then(|| report::streaming(last, &summary.volumes)));
+            report::advise(last, geometry, summary.kind);
+            summary.recorded
+        }
+        WriteOutcome::Interrupted(at) => {
+            progress.clear();
+            Err(match hint {
+                Some(hint) => hint.explain(*at),
+                None => at.error,
+            })
+        }
+    }
+}
+
+impl RetryHint<'_> {
+    /// Adds to an error where the archive stands, and the command that goes on with it.
+    fn explain(&self, at: Interruption) -> Error {
+        let Interruption { error, device, kind, blobs, planned, offset, volume } = at;
+        let place = volume.map_or(String::new(), |volume| {
+            let blocks = grouped(volume.blocks);
+            format!("; volume {} has {blocks} blocks of it, and a filemark behind them", volume.number)
+        });
+        let error =
+            error.after(format!("{device} holds {blobs} of {planned} blobs whole, up to offset {offset}{place}"));
+        let (is_file, is_tape) = (kind == MediumKind::File && !self.options.is_stdout(), kind == MediumKind::Tape);
+        let again = |changes: &[(&str, String)]| self.line.again(changes, &self.options.dest);
+        let force: Vec<(&str, String)> = is_file.then(|| ("force", String::new())).into_iter().collect();
+        match &self.options.checkpoint {
+            _ if blobs == 0 => error.hint(format_args!("to start again: {}", again(&force))),
+            None => {
+                error.hint(format_args!("only with --checkpoint can a run go on; to start again: {}", again(&force)))
+            }
+            Some(_) if is_file || is_tape && !error.is(ErrorKind::Full) => {
+                error.hint(format_args!("to go on: {}", again(&[("resume", String::new())])))
+            }
+            Some(checkpoint) => {
+                let next = PathBuf::from(format!("{}.2", checkpoint.display()));
+                let known = format!("{}:{offset}", checkpoint.display());
+                let known =
+                    if known.contains([',', '"']) { format!("\"{}\"", known.replace('"', "\"\"")) } else { known };
+                let changes = [("checkpoint", next.display().to_string()), ("existing-from-checkpoint", known)];
+                let place = if is_tape { ", on another tape" } else { "" };
+                error.hint(format_args!("to go on with what is missing{place}: {}", again(&changes)))
+            }
+        }
+    }
+}

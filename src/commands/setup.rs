@@ -1,0 +1,105 @@
+//! What commands have in common that talk to registries or plan archives.
+
+use std::{
+    ffi::OsStr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::{
+    archive::write::{
+        existing::ExistingContent,
+        plan::{ArchiveSpec, Plan},
+    },
+    cli::{options::ConnectionOptions, output, progress::Progress},
+    compression::CompressionLevel,
+    error::{Context, Result},
+    oci::{Descriptor, annotation},
+    signal,
+    store::{
+        Locator, Store,
+        graph::{self, Graph},
+        router::StoreRouter,
+    },
+};
+
+/// What the flags and the configuration make of a run.
+pub struct Setup {
+    /// Every place that content can come from.
+    pub store: Arc<StoreRouter>,
+    /// Requests at a time.
+    pub threads: usize,
+    /// How hard to compress.
+    pub level: CompressionLevel,
+}
+
+impl Setup {
+    /// Reads the configuration, and makes ready for requests; a signal ends them.
+    ///
+    /// # Errors
+    /// If the configuration, an auth file or the cache cannot be used.
+    pub fn new(options: &ConnectionOptions) -> Result<Setup> {
+        let config = options.load_config()?;
+        let (threads, level) = (config.concurrent_http, config.compression_level);
+        let store = Arc::new(StoreRouter::new(config, options.policy, options.referrer_types.clone())?);
+        let shut = store.clone();
+        signal::on_request(move || shut.shutdown());
+        Ok(Setup { store, threads, level })
+    }
+}
+
+/// Fetches the manifests of an image.
+///
+/// # Errors
+/// If it cannot be resolved, or a signal asks to stop. A manifest below that cannot be had is noted in
+/// the graph.
+pub fn fetch(
+    store: &dyn Store,
+    image: &Locator,
+    recursive: bool,
+    threads: usize,
+    progress: &Progress,
+) -> Result<(Graph, Descriptor)> {
+    let (root, bytes) = store.resolve(image).doing(|| format!("resolving {image}"))?;
+    let mut graph = Graph::default();
+    graph.insert(root.digest.clone(), bytes, &image.origin());
+    let fetched = AtomicUsize::new(1);
+    let tell = || progress.resolving(1, 1, fetched.fetch_add(1, Ordering::Relaxed));
+    let roots = vec![(image.origin(), root.clone())];
+    let graph = graph::fetch(store, graph, roots, &graph::FetchOptions { recursive, threads, fetched: &tell });
+    progress.clear();
+    signal::check()?;
+    Ok((graph, root))
+}
+
+/// Plans the archive of what lies below `root`, which gets this name in its `index.json`.
+///
+/// # Errors
+/// If a manifest is missing or malformed, or the sizes claimed add up to too much.
+pub fn plan(
+    graph: &Graph,
+    (root, name): (&Descriptor, &str),
+    existing: &ExistingContent,
+    recursive: bool,
+    manifest_json: bool,
+) -> Result<Plan> {
+    let mut root = root.clone();
+    root.annotations.insert(annotation::REF_NAME.into(), name.into());
+    let spec = ArchiveSpec {
+        root,
+        recursive,
+        on_media: &existing.on_media,
+        existing: &existing.blobs,
+        manifest_json,
+        version: &output::version(),
+    };
+    Plan::new(graph, &spec)
+}
+
+/// Whether a path means a standard stream.
+pub fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == OsStr::new("-")
+}

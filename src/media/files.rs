@@ -1,0 +1,103 @@
+//! Regular files as one stream that can be read at any place.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, ErrorKind as IoErrorKind},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+};
+
+use crate::{
+    error::{Context, Result},
+    media::tape::label::Label,
+    signal,
+};
+
+/// Regular files as one, to be read at any place by any thread.
+pub struct Files {
+    /// With the offset at which each begins.
+    parts: Vec<(Part, u64)>,
+    total: u64,
+}
+
+struct Part {
+    file: File,
+    /// Bytes of its label, which are no part of the stream.
+    label: u64,
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Files({} files, {} bytes)", self.parts.len(), self.total)
+    }
+}
+
+/// The label that a file begins with, as the image of a volume does.
+pub fn label_of(file: &File) -> Option<Label> {
+    let mut block = [0; 512];
+    let n = file.read_at(&mut block, 0).ok()?;
+    Label::read(&block[..n])
+}
+
+impl Files {
+    /// Opens regular files, one behind the other.
+    ///
+    /// # Errors
+    /// If one cannot be opened, or has the label of another volume or series.
+    pub fn open(paths: &[PathBuf]) -> Result<Files> {
+        let (mut parts, mut total, mut series) = (Vec::new(), 0, None);
+        for path in paths {
+            let opening = || format!("opening {path:?}");
+            let file = File::open(path).doing(opening)?;
+            let len = file.metadata().doing(opening)?.len();
+            let label = label_of(&file);
+            if let Some(label) = &label {
+                label.check(parts.len() + 1, &mut series).doing(opening)?;
+            }
+            let label = label.map_or(0, |label| label.size).min(len);
+            parts.push((Part { file, label }, total));
+            total += len - label;
+        }
+        Ok(Files { parts, total })
+    }
+
+    /// Bytes of all files.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    fn part(&self, offset: u64) -> usize {
+        self.parts.partition_point(|(_, start)| *start <= offset).saturating_sub(1)
+    }
+
+    /// Which of several files the byte at `offset` lies in, counted from 1; 0 if there is only one.
+    pub fn volume_at(&self, offset: u64) -> usize {
+        if self.parts.len() > 1 { self.part(offset) + 1 } else { 0 }
+    }
+
+    /// Where the file ends in which the byte before `offset` lies.
+    pub fn part_end(&self, offset: u64) -> u64 {
+        let part = self.part(offset.saturating_sub(1));
+        self.parts.get(part + 1).map_or(self.total, |(_, start)| *start)
+    }
+
+    /// Reads some bytes; none at the end.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or a signal asks to stop.
+    pub fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut part = self.part(offset);
+        loop {
+            let Some((Part { file, label }, start)) = self.parts.get(part) else { return Ok(0) };
+            match file.read_at(into, label + offset - start.min(&offset)) {
+                // An empty file, or the end of one.
+                Ok(0) if !into.is_empty() && self.parts.get(part + 1).is_some_and(|(_, next)| *next <= offset) => {
+                    part += 1;
+                }
+                Err(e) if e.kind() == IoErrorKind::Interrupted => signal::check()?,
+                other => return other,
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Regular files as a [`MediaSource`]: what is left out is passed over by seeking, and windows are not
+//! read until somebody wants them.
+
+use std::{
+    io::{self, BufRead, BufReader, ErrorKind as IoErrorKind, Read, Seek, SeekFrom},
+    sync::Arc,
+};
+
+use crate::media::{
+    files::Files,
+    source::{MediaSource, MediumPosition, Window, copy_piece},
+};
+
+/// Reads [`Files`] from an offset on.
+pub struct FilesCursor {
+    from: BufReader<FilesReader>,
+    at: u64,
+    /// Where it ends.
+    end: u64,
+}
+
+struct FilesReader {
+    files: Arc<Files>,
+    at: u64,
+}
+
+impl FilesCursor {
+    /// Begins at offset `at` of the files.
+    pub fn new(files: Arc<Files>, at: u64) -> FilesCursor {
+        let end = files.total();
+        FilesCursor { from: BufReader::with_capacity(16 << 10, FilesReader { files, at }), at, end }
+    }
+}
+
+impl Read for FilesReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.files.read_at(into, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for FilesReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.files.total().checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or(IoErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
+impl Read for FilesCursor {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        copy_piece(self, into)
+    }
+}
+
+impl BufRead for FilesCursor {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let piece = self.from.fill_buf()?;
+        Ok(&piece[..piece.len().min(left)])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.from.consume(n);
+        self.at += n as u64;
+    }
+}
+
+impl MediaSource for FilesCursor {
+    fn skip(&mut self, n: u64) -> io::Result<u64> {
+        let n = n.min(self.end - self.at);
+        self.from.seek_relative(i64::try_from(n).map_err(|_| IoErrorKind::InvalidInput)?)?;
+        self.at += n;
+        Ok(n)
+    }
+
+    /// All of it, unread.
+    fn take_window(&mut self, most: u64) -> io::Result<Window> {
+        let (files, from) = (self.from.get_ref().files.clone(), self.at);
+        let len = self.skip(most)?;
+        Ok(Window::Files { files, from, len })
+    }
+
+    fn position(&self) -> MediumPosition {
+        let files = &self.from.get_ref().files;
+        let volume = files.volume_at(self.at);
+        MediumPosition { volume, block: None }
+    }
+
+    fn end_at_file_boundary(&mut self) {
+        self.end = self.from.get_ref().files.part_end(self.at);
+    }
+}

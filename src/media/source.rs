@@ -1,0 +1,245 @@
+//! What a TAR stream is read from, and windows onto it that may outlive the call that gave them.
+
+use std::{
+    fmt,
+    io::{self, BufRead, ErrorKind as IoErrorKind, Read},
+    sync::{Arc, mpsc::Sender},
+};
+
+use crate::{media::files::Files, signal};
+
+/// A stream that an archive is read from.
+pub trait MediaSource: BufRead {
+    /// Leaves out up to `n` bytes; fewer were left out only if the stream ends.
+    ///
+    /// # Errors
+    /// If the medium cannot be read, or a signal asks to stop.
+    fn skip(&mut self, n: u64) -> io::Result<u64>;
+
+    /// Takes up to `most` bytes, as many as can be had without waiting again; none only at the end.
+    ///
+    /// # Errors
+    /// As [`MediaSource::skip`].
+    fn take_window(&mut self, most: u64) -> io::Result<Window>;
+
+    /// Where on the medium the next byte lies.
+    fn position(&self) -> MediumPosition;
+
+    /// Has the stream end where the file or volume ends that is being read now.
+    fn end_at_file_boundary(&mut self);
+}
+
+/// A place on the medium.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediumPosition {
+    /// Which of several volumes, counted from 1; 0 if there is only one.
+    pub volume: usize,
+    /// Which block of a tape, counted from 0 where reading began on this volume.
+    pub block: Option<u64>,
+}
+
+/// Memory that holds a piece of a stream, and goes back to whoever reads it when nobody holds it.
+pub struct Piece {
+    bytes: Vec<u8>,
+    used: Option<Sender<Vec<u8>>>,
+}
+
+impl Piece {
+    /// These bytes; `used` gets their memory back.
+    pub fn new(bytes: Vec<u8>, used: Option<Sender<Vec<u8>>>) -> Arc<Piece> {
+        Arc::new(Piece { bytes, used })
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if let Some(used) = &self.used {
+            let _ = used.send(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Piece({} bytes)", self.bytes.len())
+    }
+}
+
+/// Bytes of a stream that may outlive the call that gave them, and go to another thread.
+#[derive(Clone, Debug)]
+pub enum Window {
+    /// They are in memory.
+    Memory {
+        /// What they are a part of.
+        piece: Arc<Piece>,
+        /// Where they begin in it.
+        from: usize,
+        /// How many they are.
+        len: usize,
+    },
+    /// They lie in files, and are read when they are wanted.
+    Files {
+        /// The files.
+        files: Arc<Files>,
+        /// Where they begin in these.
+        from: u64,
+        /// How many they are.
+        len: u64,
+    },
+}
+
+impl Window {
+    /// Bytes in memory.
+    pub fn of(bytes: Vec<u8>) -> Window {
+        let len = bytes.len();
+        Window::Memory { piece: Piece::new(bytes, None), from: 0, len }
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Window::Memory { len, .. } => *len as u64,
+            Window::Files { len, .. } => *len,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, if they are in memory.
+    pub fn in_memory(&self) -> Option<&[u8]> {
+        match self {
+            Window::Memory { piece, from, len } => Some(&piece.bytes()[*from..from + len]),
+            Window::Files { .. } => None,
+        }
+    }
+
+    /// Reads some of the bytes, from `at` on; none behind the last.
+    ///
+    /// # Errors
+    /// If they lie in a file that cannot be read.
+    pub fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.len().saturating_sub(at)).unwrap_or(usize::MAX);
+        let n = into.len().min(left);
+        match self {
+            _ if n == 0 => Ok(0),
+            Window::Files { files, from, .. } => files.read_at(&mut into[..n], from + at),
+            Window::Memory { piece, from, .. } => {
+                let from = from + at as usize;
+                into[..n].copy_from_slice(&piece.bytes()[from..from + n]);
+                Ok(n)
+            }
+        }
+    }
+
+    /// Reads the bytes from `at` on.
+    pub fn reader(&self, at: u64) -> impl Read + use<> {
+        WindowReader { window: self.clone(), at }
+    }
+}
+
+/// Reads a [`Window`] from front to back.
+struct WindowReader {
+    window: Window,
+    at: u64,
+}
+
+impl Read for WindowReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.window.read_at(into, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+/// How many bytes are at hand; 0 at the end. Waits, unless a signal asks to stop.
+///
+/// # Errors
+/// If the medium cannot be read, or a signal asks to stop.
+pub fn fill(from: &mut (impl MediaSource + ?Sized)) -> io::Result<usize> {
+    loop {
+        match from.fill_buf() {
+            Ok(bytes) => return Ok(bytes.len()),
+            Err(e) if e.kind() == IoErrorKind::Interrupted => signal::check()?,
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// What [`Read::read`] is where [`BufRead::fill_buf`] is.
+///
+/// # Errors
+/// Those of `fill_buf`.
+pub fn copy_piece(from: &mut impl BufRead, into: &mut [u8]) -> io::Result<usize> {
+    let piece = from.fill_buf()?;
+    let n = piece.len().min(into.len());
+    into[..n].copy_from_slice(&piece[..n]);
+    from.consume(n);
+    Ok(n)
+}
+
+/// Leaves out bytes of a stream that has to be read for it.
+///
+/// # Errors
+/// If it cannot be read, or a signal asks to stop.
+pub fn skip_by_reading(from: &mut (impl MediaSource + ?Sized), n: u64) -> io::Result<u64> {
+    let mut left = n;
+    while left > 0 {
+        let got = fill(from)?.min(left.try_into().unwrap_or(usize::MAX));
+        if got == 0 {
+            break;
+        }
+        from.consume(got);
+        left -= got as u64;
+    }
+    Ok(n - left)
+}
+
+impl<S: MediaSource + ?Sized> MediaSource for &mut S {
+    fn skip(&mut self, n: u64) -> io::Result<u64> {
+        (**self).skip(n)
+    }
+
+    fn take_window(&mut self, most: u64) -> io::Result<Window> {
+        (**self).take_window(most)
+    }
+
+    fn position(&self) -> MediumPosition {
+        (**self).position()
+    }
+
+    fn end_at_file_boundary(&mut self) {
+        (**self).end_at_file_boundary();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn memory_goes_back_when_the_last_window_is_gone() {
+        let (used, back) = mpsc::channel();
+        let piece = Piece::new(b"0123456789".to_vec(), Some(used));
+        let window = Window::Memory { piece, from: 3, len: 4 };
+        let other = window.clone();
+        assert_eq!(window.in_memory(), Some(&b"3456"[..]));
+        let mut text = String::new();
+        other.reader(1).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "456");
+        assert_eq!(other.read_at(&mut [0; 4], 4).unwrap(), 0);
+        drop(window);
+        assert!(back.try_recv().is_err(), "somebody holds it still");
+        drop(other);
+        assert_eq!(back.try_recv().unwrap(), b"0123456789");
+    }
+}

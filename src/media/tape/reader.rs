@@ -1,0 +1,176 @@
+//! The reading side of a tape: blocks as they stand on it, whatever their size. A read that asks for
+//! less than a block fails (st(4)), so the size is found out.
+
+use nix::errno::Errno;
+
+use super::{drive::TapeDrive, mtio::Op};
+use crate::{
+    error::{Context, Error, Result},
+    log, signal,
+    util::units::grouped,
+};
+
+/// What is read at once, at the least: small blocks come together.
+const PIECE: usize = 1 << 20;
+/// No block of a tape is larger: SCSI has 24 bits for it.
+const BLOCK_MAX: usize = (1 << 24) - 1;
+
+/// Reads one file of a tape, up to its filemark.
+pub struct TapeReader {
+    drive: Box<dyn TapeDrive>,
+    name: String,
+    /// Bytes that a read asks for: no block may be larger.
+    read_size: usize,
+    /// Where that stops growing.
+    read_size_max: usize,
+    /// The fixed size of blocks that the drive is set to, or 0.
+    fixed: u32,
+    /// The one that it was set to before, to be set again.
+    was_fixed: u32,
+    /// The block of the tape's file at which reading began.
+    first: Option<u32>,
+    /// A block that was read and belongs into the next piece.
+    ahead: Option<Vec<u8>>,
+    /// What the next call is to tell, and all that follow.
+    ending: Option<Result<()>>,
+    blocks: u64,
+}
+
+impl TapeReader {
+    /// Reads where the tape in `drive` stands. A read asks for `read_size` bytes, and for more when
+    /// a block is larger.
+    ///
+    /// # Errors
+    /// If the drive does not tell its status.
+    pub fn new(drive: Box<dyn TapeDrive>, name: String, read_size: usize) -> Result<TapeReader> {
+        let status = drive.status().map_err(Error::from_errno)?;
+        let largest = drive.limits().map_or(BLOCK_MAX, |limits| limits.most as usize);
+        let read_size_max = largest.max(read_size.min(BLOCK_MAX));
+        let mut read_size = read_size.min(read_size_max);
+        if status.block_size > 0 {
+            let fixed = status.block_size as usize;
+            read_size = (read_size / fixed).max(1) * fixed;
+        }
+        Ok(TapeReader {
+            drive,
+            name,
+            read_size,
+            read_size_max,
+            fixed: status.block_size,
+            was_fixed: 0,
+            first: status.block,
+            ahead: None,
+            ending: None,
+            blocks: 0,
+        })
+    }
+
+    /// The next blocks, all of one size but the last, with that size; `None` at the filemark.
+    ///
+    /// # Errors
+    /// If a block cannot be read, with its number, after all blocks before it; or a signal.
+    pub fn read(&mut self, mut into: Vec<u8>) -> Result<Option<(Vec<u8>, usize)>> {
+        into.clear();
+        let mut each = 0;
+        if let Some(block) = self.ahead.take() {
+            each = block.len();
+            into = block;
+        }
+        while self.ending.is_none() {
+            let at = into.len();
+            into.resize(at + self.read_size, 0);
+            match self.read_block(&mut into, at) {
+                Ok(n) => {
+                    into.truncate(at + n);
+                    if n == 0 {
+                        self.ending = Some(Ok(()));
+                    } else if each != 0 && n != each {
+                        self.ahead = Some(into.split_off(at));
+                        break;
+                    } else {
+                        each = n;
+                    }
+                }
+                Err(e) => {
+                    into.truncate(at);
+                    self.ending = Some(Err(e));
+                }
+            }
+            // In fixed-block mode a read gives many blocks.
+            if into.len() + self.read_size > PIECE.max(self.read_size) {
+                break;
+            }
+        }
+        if !into.is_empty() {
+            let each = if self.fixed > 0 { self.fixed as usize } else { each };
+            return Ok(Some((into, each)));
+        }
+        self.ending.replace(Ok(())).unwrap_or(Ok(())).map(|()| None)
+    }
+
+    /// Reads one block, or in fixed-block mode several, to `into[at..]`, whatever its size.
+    fn read_block(&mut self, into: &mut Vec<u8>, at: usize) -> Result<usize> {
+        loop {
+            let failed = match self.drive.read(&mut into[at..at + self.read_size]) {
+                Ok(n) => {
+                    self.blocks += n.div_ceil(if self.fixed > 0 { self.fixed as usize } else { n.max(1) }) as u64;
+                    return Ok(n);
+                }
+                Err(e) => e,
+            };
+            let failed = match failed.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EINTR) => {
+                    signal::check()?;
+                    continue;
+                }
+                Some(Errno::ENOMEM) if self.fixed == 0 => self.enlarge_read(),
+                // The tape has other blocks than those that the drive is set to.
+                Some(Errno::EIO) if self.fixed > 0 && self.blocks == 0 => self.set_variable_blocks(),
+                _ => Err(Error::from_io(failed)),
+            };
+            let place = || format!("reading {} at block {}", self.name, grouped(self.blocks));
+            failed.doing(place)?;
+            into.resize(at + self.read_size, 0);
+        }
+    }
+
+    /// After a block that did not fit, which the tape has passed (st(4)): back in front of it, and
+    /// asks for more.
+    fn enlarge_read(&mut self) -> Result<()> {
+        if self.read_size >= self.read_size_max {
+            let why =
+                format!("a block is larger than the {} bytes that a read can have", grouped(self.read_size as u64));
+            return Err(Error::new(why));
+        }
+        let stands = self.first.map(|first| u64::from(first) + self.blocks);
+        let now = self.drive.status().ok().and_then(|status| status.block).map(u64::from);
+        if now != stands || now.is_none() {
+            self.drive.operate(Op::BackwardBlocks, 1).doing(|| "going back to a block that did not fit")?;
+        }
+        self.read_size = (self.read_size * 2).min(self.read_size_max);
+        log::debug(format_args!("{}: reading blocks of up to {} bytes", self.name, grouped(self.read_size as u64)));
+        Ok(())
+    }
+
+    /// Has the drive take blocks of any size, after a first read in fixed-block mode that failed.
+    fn set_variable_blocks(&mut self) -> Result<()> {
+        let was = self.fixed;
+        self.drive.operate(Op::SetBlockSize, 0).doing(|| "setting the drive to blocks of any size")?;
+        log::info(format_args!(
+            "{}: the drive is set to blocks of {} bytes, and the tape has others: reading blocks of any size",
+            self.name,
+            grouped(was.into())
+        ));
+        self.read_size = PIECE.min(self.read_size_max);
+        (self.fixed, self.was_fixed) = (0, was);
+        Ok(())
+    }
+
+    /// Sets the drive to the blocks that it was set to before.
+    pub fn restore(&mut self) {
+        let was = std::mem::take(&mut self.was_fixed);
+        if was > 0 {
+            let _ = self.drive.operate(Op::SetBlockSize, was);
+        }
+    }
+}

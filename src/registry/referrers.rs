@@ -1,0 +1,174 @@
+//! What refers to a manifest: by the referrers API, or by the referrers tag schema where the API is missing
+//! (distribution specification, "Listing Referrers").
+
+use std::sync::PoisonError;
+
+use serde_json::{Value, json};
+use ureq::http::{Method, StatusCode, header::ACCEPT};
+
+use super::{
+    client::{Access, Call, Registries, RepositoryAccess, RequestTarget, UNSTATED_MANIFEST_MAX},
+    transport::{
+        http::{Response, next_page},
+        url::{shown, with_parameter},
+    },
+};
+use crate::{
+    config::ReferrersSupport,
+    error::{Context, Error, Result},
+    oci::{Descriptor, Digest, Manifest, Repository, json as go_json, layout::MANIFEST_SIZE_MAX, media},
+};
+
+/// More pages of referrers than an honest registry has for one manifest.
+const PAGES_MAX: usize = 1000;
+
+impl Registries {
+    /// What refers to a manifest, in the order in which the registry lists it: by the referrers
+    /// API, or by the referrers tag schema where the API is missing. If there are `types`, only
+    /// artifacts of these.
+    ///
+    /// # Errors
+    /// If the registry cannot be asked, or what it answers is no index.
+    pub fn referrers(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        types: &[String],
+    ) -> Result<Vec<Descriptor>> {
+        let doing = || format!("listing the referrers of {} in {repository}", descriptor.digest);
+        let access = self.access(repository, Access::Pull)?;
+        let by_tag = || self.trying(|| self.referrers_by_tag(&access, &descriptor.digest));
+        let found = match access.host.referrers(&repository.path) {
+            ReferrersSupport::Tag => by_tag(),
+            way => match self.trying(|| self.referrers_by_api(&access, &descriptor.digest, types)) {
+                Ok(None) if way == ReferrersSupport::Auto => {
+                    access.host.lacks_referrers_api(&repository.path);
+                    by_tag()
+                }
+                Ok(None) => Err(Error::new("the endpoint has no referrers API, but is configured to have one")),
+                Ok(Some(found)) => Ok(found),
+                Err(e) => Err(e),
+            },
+        };
+        let mut found = found.doing(doing)?;
+        // Not every registry filters.
+        found.retain(|d| types.is_empty() || types.contains(&d.artifact_type));
+        Ok(found)
+    }
+
+    /// `None` if the endpoint has no referrers API.
+    fn referrers_by_api(
+        &self,
+        access: &RepositoryAccess,
+        digest: &Digest,
+        types: &[String],
+    ) -> Result<Option<Vec<Descriptor>>> {
+        let mut path = format!("referrers/{digest}");
+        if let [only] = types {
+            path = with_parameter(&path, "artifactType", only);
+        }
+        let mut call = Call::new(Method::GET, path).with(ACCEPT, media::INDEX);
+        let (mut all, mut size) = (Vec::new(), 0);
+        for _ in 0..PAGES_MAX {
+            let response = self.send(access, &call)?;
+            if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) && all.is_empty() {
+                return Ok(None);
+            }
+            let response = response.expect_ok()?;
+            let next = match response.headers("link").find_map(next_page) {
+                Some(link) => Some(self.next_url(access, response.url(), &link)?),
+                None => None,
+            };
+            let bytes = response.bytes(UNSTATED_MANIFEST_MAX)?;
+            size += bytes.len() as u64;
+            if size > MANIFEST_SIZE_MAX {
+                return Err(Error::new(format!("the registry lists more than {MANIFEST_SIZE_MAX} bytes of referrers")));
+            }
+            all.extend(Manifest::parse(media::INDEX, &bytes).map_err(Error::new)?.manifests);
+            match next {
+                Some(url) => call.at = RequestTarget::Url(url),
+                None => return Ok(Some(all)),
+            }
+        }
+        Err(Error::new(format!("the registry lists more than {PAGES_MAX} pages")))
+    }
+
+    /// Where the next page lies; it must lie on the same server.
+    fn next_url(&self, access: &RepositoryAccess, url: &str, link: &str) -> Result<String> {
+        let endpoint = access.host.endpoint()?;
+        let next = endpoint.locate(url, link)?;
+        match endpoint.is_at(&next) {
+            true => Ok(next),
+            false => Err(Error::new(format!("the registry refers to another server, {}", shown(&next)))),
+        }
+    }
+
+    fn referrers_by_tag(&self, access: &RepositoryAccess, digest: &Digest) -> Result<Vec<Descriptor>> {
+        Ok(match self.referrers_tag(access, digest)? {
+            Some(bytes) => Manifest::parse(media::INDEX, &bytes).map_err(Error::new)?.manifests,
+            None => Vec::new(),
+        })
+    }
+
+    /// The index at a manifest's referrers tag, if there is one.
+    fn referrers_tag(&self, access: &RepositoryAccess, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let path = format!("manifests/{}", referrers_tag(digest));
+        let response = self.send(access, &Call::new(Method::GET, path).with(ACCEPT, media::INDEX))?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => response.expect_ok()?.bytes(MANIFEST_SIZE_MAX).map(Some),
+        }
+    }
+
+    /// Adds a referrer to the index at its subject's referrers tag (distribution specification,
+    /// "Referrers tag schema").
+    ///
+    /// # Errors
+    /// If what is there is no index, or the registry does not take the new one.
+    pub(super) fn list_referrer(
+        &self,
+        access: &RepositoryAccess,
+        subject: &Digest,
+        referrer: &Descriptor,
+    ) -> Result<()> {
+        let tag = referrers_tag(subject);
+        let doing = || format!("listing it at the tag {tag}");
+        let _alone = access.host.tagging.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.trying(|| self.referrers_tag(access, subject)).doing(doing)?;
+        let mut index: Value = match found {
+            Some(bytes) => serde_json::from_slice(&bytes).doing(doing)?,
+            None => json!({"schemaVersion": 2, "mediaType": media::INDEX, "manifests": []}),
+        };
+        let listed = index.get_mut("manifests").and_then(Value::as_array_mut);
+        let listed = listed.ok_or_else(|| Error::new("what is there is no index").doing(doing()))?;
+        let digest = referrer.digest.to_string();
+        if listed.iter().any(|d| d.get("digest").and_then(Value::as_str) == Some(&digest)) {
+            return Ok(());
+        }
+        listed.push(serde_json::to_value(referrer).expect("a descriptor is JSON"));
+        let bytes = go_json::compact(&index);
+        if bytes.len() as u64 > UNSTATED_MANIFEST_MAX {
+            let why =
+                format!("the index would have {} bytes, and registries take {UNSTATED_MANIFEST_MAX}", bytes.len());
+            return Err(Error::new(why).doing(doing()));
+        }
+        self.trying(|| self.put_manifest(access, &tag, media::INDEX, &bytes)).doing(doing).map(Response::drain)
+    }
+}
+
+/// A manifest as its subject's referrers list it.
+pub(super) fn referrer(descriptor: &Descriptor, manifest: Manifest) -> Descriptor {
+    let mut referrer = Descriptor::new(descriptor.media_type.clone(), descriptor.digest.clone(), descriptor.size);
+    referrer.artifact_type = match manifest.artifact_type {
+        own if !own.is_empty() => own,
+        _ => manifest.config.map(|config| config.media_type).unwrap_or_default(),
+    };
+    referrer.annotations = manifest.annotations;
+    referrer
+}
+
+/// The tag under which the referrers of a manifest are listed where there is no API for them; a tag
+/// has room for 64 digits of the digest.
+fn referrers_tag(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm(), &digest.hex()[..64])
+}

@@ -1,0 +1,392 @@
+//! The content of a blob on its way into a repository.
+//!
+//! An upload is a session (distribution specification, "Pushing blobs"). When it breaks, the
+//! registry is asked how far it came, and the rest is sent; a session that is lost is begun again.
+
+use std::io::{self, Read};
+
+use ureq::http::{
+    Method, StatusCode,
+    header::{CONTENT_RANGE, CONTENT_TYPE},
+};
+
+use super::{
+    client::{Access, Call, Registries, RepositoryAccess, RequestTarget},
+    transport::{
+        http::{Payload, Response},
+        retry::RetryBudget,
+        url::{shown, with_parameter},
+    },
+};
+use crate::{
+    error::{Context, Error, Result},
+    oci::{Descriptor, Hasher, Repository},
+    signal,
+};
+
+/// A blob's content, where it comes from.
+pub trait BlobContent {
+    /// Opens it from a byte on.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    fn open(&self, from: u64) -> Result<Box<dyn Read + '_>>;
+
+    /// The first byte that can still be read: what was read of a tape cannot be read again.
+    fn readable_from(&self) -> u64 {
+        0
+    }
+}
+
+impl Registries {
+    /// Sends a blob's content, in chunks of at most `chunkSize` bytes. A `session` that was begun
+    /// already is used.
+    ///
+    /// # Errors
+    /// If the content does not match its digest, cannot be had, or the registry does not take it.
+    pub fn upload(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        content: &dyn BlobContent,
+        session: Option<UploadSession>,
+    ) -> Result<()> {
+        let mut upload = Upload {
+            registries: self,
+            access: self.access(repository, Access::Push)?,
+            descriptor,
+            content: HashedContent::new(descriptor, content),
+            session,
+            budget: self.budget(),
+        };
+        upload.run()
+    }
+
+    fn begin_upload(&self, access: &RepositoryAccess) -> Result<UploadSession> {
+        let response = self.send_bytes(access, &Call::new(Method::POST, "blobs/uploads/".into()), b"")?;
+        match response.status() {
+            StatusCode::ACCEPTED => UploadSession::begun(access, response),
+            _ => Err(response.refusal()),
+        }
+    }
+}
+
+/// An upload session at the registry.
+pub struct UploadSession {
+    url: String,
+    /// Bytes that the registry has.
+    at: u64,
+    /// The least chunk that it takes, but for the last.
+    least: u64,
+    /// It broke once, and was taken up again.
+    resumed: bool,
+}
+
+impl UploadSession {
+    /// The session that `response` tells of.
+    ///
+    /// # Errors
+    /// If it does not say where the upload goes on.
+    pub(super) fn begun(access: &RepositoryAccess, response: Response) -> Result<UploadSession> {
+        let least = response.header("oci-chunk-min-length").and_then(|v| v.parse().ok()).unwrap_or(0);
+        let url = next(access, response)?;
+        Ok(UploadSession { url, at: 0, least, resumed: false })
+    }
+}
+
+/// Where the session goes on, as the registry says in `response`.
+fn next(access: &RepositoryAccess, response: Response) -> Result<String> {
+    let endpoint = access.host.endpoint()?;
+    let Some(location) = response.header("location") else {
+        return Err(response.refusal().doing("the registry does not say where the upload goes on"));
+    };
+    let url = endpoint.locate(response.url(), location)?;
+    response.drain();
+    Ok(url)
+}
+
+/// A blob on its way into a repository.
+struct Upload<'a> {
+    registries: &'a Registries,
+    access: RepositoryAccess<'a>,
+    descriptor: &'a Descriptor,
+    content: HashedContent<'a>,
+    session: Option<UploadSession>,
+    budget: RetryBudget<'a>,
+}
+
+impl Upload<'_> {
+    fn run(&mut self) -> Result<()> {
+        loop {
+            let Err(e) = self.attempt() else { return Ok(()) };
+            // The content has been tried again already.
+            let failure = self.content.failure.take().map_or(e, Error::settled);
+            self.content.reader = None;
+            let about = format!("blob {} to {}: ", self.descriptor.digest, self.access.repository);
+            if let Err(e) = self.budget.again(&about, failure) {
+                return self.give_up(e);
+            }
+            while let Err(e) = self.recover() {
+                if let Err(e) = self.budget.again(&about, e) {
+                    return self.give_up(e);
+                }
+            }
+            if self.session.is_none() && self.is_there() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the blob arrived, though the answer that said so did not.
+    fn is_there(&self) -> bool {
+        matches!(self.registries.head_blob(&self.access, self.descriptor), Ok(Ok(())))
+    }
+
+    fn give_up(&mut self, why: Error) -> Result<()> {
+        if why.retry_after().is_some() && self.is_there() {
+            return Ok(());
+        }
+        if let Some(session) = self.session.take() {
+            self.end(session);
+        }
+        Err(why)
+    }
+
+    /// Tells the registry that a session will not go on. It forgets those of which nobody tells it.
+    fn end(&self, session: UploadSession) {
+        let _ = self.registries.send(&self.access, &Call::to(Method::DELETE, session.url)).map(Response::drain);
+    }
+
+    fn attempt(&mut self) -> Result<()> {
+        if self.session.is_none() {
+            self.session = Some(self.registries.begin_upload(&self.access)?);
+        }
+        let session = self.session.as_ref().expect("it was begun");
+        let (size, chunk) = (self.descriptor.size, self.registries.config.chunk_size);
+        let chunk = if chunk == 0 { u64::MAX } else { chunk.max(session.least) };
+        if session.at == 0 && size <= chunk {
+            return self.finish(size);
+        }
+        while let Some(session) = self.session.as_mut().filter(|session| session.at < size) {
+            let (from, length) = (session.at, chunk.min(size - session.at));
+            let call = Call::to(Method::PATCH, session.url.clone())
+                .with(CONTENT_TYPE, "application/octet-stream")
+                .with(CONTENT_RANGE, format!("{from}-{}", from + length - 1));
+            let response = send(self.registries, &self.access, &call, self.content.part(from, length)?, length)?;
+            match response.status() {
+                status if status.is_success() => {}
+                StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE => {
+                    return Err(response.refusal().transient(Default::default()));
+                }
+                _ => return Err(response.refusal()),
+            }
+            let reached = reached(&response).unwrap_or(from + length);
+            if reached <= from || reached > from + length {
+                let why = format!("sent the bytes up to {}, the registry has {reached}", from + length);
+                return Err(Error::new(why).transient(Default::default()));
+            }
+            session.url = next(&self.access, response)?;
+            session.at = reached;
+            self.budget.progressed();
+        }
+        self.content.check()?;
+        self.finish(0)
+    }
+
+    /// Ends the session, with the last `length` bytes.
+    fn finish(&mut self, length: u64) -> Result<()> {
+        let session = self.session.as_ref().expect("it was begun");
+        let resumed = session.resumed;
+        let url = with_parameter(&session.url, "digest", &self.descriptor.digest.to_string());
+        let mut call = Call::to(Method::PUT, url).with(CONTENT_TYPE, "application/octet-stream");
+        // Now the registry hashes it, or copies it to its place.
+        call.slow = true;
+        let part = self.content.part(self.descriptor.size - length, length)?;
+        let response = send(self.registries, &self.access, &call, part, length)?;
+        match response.status() {
+            status if status.is_success() => {
+                response.drain();
+                Ok(())
+            }
+            StatusCode::NOT_FOUND => Err(response.refusal().transient(Default::default())),
+            // What the registry had kept of the broken session is not what was sent.
+            status if resumed && status.is_client_error() => {
+                self.session = None;
+                Err(response.refusal().transient(Default::default()))
+            }
+            _ => Err(response.refusal()),
+        }
+    }
+
+    /// Asks how far a broken session came. One that is lost, or of which that is not clear, is
+    /// begun again.
+    ///
+    /// # Errors
+    /// If the registry cannot be asked now; the session stays.
+    fn recover(&mut self) -> Result<()> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let response = self.registries.send(&self.access, &Call::to(Method::GET, session.url.clone()))?;
+        let reached = reached(&response).filter(|reached| *reached > 1 && *reached <= self.descriptor.size);
+        let Some(session) = self.session.take() else { return Ok(()) };
+        match reached {
+            Some(at) if response.status().is_success() => {
+                let url = match response.header("location") {
+                    Some(_) => next(&self.access, response)?,
+                    None => session.url,
+                };
+                self.session = Some(UploadSession { url, at, least: session.least, resumed: true });
+            }
+            _ => {
+                let lost = response.status() == StatusCode::NOT_FOUND;
+                response.drain();
+                if !lost {
+                    self.end(session);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends bytes that cannot be sent twice.
+fn send(
+    registries: &Registries,
+    access: &RepositoryAccess,
+    call: &Call,
+    mut part: Part,
+    length: u64,
+) -> Result<Response> {
+    let endpoint = access.host.endpoint()?;
+    let payload = if length == 0 { Payload::Bytes(b"") } else { Payload::Stream(&mut part, length) };
+    if let RequestTarget::Url(url) = &call.at
+        && endpoint.is_secure()
+        && !url.starts_with("https://")
+    {
+        return Err(Error::new(format!("the registry wants the blob in the clear, at {}", shown(url))));
+    }
+    registries.send_to(endpoint, access, call, payload)
+}
+
+/// The number of bytes that a registry says it has (`Range: 0-99`). A registry that has none says
+/// `0-0`, which would be one.
+fn reached(response: &Response) -> Option<u64> {
+    let range = response.header("range")?;
+    let last: u64 = range.trim_start_matches("bytes=").split_once('-')?.1.parse().ok()?;
+    last.checked_add(1)
+}
+
+/// A blob's content, hashed as it goes out.
+struct HashedContent<'a> {
+    descriptor: &'a Descriptor,
+    content: &'a dyn BlobContent,
+    reader: Option<Box<dyn Read + 'a>>,
+    /// Where the reader stands.
+    at: u64,
+    hasher: Option<Hasher>,
+    /// Bytes that were hashed, once each.
+    hashed: u64,
+    /// Why the content cannot be sent: that is no fault of the registry's.
+    failure: Option<Error>,
+}
+
+impl<'a> HashedContent<'a> {
+    fn new(descriptor: &'a Descriptor, content: &'a dyn BlobContent) -> HashedContent<'a> {
+        HashedContent {
+            descriptor,
+            content,
+            reader: None,
+            at: 0,
+            hasher: Some(descriptor.digest.hasher()),
+            hashed: 0,
+            failure: None,
+        }
+    }
+
+    /// The next `length` bytes, from `from` on.
+    fn part<'s>(&'s mut self, from: u64, length: u64) -> Result<Part<'s, 'a>> {
+        if length == 0 && from <= self.hashed {
+            return Ok(Part { content: self, left: 0 });
+        }
+        if self.reader.is_none() || self.at != from {
+            // What nobody has hashed yet is read again, so that all of it is.
+            let from = from.min(self.hashed);
+            let least = self.content.readable_from();
+            if from < least {
+                let why = format!("byte {from} of it is wanted again, and it cannot be read again below byte {least}");
+                return Err(self.failure.insert(Error::new(why)).clone());
+            }
+            self.reader = Some(self.content.open(from)?);
+            self.at = from;
+        }
+        let left = from - self.at;
+        let mut part = Part { content: self, left };
+        io::copy(&mut part, &mut io::sink())
+            .map_err(|e| part.content.failure.take().unwrap_or_else(|| Error::new(e)))?;
+        part.left = length;
+        Ok(part)
+    }
+
+    /// Whether all of it was right.
+    fn check(&mut self) -> Result<()> {
+        if self.hashed < self.descriptor.size {
+            return Ok(());
+        }
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        let found = hasher.finish();
+        match found == self.descriptor.digest {
+            true => Ok(()),
+            false => Err(Error::new(format!("digest mismatch: what came was {found}"))),
+        }
+    }
+}
+
+/// A part of a blob that is being sent.
+struct Part<'s, 'a> {
+    content: &'s mut HashedContent<'a>,
+    left: u64,
+}
+
+impl Part<'_, '_> {
+    fn next(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let room = buffer.len().min(self.left.try_into().unwrap_or(usize::MAX));
+        let content = &mut *self.content;
+        let reader = content.reader.as_mut().ok_or_else(|| Error::new("the source is gone"))?;
+        let n = loop {
+            match reader.read(&mut buffer[..room]) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => signal::check()?,
+                other => break other.doing(|| format!("at byte {} of {}", content.at, content.descriptor.size))?,
+            }
+        };
+        if n == 0 && room > 0 {
+            return Err(Error::new(format!("it ended after {} of {} bytes", content.at, content.descriptor.size)));
+        }
+        let known = (content.hashed - content.at).min(n as u64) as usize;
+        if let Some(hasher) = &mut content.hasher {
+            hasher.update(&buffer[known..n]);
+        }
+        content.at += n as u64;
+        content.hashed = content.hashed.max(content.at);
+        self.left -= n as u64;
+        // Before the last byte goes out: what is wrong is not offered at all. The read after the last
+        // byte also gives the content's connection back.
+        if content.at == content.descriptor.size {
+            if matches!(reader.read(&mut [0]), Ok(1..)) {
+                return Err(Error::new(format!("it is longer than {} bytes", content.at)));
+            }
+            content.check()?;
+        }
+        Ok(n)
+    }
+}
+
+impl Read for Part<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Ok(0);
+        }
+        self.next(buffer).map_err(|e| {
+            self.content.failure.get_or_insert(e.clone());
+            e.into()
+        })
+    }
+}
