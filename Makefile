@@ -23,7 +23,7 @@ lint:
 
 # Writes the man pages from the program's table of commands and flags.
 man:
-	ACE_DT_WRITE_MAN=1 $(CARGO) test --locked --test suite man_pages_are_current
+	$(CARGO) run --locked -- --generate man:man
 
 # A 2 GB archive from a real registry, watched by strace(1): memory, writes, nothing staged.
 test-big:

@@ -40,6 +40,7 @@ pub struct Config {
     pub auth_file: Option<NamedAuthFile>,
     /// Bytes of the largest chunk of a blob upload; 0: a blob is one request.
     pub chunk_size: u64,
+    /// How hard archives are compressed.
     pub compression_level: CompressionLevel,
     /// The directory of the cache, if one is to be used.
     pub cache: Option<PathBuf>,
@@ -54,6 +55,7 @@ pub struct Config {
 /// An auth file that was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedAuthFile {
+    /// Where it is.
     pub path: PathBuf,
     /// Its absence is an error.
     pub required: bool,
@@ -76,13 +78,17 @@ pub struct RegistryOptions {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointOptions {
+    /// About its certificate.
     pub tls: TlsOptions,
+    /// How it lists referrers.
     pub supports_referrers: ReferrersSupport,
 }
 
+/// What is special about TLS to an endpoint.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TlsOptions {
+    /// Take any certificate.
     pub insecure_skip_verify: bool,
 }
 
@@ -90,9 +96,12 @@ pub struct TlsOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReferrersSupport {
+    /// By the API, else by tags.
     #[default]
     Auto,
+    /// By the API.
     Api,
+    /// By tags.
     Tag,
 }
 

@@ -3,34 +3,41 @@
 //! `src/README.md` is the architecture on one page.
 
 #![deny(unsafe_code)]
+#![deny(missing_docs, clippy::missing_docs_in_private_items, clippy::missing_errors_doc)]
+#![deny(clippy::too_many_lines, clippy::too_many_arguments)]
 
-pub mod archive;
-pub mod cli;
-pub mod commands;
-pub mod compression;
-pub mod config;
-pub mod copy;
+mod archive;
+mod cli;
+mod commands;
+mod compression;
+mod config;
+mod copy;
 pub mod error;
-pub mod gather;
-pub mod log;
-pub mod media;
+mod gather;
+mod log;
+mod media;
 pub mod oci;
-pub mod registry;
+mod registry;
 #[allow(unsafe_code)]
-pub mod signal;
-pub mod store;
-pub mod stream;
-pub mod util;
+mod signal;
+mod store;
+mod stream;
+mod util;
 
 use std::process::ExitCode;
 
-use cli::{help, output, parse, parse::Parsed};
+use cli::{
+    help, man, output,
+    parse::{self, Generate, Parsed},
+};
 
 /// Runs the command that the arguments of this process name, and says how it went.
 pub fn main() -> ExitCode {
     let outcome = match parse::parse(std::env::args_os().skip(1)) {
         Ok(Parsed::Help(command)) => output::print(&help::text(command)),
         Ok(Parsed::Version) => output::print(&output::version_line()),
+        Ok(Parsed::Generate(command, Generate::ManPage)) => output::print(&man::page(command)),
+        Ok(Parsed::Generate(command, Generate::ManPages(dir))) => man::write_all(command, &dir),
         Ok(Parsed::Run(command, args)) => {
             log::set_level(args.verbosity);
             signal::install().and_then(|()| commands::run(command, *args))

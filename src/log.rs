@@ -63,16 +63,21 @@ static STATUS: Mutex<Status> = Mutex::new(Status { line: String::new(), asking: 
 static FILE: Mutex<Option<File>> = Mutex::new(None);
 
 /// Appends every line that follows to the file at `path` too, each with the time.
+///
+/// # Errors
+/// If it cannot be opened.
 pub fn also_to(path: &Path) -> Result<()> {
     let file = File::options().append(true).create(true).open(path).doing(|| format!("opening the log {path:?}"))?;
     *FILE.lock().unwrap_or_else(|e| e.into_inner()) = Some(file);
     Ok(())
 }
 
+/// From now on so much is told.
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
+/// Whether lines of this level are told.
 pub fn enabled(level: Level) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }

@@ -25,6 +25,12 @@ const PROGRESS: &[&str] =
 /// What reads archives.
 const READS: &[&str] = &["mirror list", "mirror verify"];
 
+/// A flag without a value was given.
+fn yes(flag: &mut bool) -> Result<(), String> {
+    *flag = true;
+    Ok(())
+}
+
 /// What most flags are.
 const FLAG: Flag = Flag {
     long: "",
@@ -173,10 +179,7 @@ pub static FLAGS: &[Flag] = &[
         long: "resume",
         on: ARCHIVES,
         text: "Go on with an interrupted `DEST-FILE`, by its ledger: give the same command again, with `--checkpoint` and this. What is there is compared with the plan, but blobs that the ledger speaks of are not read again: damage to the file since then is not found. What is whole is not fetched again, and of the blob that the run stopped in only the rest. The end is the very archive that an uninterrupted run makes. If the sources have moved on meanwhile, the error says which, and nothing is changed. If `DEST-FILE` is not there or empty, the run starts from the beginning. For regular files and tapes. A tape is rewound and brought to the block in which the last blob ends that the ledger speaks of; of several tapes that one must be in the drive on which the ledger says that it ends. If the ledger speaks of nothing yet, the archive begins where the tape stands.",
-        set: |a, _| {
-            a.resume = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.resume),
         ..FLAG
     },
     Flag {
@@ -195,20 +198,14 @@ pub static FLAGS: &[Flag] = &[
         long: "index-fallback",
         on: GATHERS,
         text: "Move indexes out of the gather index's manifests into an annotation, for registries that take no nested indexes.",
-        set: |a, _| {
-            a.index_fallback = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.index_fallback),
         ..FLAG
     },
     Flag {
         long: "manifest-json",
         on: SERIALIZES,
         text: "Add a `manifest.json`, so that `docker load` and `ctr images import` read the archive.",
-        set: |a, _| {
-            a.manifest_json = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.manifest_json),
         ..FLAG
     },
     Flag {
@@ -246,10 +243,7 @@ pub static FLAGS: &[Flag] = &[
         short: Some('r'),
         on: RECURSIVE,
         text: "Copy referrers too, of every manifest: signatures, SBOMs, attestations.",
-        set: |a, _| {
-            a.recursive = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.recursive),
         ..FLAG
     },
     Flag {
@@ -268,10 +262,7 @@ pub static FLAGS: &[Flag] = &[
         long: "continue",
         on: GATHERS,
         text: "Leave out sources that fail, go on with the others, and exit with 1 at the end. Every blob is looked for before the first is fetched.",
-        set: |a, _| {
-            a.keep_going = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.keep_going),
         ..FLAG
     },
     Flag {
@@ -289,20 +280,14 @@ pub static FLAGS: &[Flag] = &[
         long: "dry-run",
         on: ARCHIVE,
         text: "Resolve everything and print the plan: images, blobs, and the archive's exact size. Write nothing.",
-        set: |a, _| {
-            a.dry_run = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.dry_run),
         ..FLAG
     },
     Flag {
         long: "force",
         on: ARCHIVES,
         text: "Write over a `DEST-FILE` that is a regular file and not empty.",
-        set: |a, _| {
-            a.force = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.force),
         ..FLAG
     },
     Flag {
@@ -382,20 +367,14 @@ pub static FLAGS: &[Flag] = &[
         long: "sha256",
         on: &["util mbuffer"],
         text: "Print the SHA-256 of what went through on standard error.",
-        set: |a, _| {
-            a.sha256 = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.sha256),
         ..FLAG
     },
     Flag {
         long: "force",
         on: &["util mbuffer"],
         text: "Write over an `--output` that is a regular file and not empty.",
-        set: |a, _| {
-            a.force = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.force),
         ..FLAG
     },
     Flag {
@@ -498,20 +477,14 @@ pub static FLAGS: &[Flag] = &[
             "util prune",
         ],
         text: "Show no progress. Warnings and errors are still told.",
-        set: |a, _| {
-            a.progress.quiet = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.progress.quiet),
         ..FLAG
     },
     Flag {
         long: "no-term",
         on: PROGRESS,
         text: "Show progress as plain lines, even on a terminal.",
-        set: |a, _| {
-            a.progress.no_term = true;
-            Ok(())
-        },
+        set: |a, _| yes(&mut a.progress.no_term),
         ..FLAG
     },
     Flag {
@@ -593,6 +566,12 @@ pub static FLAGS: &[Flag] = &[
             a.policy.total = units::parse_duration(v)?;
             Ok(())
         },
+        ..FLAG
+    },
+    Flag {
+        long: "generate",
+        value: Value::Required("WHAT"),
+        text: "Print the man page of the command (`man`), or write the pages of the command and all below it into a directory (`man:DIR`).",
         ..FLAG
     },
     Flag { long: "version", text: "Print the version.", ..FLAG },

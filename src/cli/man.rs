@@ -1,18 +1,34 @@
 //! Man pages in mdoc(7), from the table.
 
-use crate::cli::schema::{COMMANDS, Command, Count};
+use std::{fs, path::Path};
+
+use super::schema::{COMMANDS, Command, Count};
+use crate::error::{Context, Result};
 
 const WIDTH: usize = 78;
 
 /// When the pages last changed.
 const DATE: &str = "November 24, 2026";
 
-/// Every page: its file name and its text.
-pub fn pages() -> impl Iterator<Item = (String, String)> {
-    COMMANDS.iter().map(|command| (format!("{}.1", command.page()), page(command)))
+/// Writes the pages of a command and all below it into a directory, which is made if it is not there.
+///
+/// # Errors
+/// If it cannot be made, or a file in it cannot be written.
+pub fn write_all(command: &Command, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).doing(|| format!("creating the directory {dir:?}"))?;
+    let is_below = |other: &Command| {
+        let rest = other.name.strip_prefix(command.name);
+        rest.is_some_and(|rest| command.name.is_empty() || rest.is_empty() || rest.starts_with(' '))
+    };
+    for command in COMMANDS.iter().filter(|other| is_below(other)) {
+        let path = dir.join(format!("{}.1", command.page()));
+        fs::write(&path, page(command)).doing(|| format!("writing {path:?}"))?;
+    }
+    Ok(())
 }
 
-fn page(command: &Command) -> String {
+/// The page of a command.
+pub fn page(command: &Command) -> String {
     let mut out = format!(
         ".\\\" Written from the program's table of commands and flags: `make man`.\n.Dd {DATE}\n.Dt {} 1\n.Os\n.Sh NAME\n.Nm {}\n.Nd {}\n.Sh SYNOPSIS\n",
         command.page().to_uppercase(),

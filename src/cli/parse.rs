@@ -1,6 +1,10 @@
 //! Words into [`Args`], by the table.
 
-use std::ffi::{OsStr, OsString};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use lexopt::Arg;
 
@@ -12,9 +16,35 @@ use crate::error::Error;
 
 /// What the words ask for.
 pub enum Parsed {
+    /// The help of a command.
     Help(&'static Command),
+    /// The version.
     Version,
+    /// What the program writes of itself: for a command and all below it.
+    Generate(&'static Command, Generate),
+    /// A command to be run.
     Run(&'static Command, Box<Args>),
+}
+
+/// What the program writes of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Generate {
+    /// The man page of the command, on standard output.
+    ManPage,
+    /// The pages of the command and all below it, into a directory.
+    ManPages(PathBuf),
+}
+
+impl FromStr for Generate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Generate, String> {
+        match text.split_once(':') {
+            None if text == "man" => Ok(Generate::ManPage),
+            Some(("man", dir)) if !dir.is_empty() => Ok(Generate::ManPages(dir.into())),
+            _ => Err(format!("{text:?} is neither man nor man:DIR")),
+        }
+    }
 }
 
 /// Reads the words behind the program's name. Flags may stand before, between and behind operands.
@@ -43,6 +73,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
             }
             Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help(command)),
             Arg::Long("version") => return Ok(Parsed::Version),
+            Arg::Long("generate") => {
+                let what = parser.value().map_err(|e| wrong(command, e))?;
+                let what = what.to_string_lossy().parse();
+                let what = what.map_err(|why: String| wrong(command, format!("--generate: {why}")))?;
+                return Ok(Parsed::Generate(command, what));
+            }
             Arg::Long(name) => schema::FLAGS.iter().find(|f| f.long == name).ok_or_else(|| format!("--{name}")),
             Arg::Short(c) => schema::FLAGS.iter().find(|f| f.short == Some(c)).ok_or_else(|| format!("-{c}")),
         };

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, BufRead, ErrorKind as IoErrorKind, Read},
+    io::{self, BufRead, ErrorKind as IoErrorKind},
     sync::{Arc, mpsc::Sender},
 };
 
@@ -138,25 +138,6 @@ impl Window {
             }
         }
     }
-
-    /// Reads the bytes from `at` on.
-    pub fn reader(&self, at: u64) -> impl Read + use<> {
-        WindowReader { window: self.clone(), at }
-    }
-}
-
-/// Reads a [`Window`] from front to back.
-struct WindowReader {
-    window: Window,
-    at: u64,
-}
-
-impl Read for WindowReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let n = self.window.read_at(into, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
 }
 
 /// How many bytes are at hand; 0 at the end. Waits, unless a signal asks to stop.
@@ -173,7 +154,7 @@ pub fn fill(from: &mut (impl MediaSource + ?Sized)) -> io::Result<usize> {
     }
 }
 
-/// What [`Read::read`] is where [`BufRead::fill_buf`] is.
+/// What [`std::io::Read::read`] is where [`BufRead::fill_buf`] is.
 ///
 /// # Errors
 /// Those of `fill_buf`.
@@ -233,9 +214,9 @@ mod tests {
         let window = Window::Memory { piece, from: 3, len: 4 };
         let other = window.clone();
         assert_eq!(window.in_memory(), Some(&b"3456"[..]));
-        let mut text = String::new();
-        other.reader(1).read_to_string(&mut text).unwrap();
-        assert_eq!(text, "456");
+        let mut text = [0; 8];
+        assert_eq!(other.read_at(&mut text, 1).unwrap(), 3);
+        assert_eq!(&text[..3], b"456");
         assert_eq!(other.read_at(&mut [0; 4], 4).unwrap(), 0);
         drop(window);
         assert!(back.try_recv().is_err(), "somebody holds it still");

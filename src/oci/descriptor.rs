@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use crate::oci::{Digest, Platform};
+use super::{Digest, Platform, json::or_default};
 
 /// Sorted by key, as Go writes maps.
 pub type Annotations = BTreeMap<String, String>;
@@ -13,24 +13,32 @@ pub type Annotations = BTreeMap<String, String>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
+    /// What the content is.
     #[serde(default)]
     pub media_type: String,
+    /// What it hashes to.
     pub digest: Digest,
+    /// Bytes.
     pub size: u64,
+    /// Where else it can be had.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
+    /// What else is said of it.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
     /// The content itself, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// What it runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// What a manifest is of, if that is no image.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub artifact_type: String,
 }
 
 impl Descriptor {
+    /// A descriptor that says no more than this.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Descriptor {
         Descriptor {
             media_type: media_type.into(),
@@ -59,9 +67,4 @@ impl Descriptor {
         let bytes = base64::engine::general_purpose::STANDARD.decode(self.data.as_ref()?).ok()?;
         (bytes.len() as u64 == self.size && self.digest.matches(&bytes)).then_some(bytes)
     }
-}
-
-/// `null` is read as if the key were absent, as Go does.
-pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(d)?.unwrap_or_default())
 }

@@ -8,7 +8,9 @@ use sha2::{Digest as _, Sha256, Sha512};
 /// A content digest. 40 bytes in memory, so that a plan of a million blobs stays small.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Digest {
+    /// 32 bytes.
     Sha256([u8; 32]),
+    /// 64 bytes.
     Sha512(Box<[u8; 64]>),
 }
 
@@ -122,11 +124,14 @@ impl<'de> Deserialize<'de> for Digest {
 /// A digest in the making.
 #[derive(Clone)]
 pub enum Hasher {
+    /// Of SHA-256.
     Sha256(Sha256),
+    /// Of SHA-512.
     Sha512(Box<Sha512>),
 }
 
 impl Hasher {
+    /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::Sha256(h) => h.update(bytes),
@@ -134,6 +139,7 @@ impl Hasher {
         }
     }
 
+    /// The digest of all that was taken in.
     pub fn finish(self) -> Digest {
         match self {
             Hasher::Sha256(h) => Digest::Sha256(h.finalize().into()),

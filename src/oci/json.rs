@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 /// Compact, as `json.Marshal`.
@@ -19,6 +19,14 @@ pub fn pretty<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 /// Compact, as a string: for JSON inside annotations.
 pub fn compact_string<T: Serialize + ?Sized>(value: &T) -> String {
     String::from_utf8(compact(value)).expect("JSON is UTF-8")
+}
+
+/// `null` is read as if the key were absent, as Go does.
+///
+/// # Errors
+/// If there is something, and it is no `T`.
+pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or_default())
 }
 
 fn encode<T: Serialize + ?Sized>(value: &T, layout: impl Formatter) -> Vec<u8> {

@@ -2,29 +2,39 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Annotations, Descriptor, annotation, descriptor::or_default, media};
+use super::{Annotations, Descriptor, annotation, json::or_default, media};
 
 /// An image manifest or an index, OCI's or Docker's. What we do not need is not kept: manifests
 /// travel as their exact bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Manifest {
+    /// What it says of itself; empty if nothing.
     #[serde(deserialize_with = "or_default")]
     pub media_type: String,
+    /// What it is of, if that is no image.
     #[serde(deserialize_with = "or_default")]
     pub artifact_type: String,
+    /// What it refers to from outside: a referrer has one.
     pub subject: Option<Descriptor>,
+    /// The configuration of an image.
     pub config: Option<Descriptor>,
+    /// The layers of an image, or the content of an artifact.
     #[serde(deserialize_with = "or_default")]
     pub layers: Vec<Descriptor>,
+    /// What an index lists.
     #[serde(deserialize_with = "or_default")]
     pub manifests: Vec<Descriptor>,
+    /// What else is said of it.
     #[serde(deserialize_with = "or_default")]
     pub annotations: Annotations,
 }
 
 impl Manifest {
     /// Reads a manifest of the given media type. A body that says it is of another type is refused.
+    ///
+    /// # Errors
+    /// If it is no manifest, or one of another type or of Docker's schema 1.
     pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Manifest, String> {
         if media::is_schema1(media_type) {
             return Err(
@@ -41,6 +51,9 @@ impl Manifest {
 
     /// Descriptors in the order of the archive: `subject`, `config`, `layers`; of an index
     /// `subject`, `manifests`, then those in the extra-manifests annotation.
+    ///
+    /// # Errors
+    /// If the annotation with extra manifests is malformed.
     pub fn successors(mut self) -> Result<Vec<Descriptor>, String> {
         let extra = self.extra_manifests()?;
         let mut all = Vec::with_capacity(2 + self.layers.len() + self.manifests.len() + extra.len());
@@ -53,6 +66,9 @@ impl Manifest {
     }
 
     /// The indexes that `--index-fallback` moved out of `manifests`.
+    ///
+    /// # Errors
+    /// If the annotation is malformed.
     pub fn extra_manifests(&self) -> Result<Vec<Descriptor>, String> {
         match self.annotations.get(annotation::EXTRA_MANIFESTS) {
             Some(json) => serde_json::from_str(json)
@@ -66,16 +82,22 @@ impl Manifest {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
+    /// Always 2.
     pub schema_version: u32,
+    /// That of an index.
     pub media_type: &'static str,
+    /// Empty for an ordinary index.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub artifact_type: &'static str,
+    /// What it lists.
     pub manifests: Vec<Descriptor>,
+    /// What else is said of it.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
 }
 
 impl Index {
+    /// An index of schema version 2.
     pub fn new(artifact_type: &'static str, manifests: Vec<Descriptor>, annotations: Annotations) -> Index {
         Index { schema_version: 2, media_type: media::INDEX, artifact_type, manifests, annotations }
     }

@@ -1,11 +1,18 @@
 //! Media types, and which of them are manifests.
 
+/// An OCI image index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// An OCI image manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The configuration of an OCI image.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Docker's manifest list.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Docker's image manifest, schema 2.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// The configuration of Docker's image.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// The artifact type of a gather index.
 pub const GATHER: &str = "application/vnd.act3-ace.data.gather+json";
 
 /// What a registry is asked for, the preferred first.

@@ -4,19 +4,24 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::descriptor::or_default;
+use super::json::or_default;
 
 /// A platform of an index entry or an image configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
+    /// As Go names it: `amd64`.
     #[serde(default)]
     pub architecture: String,
+    /// As Go names it: `linux`.
     #[serde(default)]
     pub os: String,
+    /// For Windows.
     #[serde(rename = "os.version", default, skip_serializing_if = "String::is_empty")]
     pub os_version: String,
+    /// For Windows.
     #[serde(rename = "os.features", default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub os_features: Vec<String>,
+    /// Of the architecture: `v7`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub variant: String,
 }
@@ -40,6 +45,7 @@ impl fmt::Display for Platform {
 pub struct PlatformFilter(Platform);
 
 impl PlatformFilter {
+    /// Whether a platform is what is asked for.
     pub fn matches(&self, platform: &Platform) -> bool {
         let given = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
         self.0.os == platform.os

@@ -40,6 +40,7 @@ pub(super) const UNSTATED_MANIFEST_MAX: u64 = 4 << 20;
 
 /// All the registries that a run talks to. One request is in flight for each thread that asks.
 pub struct Registries {
+    /// How registries are configured.
     pub(super) config: Config,
     policy: RetryPolicy,
     /// Set when every request is to end.
@@ -53,8 +54,11 @@ pub struct Registries {
 
 /// A repository where it is reached, and what is to be done with it.
 pub(super) struct RepositoryAccess<'a> {
+    /// Where it is reached.
     pub(super) host: Arc<Host>,
+    /// Which one.
     pub(super) repository: &'a Repository,
+    /// What is to be done.
     pub(super) access: Access<'a>,
 }
 
@@ -70,7 +74,9 @@ struct AuthContext<'a> {
 /// What a token must allow.
 #[derive(Clone, Copy)]
 pub(super) enum Access<'a> {
+    /// Read.
     Pull,
+    /// Read and write.
     Push,
     /// Push, and take blobs over from this repository.
     Mount(&'a Repository),
@@ -78,13 +84,17 @@ pub(super) enum Access<'a> {
 
 /// A request to a registry, without what answers its challenges.
 pub(super) struct Call {
+    /// What to do.
     pub(super) method: Method,
+    /// Where.
     pub(super) at: RequestTarget,
+    /// But for `Authorization`.
     pub(super) headers: Vec<(HeaderName, String)>,
     /// The registry has much to do before it answers.
     pub(super) slow: bool,
 }
 
+/// Where a request goes.
 pub(super) enum RequestTarget {
     /// Below the repository.
     Path(String),
@@ -93,14 +103,17 @@ pub(super) enum RequestTarget {
 }
 
 impl Call {
+    /// A request below the repository.
     pub(super) fn new(method: Method, path: String) -> Call {
         Call { method, at: RequestTarget::Path(path), headers: Vec::new(), slow: false }
     }
 
+    /// A request to where the registry said.
     pub(super) fn to(method: Method, url: String) -> Call {
         Call { method, at: RequestTarget::Url(url), headers: Vec::new(), slow: false }
     }
 
+    /// The same with another header.
     pub(super) fn with(mut self, name: HeaderName, value: impl Into<String>) -> Call {
         self.headers.push((name, value.into()));
         self
@@ -116,6 +129,7 @@ impl RepositoryAccess<'_> {
         }
     }
 
+    /// What a token must allow (CNCF distribution, "Token scope").
     pub(super) fn scope(&self) -> String {
         let name = self.name();
         match self.access {
@@ -186,6 +200,10 @@ impl Registries {
         Ok(RepositoryAccess { host: self.host(&repository.registry)?, repository, access })
     }
 
+    /// The registry of this name.
+    ///
+    /// # Errors
+    /// If its certificates cannot be read.
     pub(super) fn host(&self, registry: &str) -> Result<Arc<Host>> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(host) = hosts.get(registry) {
@@ -197,6 +215,9 @@ impl Registries {
     }
 
     /// Does something again as long as it fails in passing.
+    ///
+    /// # Errors
+    /// The last failure, when trying again cannot help.
     pub(super) fn trying<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
         let mut budget = self.budget();
         loop {
@@ -207,17 +228,24 @@ impl Registries {
         }
     }
 
+    /// The tries that one request has.
     pub(super) fn budget(&self) -> RetryBudget<'_> {
         RetryBudget::new(self.policy, &self.closed)
     }
 
     /// Sends a request by the first endpoint that answers.
+    ///
+    /// # Errors
+    /// If no endpoint answers, or access is refused.
     pub(super) fn send(&self, access: &RepositoryAccess, call: &Call) -> Result<Response> {
         self.first_endpoint(&access.host, |endpoint| self.send_to(endpoint, access, call, Payload::None))
     }
 
     /// Does something with the first endpoint that answers; all that follows stays with it. Where
     /// the second is a guess, it gets nothing unless nobody answers at the first.
+    ///
+    /// # Errors
+    /// If no endpoint will do, with what each failed.
     pub(super) fn first_endpoint<T>(&self, host: &Host, mut ask: impl FnMut(&Endpoint) -> Result<T>) -> Result<T> {
         if let Some(endpoint) = host.chosen() {
             return ask(endpoint);
@@ -246,6 +274,9 @@ impl Registries {
 
     /// Sends one request, answering one challenge if there is one. To another server than the
     /// endpoint goes neither credentials nor an answer.
+    ///
+    /// # Errors
+    /// If it does not answer, or refuses access.
     pub(super) fn send_to(
         &self,
         endpoint: &Endpoint,

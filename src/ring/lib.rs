@@ -30,7 +30,30 @@
 //! consistent fence, and looks once more; the other side changes the state, issues such a fence,
 //! and looks at the waiter. One of the two sees the other, so no wake-up is lost.
 //!
-//! Checked by a loom model, a stress test for ThreadSanitizer, and property tests (`tests.rs`).
+//! Checked by a loom model, a stress test for ThreadSanitizer, property tests, and Miri (`tests.rs`).
+//!
+//! ```
+//! use ace_dt_ring::{Bounds, new};
+//!
+//! // Two segments of three and five bytes, in blocks of four.
+//! let (producers, mut consumer) = new(4, 2, 1, Bounds::new([0, 3, 8])).unwrap();
+//! let mut producer = producers.register();
+//! for bytes in [&b"abc"[..], b"defgh"] {
+//!     let mut segment = producer.next_segment().unwrap();
+//!     segment.put(bytes).unwrap();
+//!     segment.complete();
+//! }
+//! let mut stream = Vec::new();
+//! while consumer.wait(1).unwrap() {
+//!     while let Some(block) = consumer.block() {
+//!         stream.extend_from_slice(block);
+//!         consumer.release();
+//!     }
+//! }
+//! assert_eq!(stream, b"abcdefgh");
+//! ```
+
+#![deny(clippy::too_many_lines, clippy::too_many_arguments)]
 
 mod memory;
 mod sync;
@@ -115,6 +138,18 @@ impl Waiter {
     }
 }
 
+/// Keeps what one side writes all the time off the cache lines of what the other reads.
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl<T> std::ops::Deref for Padded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 struct Shared {
     memory: Memory,
     /// Bytes of one block.
@@ -124,16 +159,16 @@ struct Shared {
     /// How many bytes of the block in each slot are published.
     filled: Box<[AtomicUsize]>,
     /// The consumer is done with all below this offset.
-    written: AtomicU64,
+    written: Padded<AtomicU64>,
     /// Bytes published by all producers together, for whoever shows the fill.
-    published: AtomicU64,
+    published: Padded<AtomicU64>,
     /// How often a producer had to wait for room.
     full: AtomicU64,
     /// Length of the stream, [`NEVER`] as long as nobody knows it.
     end: AtomicU64,
     bounds: Bounds,
     /// The next segment to hand out.
-    next: AtomicUsize,
+    next: Padded<AtomicUsize>,
     stopped: AtomicBool,
     consumer: Waiter,
     producers: Box<[Waiter]>,
@@ -225,12 +260,12 @@ pub fn new(block: usize, slots: usize, producers: usize, bounds: Bounds) -> io::
         block,
         slots,
         filled: (0..slots).map(|_| AtomicUsize::new(0)).collect(),
-        written: AtomicU64::new(0),
-        published: AtomicU64::new(0),
+        written: Padded(AtomicU64::new(0)),
+        published: Padded(AtomicU64::new(0)),
         full: AtomicU64::new(0),
         end: AtomicU64::new(bounds.len()),
         bounds,
-        next: AtomicUsize::new(0),
+        next: Padded(AtomicUsize::new(0)),
         stopped: AtomicBool::new(false),
         consumer: Waiter::new(),
         producers: (0..producers).map(|_| Waiter::new()).collect(),
@@ -327,11 +362,25 @@ impl Producer {
             filled: start,
             granted: 0,
             end,
+            _here: PhantomData,
         })
     }
 }
 
 /// A range of the stream that its holder, and nobody else, fills from front to back.
+///
+/// It stays on the thread that took it, which is the one that is woken when there is room: on another
+/// thread it would wait for ever.
+///
+/// ```compile_fail,E0277
+/// # use ace_dt_ring::{Bounds, new};
+/// let (producers, _consumer) = new(4, 2, 1, Bounds::new([0, 8])).unwrap();
+/// let mut producer = producers.register();
+/// let segment = producer.next_segment().unwrap();
+/// std::thread::scope(|scope| {
+///     scope.spawn(move || segment.complete());
+/// });
+/// ```
 pub struct Segment<'a> {
     shared: &'a Shared,
     waiter: &'a Waiter,
@@ -343,6 +392,7 @@ pub struct Segment<'a> {
     /// Length of the last window, which [`Segment::advance`] must not exceed.
     granted: usize,
     end: u64,
+    _here: PhantomData<*const ()>,
 }
 
 impl Segment<'_> {
@@ -364,6 +414,9 @@ impl Segment<'_> {
 
     /// Memory for the next bytes, never empty while [`Segment::remaining`] is not 0. What it holds
     /// is old data. If there is no room, publishes what is filled and waits.
+    ///
+    /// # Errors
+    /// If the ring was stopped.
     pub fn window(&mut self) -> Result<&mut [u8], Stopped> {
         let shared = self.shared;
         if shared.is_stopped() {
@@ -433,6 +486,9 @@ impl Segment<'_> {
     ///
     /// # Panics
     /// If the segment has fewer bytes left.
+    ///
+    /// # Errors
+    /// If the ring was stopped.
     pub fn put(&mut self, mut bytes: &[u8]) -> Result<(), Stopped> {
         assert!(bytes.len() as u64 <= self.remaining(), "more bytes than the segment has");
         while !bytes.is_empty() {
@@ -490,6 +546,9 @@ pub struct Consumer {
 impl Consumer {
     /// Waits until `blocks` blocks are ready one behind the other (at most as many as the ring
     /// holds), or all that remain. `Ok(false)` means that none remain.
+    ///
+    /// # Errors
+    /// If the ring was stopped.
     pub fn wait(&mut self, blocks: u64) -> Result<bool, Stopped> {
         let shared = &*self.shared;
         shared.consumer.thread.get_or_init(sync::current);

@@ -182,9 +182,22 @@ mod threads {
     use proptest::prelude::*;
     use std::thread;
 
+    /// How a stream goes through a ring.
+    struct Way {
+        /// Bytes of a block, and blocks in memory.
+        ring: (usize, usize),
+        producers: usize,
+        /// Bytes that are filled at once.
+        step: usize,
+        mark: u64,
+        /// Publish each time.
+        each: bool,
+    }
+
     /// Runs a whole stream through a ring with real threads. Bytes that pass are checked in `drain`.
-    fn run(block: usize, slots: usize, bounds: Vec<u64>, producers: usize, step: usize, mark: u64, each: bool) -> u64 {
+    fn run(bounds: Vec<u64>, way: &Way) -> u64 {
         let total = *bounds.last().unwrap();
+        let Way { ring: (block, slots), producers, step, mark, each } = *way;
         let (handles, mut consumer) = new(block, slots, producers, Bounds::new(bounds)).unwrap();
         thread::scope(|scope| {
             for _ in 0..producers {
@@ -209,8 +222,17 @@ mod threads {
             .collect()
     }
 
+    /// Miri is slow, and ThreadSanitizer too.
+    const CASES: u32 = if cfg!(miri) {
+        4
+    } else if cfg!(sanitize_thread) {
+        20
+    } else {
+        200
+    };
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(sanitize_thread) { 20 } else { 200 }))]
+        #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
         /// Any cut into segments, any geometry, any number of producers: the same stream.
         #[test]
@@ -224,7 +246,8 @@ mod threads {
             each: bool,
         ) {
             let total = lengths.iter().sum::<u64>();
-            prop_assert_eq!(run(block, slots, offsets(&lengths), producers, step, mark, each), total);
+            let way = Way { ring: (block, slots), producers, step, mark, each };
+            prop_assert_eq!(run(offsets(&lengths), &way), total);
         }
 
         /// Stopped at any moment, nobody waits for ever and no wrong byte was taken.
@@ -320,7 +343,7 @@ mod threads {
             let lengths: Vec<u64> = (0..random(300)).map(|_| 1 + random(200)).collect();
             let producers = 1 + random(6) as usize;
             let (step, mark, each) = (1 + random(64) as usize, 1 + random(9), random(2) == 0);
-            bytes += run(block, slots, offsets(&lengths), producers, step, mark, each);
+            bytes += run(offsets(&lengths), &Way { ring: (block, slots), producers, step, mark, each });
             rounds += 1;
         }
         println!("ring stress: {rounds} streams, {bytes} bytes, each byte checked, {seconds} s");

@@ -176,7 +176,11 @@ pub struct StreamJob<'a> {
 /// Carries the whole stream onto `sink`. `tick` hears several times a second how it goes, and
 /// once more at the end; an error it returns ends the run like any other.
 ///
-/// Returns where the device stands, and the first error.
+/// Returns where the device stands, and how the run ended.
+///
+/// # Errors
+/// The first: of a producer, the sink, `tick`, a signal, or memory that cannot be had. What the device
+/// has accepted by then it keeps.
 pub fn run(
     job: StreamJob,
     sink: &mut dyn Sink,

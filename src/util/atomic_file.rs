@@ -11,6 +11,9 @@ use std::{
 
 /// Writes `bytes` beside `path`, under a name that nobody can guess, brings them to the disk, and
 /// gives them the name. With `private` only the owner can read the file.
+///
+/// # Errors
+/// If it cannot be written; then the file is as it was.
 pub fn replace(path: &Path, bytes: &[u8], private: bool) -> io::Result<()> {
     let mut name = path.to_path_buf().into_os_string();
     name.push(format!(".{:x}.tmp", RandomState::new().build_hasher().finish()));

@@ -13,6 +13,9 @@ pub fn line(fields: &[&str]) -> String {
 }
 
 /// Splits one line into its fields. A field may be quoted, `""` in it stands for a quote.
+///
+/// # Errors
+/// What is wrong with the quotes.
 pub fn fields(line: &str) -> Result<Vec<String>, String> {
     let mut fields = Vec::new();
     let mut rest = line;

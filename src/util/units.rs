@@ -6,6 +6,9 @@
 use std::time::Duration;
 
 /// Reads a size in bytes. The error says what is wrong with `text`, without naming where it stood.
+///
+/// # Errors
+/// If it is no size, or more than 2^64.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',').unwrap_or(text.len());
@@ -44,6 +47,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads a duration such as `500ms`, `2s`, `1m30s`. Zero and negative ones are refused.
+///
+/// # Errors
+/// If it is no duration, nothing, or more than a year.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let malformed = || format!("{text:?} is not a duration such as 500ms, 2s or 5m");
     let mut rest = text.trim();

@@ -2,33 +2,31 @@
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use ace_dt::cli::man;
-
-use crate::util::{Dir, peer};
+use crate::util::{Dir, ace_dt, peer};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// With `ACE_DT_WRITE_MAN` in the environment, writes the pages: `make man`.
+/// The pages that are installed are those that the program writes of itself.
 #[test]
 fn man_pages_are_current() {
-    let dir = root().join("man");
-    if std::env::var_os("ACE_DT_WRITE_MAN").is_some() {
-        for (name, text) in man::pages() {
-            fs::write(dir.join(name), text).unwrap();
-        }
-    }
-    let committed: BTreeSet<String> =
-        fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let pages: BTreeSet<String> = man::pages().map(|(name, _)| name).collect();
+    let dir = Dir::new();
+    ace_dt(&dir, &["--generate", "man:pages"]).ok();
+    let names = |dir: &Path| -> BTreeSet<String> {
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let (committed, pages) = (names(&root().join("man")), names(&dir.join("pages")));
     assert_eq!(committed, pages, "`make man` writes the pages");
-    for (name, text) in man::pages() {
-        assert!(
-            fs::read_to_string(dir.join(&name)).unwrap() == text,
-            "man/{name} is not current: `make man` writes it"
-        );
+    for name in pages {
+        let committed = fs::read_to_string(root().join("man").join(&name)).unwrap();
+        assert!(committed == dir.text(&format!("pages/{name}")), "man/{name} is not current: `make man` writes it");
     }
+    let page = ace_dt(&dir, &["mirror", "list", "--generate", "man"]).ok();
+    assert_eq!(page.out, dir.read("pages/ace-dt-mirror-list.1"));
+    ace_dt(&dir, &["mirror", "--generate=man:some"]).ok();
+    assert!(names(&dir.join("some")).iter().all(|name| name.starts_with("ace-dt-mirror")));
+    ace_dt(&dir, &["--generate", "pdf"]).fails(2, &["--generate", "\"pdf\" is neither man nor man:DIR"]);
 }
 
 #[test]

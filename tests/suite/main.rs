@@ -1,6 +1,7 @@
 //! The tool as its users see it: the real program, real registries, real peers.
 
 mod access;
+mod architecture;
 mod batch;
 mod big;
 mod cache;

@@ -80,7 +80,7 @@ pub enum Fault {
     /// What stands there is no header. The walk can be taken up behind it.
     Malformed(StreamPosition, String),
     /// It cannot be read.
-    Unreadable(StreamPosition, Error),
+    Unreadable(StreamPosition, Box<Error>),
 }
 
 /// Reads a TAR stream.
@@ -201,7 +201,7 @@ impl<'a> TarReader<'a> {
         let window = loop {
             match self.from.take_window(self.content.min(most)) {
                 Err(e) if e.kind() == IoErrorKind::Interrupted => {
-                    signal::check().map_err(|e| Fault::Unreadable(place, e))?;
+                    signal::check().map_err(|e| Fault::Unreadable(place, Box::new(e)))?;
                 }
                 other => break other.map_err(|e| unreadable(place, e))?,
             }
@@ -212,11 +212,6 @@ impl<'a> TarReader<'a> {
         self.at += window.len();
         self.content -= window.len();
         Ok(window)
-    }
-
-    /// Bytes of the current member's content that are still to come.
-    pub fn left(&self) -> u64 {
-        self.content
     }
 
     /// Takes `n` bytes that [`TarReader::content`] has given.
@@ -342,7 +337,7 @@ impl<'a> TarReader<'a> {
 fn unreadable(place: StreamPosition, error: io::Error) -> Fault {
     match error.kind() {
         IoErrorKind::UnexpectedEof => Fault::Cut(place, "it breaks off"),
-        _ => Fault::Unreadable(place, Error::from_io(error)),
+        _ => Fault::Unreadable(place, Box::new(Error::from_io(error))),
     }
 }
 

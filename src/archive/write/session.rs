@@ -65,7 +65,7 @@ pub struct OpenedDestination {
 /// How a run ended.
 pub enum WriteOutcome {
     /// All that was planned is on the medium.
-    Complete(WriteSummary),
+    Complete(Box<WriteSummary>),
     /// It ended before.
     Interrupted(Box<Interruption>),
 }
@@ -318,7 +318,7 @@ impl Settle<'_> {
         match outcome {
             Ok(()) => {
                 let (last, kind, volumes) = (self.reached, self.kind, keeper.volumes.clone());
-                Ok(WriteOutcome::Complete(WriteSummary { last, kind, volumes, recorded }))
+                Ok(WriteOutcome::Complete(Box::new(WriteSummary { last, kind, volumes, recorded })))
             }
             Err(e) => self.interrupted(e, sink, &keeper.volumes).map(|at| WriteOutcome::Interrupted(Box::new(at))),
         }

@@ -21,7 +21,7 @@ use crate::{
     config::{NamedAuthFile, env_path},
     error::{Context, Error, Result},
     log,
-    oci::descriptor::or_default,
+    oci::json::or_default,
     util::atomic_file,
 };
 

@@ -43,8 +43,11 @@ const USER_AGENT: &str = concat!("ace-dt/", env!("CARGO_PKG_VERSION"));
 
 /// A request.
 pub struct Request {
+    /// What to do.
     pub method: Method,
+    /// With whom.
     pub url: String,
+    /// What else is said.
     pub headers: Vec<(header::HeaderName, String)>,
     /// The server has much to do before it answers, such as to hash a blob.
     pub slow: bool,
@@ -52,21 +55,26 @@ pub struct Request {
 
 /// What goes with a request.
 pub enum Payload<'a> {
+    /// Nothing.
     None,
+    /// These bytes.
     Bytes(&'a [u8]),
     /// As many bytes as the number says.
     Stream(&'a mut dyn Read, u64),
 }
 
 impl Request {
+    /// A request without headers.
     pub fn new(method: Method, url: String) -> Request {
         Request { method, url, headers: Vec::new(), slow: false }
     }
 
+    /// A GET without headers.
     pub fn get(url: &str) -> Request {
         Request::new(Method::GET, url.into())
     }
 
+    /// The same with another header.
     pub fn with(mut self, name: header::HeaderName, value: impl Into<String>) -> Request {
         self.headers.push((name, value.into()));
         self
@@ -133,6 +141,9 @@ impl HttpAgent {
 
     /// Sends a request without a body. A GET or HEAD follows redirects; to another server it goes
     /// on without the `Authorization` header.
+    ///
+    /// # Errors
+    /// If no answer comes, or redirects lead nowhere.
     pub fn send(&self, mut request: Request) -> Result<Response> {
         let mut agent = self;
         for _ in 0..REDIRECTS_MAX {
@@ -156,6 +167,9 @@ impl HttpAgent {
     }
 
     /// Sends a request as it is.
+    ///
+    /// # Errors
+    /// If no answer comes.
     pub fn send_with(&self, request: &Request, payload: Payload) -> Result<Response> {
         let sent = match &payload {
             Payload::None => 0,
@@ -257,6 +271,7 @@ pub struct Response {
 }
 
 impl Response {
+    /// How it went.
     pub fn status(&self) -> StatusCode {
         self.inner.status()
     }
@@ -266,10 +281,12 @@ impl Response {
         &self.url
     }
 
+    /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.inner.headers().get(name)?.to_str().ok()
     }
 
+    /// All headers of this name.
     pub fn headers<'a>(&'a self, name: &'static str) -> impl Iterator<Item = &'a str> {
         self.inner.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
@@ -286,6 +303,9 @@ impl Response {
     }
 
     /// The whole body, if it has at most `max` bytes.
+    ///
+    /// # Errors
+    /// If it breaks off, is longer, or comes too slowly.
     pub fn bytes(self, max: u64) -> Result<Vec<u8>> {
         let (name, within) = (self.exchange.name.clone(), self.idle.saturating_mul(SLOW));
         let mut bytes = Vec::new();
@@ -298,11 +318,17 @@ impl Response {
     }
 
     /// The answer, if it is a success.
+    ///
+    /// # Errors
+    /// If it is not: with the words that the server found.
     pub fn expect_ok(self) -> Result<Response> {
         if self.status().is_success() { Ok(self) } else { Err(self.refusal()) }
     }
 
     /// The answer, unless it says that the server cannot answer now.
+    ///
+    /// # Errors
+    /// If it does: one that passes.
     pub fn unless_busy(self) -> Result<Response> {
         if !matches!(self.status().as_u16(), 408 | 429 | 500 | 502 | 503 | 504) {
             return Ok(self);

@@ -32,6 +32,7 @@ use crate::{
 pub struct Material {
     /// Where authorities are put, for errors.
     place: String,
+    /// Take any certificate.
     pub insecure: bool,
     authorities: Vec<CertificateDer<'static>>,
     client: Option<Client>,
