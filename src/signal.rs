@@ -86,10 +86,7 @@ impl CancelToken {
 /// # Errors
 /// If the kernel refuses a signal handler, a signalfd, or a thread.
 pub fn install() -> Result<()> {
-    extern "C" fn nothing(_: i32) {}
-    let wake = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler does nothing at all, so it is async-signal-safe.
-    unsafe { sigaction(Signal::SIGUSR1, &wake) }.doing(|| "installing a signal handler")?;
+    allow_interrupts()?;
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     signals.thread_block().doing(|| "blocking signals")?;
     let fd = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
@@ -101,6 +98,17 @@ pub fn install() -> Result<()> {
         .spawn(move || listen(&fd, main))
         .doing(|| "starting a thread")?;
     Ok(())
+}
+
+/// From now on [`ThreadId::interrupt`] ends blocking calls, and not the process.
+///
+/// # Errors
+/// If the kernel refuses the handler.
+pub fn allow_interrupts() -> Result<()> {
+    extern "C" fn nothing(_: i32) {}
+    let wake = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing at all, so it is async-signal-safe.
+    unsafe { sigaction(Signal::SIGUSR1, &wake) }.doing(|| "installing a signal handler").map(drop)
 }
 
 fn listen(fd: &SignalFd, main: ThreadId) {

@@ -188,3 +188,44 @@ impl Read for Counted<'_> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        graph::{self, FetchOptions},
+        memory::MemoryStore,
+    };
+
+    fn push(from: &MemoryStore, root: &Descriptor, to: &MemoryStore) -> Result<PushTally> {
+        let options = FetchOptions { recursive: true, threads: 2, fetched: &|| () };
+        let graph = graph::fetch(from, Graph::default(), vec![(from.origin(), root.clone())], &options);
+        let job = PushJob { store: from, graph: &graph, root, recursive: true, threads: 4, observer: &|_, _, _| () };
+        job.run(to, "week")
+    }
+
+    #[test]
+    fn all_is_there_before_what_refers_to_it_and_the_tag_comes_last() {
+        let (from, to) = (MemoryStore::new("from"), MemoryStore::new("to"));
+        let (one, two) = (from.image(&[b"x", b"y"]), from.image(&[b"y", b"z"]));
+        let root = from.index(vec![one.clone(), two]);
+        from.referrer(&one, b"signature");
+        to.add("layer", b"y");
+        // The target refuses a manifest before what it refers to.
+        let tally = push(&from, &root, &to).unwrap();
+        assert_eq!((tally.blobs, tally.spared, tally.manifests), (6, 1, 4));
+        assert_eq!(to.tagged("week"), Some(root.digest.clone()));
+        assert_eq!(to.calls().last().unwrap(), "tag week");
+        assert_eq!(push(&from, &root, &to).unwrap().spared, 6, "the same again sends nothing");
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_taken_and_the_tag_not_touched() {
+        let (from, to) = (MemoryStore::new("from"), MemoryStore::new("to"));
+        let root = from.image(&[b"x", b"y"]);
+        from.spoil(&Descriptor::new("layer", crate::oci::Digest::of(b"y"), 1), b"!");
+        assert!(push(&from, &root, &to).unwrap_err().to_string().contains("digest mismatch"));
+        assert_eq!(to.tagged("week"), None);
+        assert!(to.content(&root.digest).is_none(), "a manifest is not put over what is not there");
+    }
+}

@@ -360,3 +360,6 @@ impl<S: Store + ?Sized> Fetching<'_, S> {
         Ok((Node { bytes, origin, referrers }, below))
     }
 }
+
+#[cfg(test)]
+mod tests;

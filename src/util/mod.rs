@@ -3,4 +3,6 @@
 pub mod atomic_file;
 pub mod csv;
 pub mod parallel;
+#[cfg(test)]
+pub mod scratch;
 pub mod units;

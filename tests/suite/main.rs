@@ -7,6 +7,7 @@ mod big;
 mod cache;
 mod content;
 mod documents;
+mod errors;
 mod failures;
 mod golden;
 mod mbuffer;

@@ -324,3 +324,6 @@ impl<'a> EventReader<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -424,3 +424,6 @@ impl PlanBuilder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -350,3 +350,6 @@ impl Settle<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,10 +126,11 @@ impl FakeTape {
                 Ok(0)
             }
             Some(Item::Block(bytes)) => {
-                self.at += 1;
+                // The driver goes back in front of a block of the wrong size (st.c, st_read).
                 if self.fixed > 0 && bytes.len() != self.fixed as usize {
                     return Err(io::Error::from_raw_os_error(libc::EIO));
                 }
+                self.at += 1;
                 // The tape has passed it (st(4)).
                 let room = into.get_mut(..bytes.len()).ok_or(io::Error::from_raw_os_error(libc::ENOMEM))?;
                 room.copy_from_slice(&bytes);

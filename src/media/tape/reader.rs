@@ -174,3 +174,70 @@ impl TapeReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::tape::fake::{FakeDrive, Item};
+
+    fn tape(blocks: &[usize]) -> FakeDrive {
+        let drive = FakeDrive::default();
+        let item = |(n, len): (usize, &usize)| Item::Block(vec![n as u8; *len]);
+        drive.tape().items = blocks.iter().enumerate().map(item).chain([Item::Mark]).collect();
+        drive
+    }
+
+    fn reader(drive: &FakeDrive, read_size: usize) -> TapeReader {
+        TapeReader::new(Box::new(drive.clone()), "\"/dev/nst0\"".into(), read_size).unwrap()
+    }
+
+    /// All of a file: the sizes of its blocks, and how it ends.
+    fn read_all(reader: &mut TapeReader) -> (Vec<usize>, Result<()>) {
+        let mut sizes = Vec::new();
+        loop {
+            match reader.read(Vec::new()) {
+                Ok(Some((bytes, each))) => {
+                    sizes.extend(bytes.chunks(each).map(<[u8]>::len));
+                }
+                Ok(None) => return (sizes, Ok(())),
+                Err(e) => return (sizes, Err(e)),
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_any_size_are_found_out() {
+        let drive = tape(&[64, 64, 64, 10]);
+        assert_eq!(read_all(&mut reader(&drive, 16)).0, [64, 64, 64, 10]);
+        assert_eq!(drive.tape().calls, ["BackwardBlocks 1"; 2], "back in front of the block that did not fit");
+        assert_eq!(drive.tape().at, 5, "behind the filemark");
+    }
+
+    #[test]
+    fn a_block_that_no_read_can_have_is_an_error() {
+        let drive = tape(&[64]);
+        drive.tape().limits = Some(crate::media::tape::mtio::Limits { least: 1, most: 32 });
+        let error = read_all(&mut reader(&drive, 16)).1.unwrap_err();
+        assert!(error.to_string().contains("at block 0: a block is larger than the 32 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_drive_that_is_set_to_other_blocks_is_set_back() {
+        let drive = tape(&[64, 64]);
+        drive.tape().fixed = 512;
+        let mut reader = reader(&drive, 1024);
+        assert_eq!(read_all(&mut reader).0, [64, 64]);
+        assert_eq!(drive.tape().fixed, 0);
+        reader.restore();
+        assert_eq!(drive.tape().fixed, 512);
+    }
+
+    #[test]
+    fn what_was_read_before_an_error_is_given_first() {
+        let drive = tape(&[64, 64, 64]);
+        drive.tape().bad = vec![2];
+        let (sizes, ending) = read_all(&mut reader(&drive, 64));
+        assert_eq!(sizes, [64, 64]);
+        assert!(ending.unwrap_err().to_string().contains("reading \"/dev/nst0\" at block 2"));
+    }
+}

@@ -456,3 +456,6 @@ impl Sink for TapeSink {
         self.volumes.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

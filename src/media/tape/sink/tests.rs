@@ -1,0 +1,263 @@
+//! The dance at the end of a tape, and all that a drive may answer, on a drive by script.
+
+use nix::{errno::Errno, libc};
+
+use super::*;
+use crate::media::tape::{
+    fake::{FakeDrive, FakeLoader, Item},
+    label::Label,
+    locate,
+    mtio::Limits,
+};
+
+/// Blocks of ten bytes, each of one digit.
+fn block(n: u8) -> Vec<u8> {
+    vec![b'0' + n; 10]
+}
+
+fn start(from: u64) -> SinkStart {
+    SinkStart { block_size: 10, from, preserve_until: from, expected: None, cancel: CancelToken::default() }
+}
+
+fn sink(drive: &FakeDrive, more: &[FakeDrive], options: TapeOptions) -> TapeSink {
+    let loader = FakeLoader(more.iter().cloned().collect());
+    TapeSink::new(Box::new(drive.clone()), Some(Box::new(loader)), "\"/dev/nst0\"".into(), options)
+}
+
+/// Writes so many blocks.
+fn write(sink: &mut TapeSink, blocks: std::ops::Range<u8>) -> Result<()> {
+    blocks.into_iter().try_for_each(|n| sink.write_block(&block(n)))
+}
+
+#[test]
+fn a_filemark_ends_the_archive_and_only_then_it_is_synced() {
+    let drive = FakeDrive::default();
+    let mut sink = sink(&drive, &[], TapeOptions { pad: true, ..TapeOptions::default() });
+    sink.begin(&start(0)).unwrap();
+    write(&mut sink, 0..2).unwrap();
+    sink.write_block(b"end").unwrap();
+    assert_eq!((sink.accepted(), sink.synced()), (23, 0), "what the drive has in its buffer may be lost");
+    sink.finish().unwrap();
+    assert_eq!(sink.synced(), 23);
+    assert_eq!(drive.files(), [b"00000000001111111111end\0\0\0\0\0\0\0".to_vec(), vec![]]);
+    assert_eq!(drive.tape().calls, ["write 10", "write 10", "write 10", "WriteFilemarks 1", "close"]);
+}
+
+#[test]
+fn what_was_accepted_is_synced_every_so_often() {
+    let drive = FakeDrive::default();
+    let mut sink = sink(&drive, &[], TapeOptions { sync_interval: 20, ..TapeOptions::default() });
+    sink.begin(&start(0)).unwrap();
+    write(&mut sink, 0..3).unwrap();
+    assert_eq!((sink.accepted(), sink.synced()), (30, 20));
+    assert_eq!(drive.tape().calls, ["write 10", "write 10", "WriteFilemarks 0", "write 10"]);
+    // At the early warning it cannot be synced; that is no failure, and nothing is claimed.
+    drive.tape().mark_errors.push_back(Some(Errno::ENOSPC));
+    write(&mut sink, 3..4).unwrap();
+    assert_eq!((sink.accepted(), sink.synced()), (40, 20));
+    drive.tape().mark_errors.push_back(Some(Errno::EIO));
+    let error = write(&mut sink, 4..5).unwrap_err();
+    assert!(error.to_string().contains("bringing what the drive has in its buffer to the tape"), "{error}");
+}
+
+#[test]
+fn a_full_tape_is_ended_and_the_next_one_goes_on_with_the_block() {
+    let (first, second) = (FakeDrive::with_capacity(3), FakeDrive::default());
+    let mut sink = sink(&first, std::slice::from_ref(&second), TapeOptions::default());
+    sink.begin(&start(0)).unwrap();
+    write(&mut sink, 0..5).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(first.files(), [[block(0), block(1), block(2)].concat(), vec![]]);
+    assert_eq!(second.files(), [[block(3), block(4)].concat(), vec![]]);
+    let volumes: Vec<_> = sink.volumes().all().iter().map(|v| (v.number, v.offset, v.blocks)).collect();
+    assert_eq!(volumes, [(1, 0, 3), (2, 30, 2)]);
+    assert_eq!(first.tape().calls.last().unwrap(), "close", "a drive must be closed to be given another tape");
+}
+
+#[test]
+fn a_tape_that_nobody_changes_is_an_error_that_says_it_is_full() {
+    let drive = FakeDrive::with_capacity(2);
+    let mut sink = sink(&drive, &[], TapeOptions::default());
+    sink.begin(&start(0)).unwrap();
+    let error = write(&mut sink, 0..3).unwrap_err();
+    assert!(error.is(ErrorKind::Full));
+    assert_eq!(
+        error.to_string(),
+        "writing \"/dev/nst0\": the tape is full after block 2 (offset 20); \
+         with --volume-command, or at a terminal, it would go on with the next tape"
+    );
+    assert_eq!(sink.synced(), 20, "what it holds is behind a filemark");
+}
+
+#[test]
+fn a_second_tape_that_takes_nothing_is_not_changed_for_ever() {
+    let (first, second, third) = (FakeDrive::with_capacity(1), FakeDrive::with_capacity(0), FakeDrive::default());
+    let mut sink = sink(&first, &[second, third.clone()], TapeOptions::default());
+    sink.begin(&start(0)).unwrap();
+    let error = write(&mut sink, 0..2).unwrap_err();
+    assert!(error.is(ErrorKind::Full) && error.to_string().contains("the tape took not one block"), "{error}");
+    assert!(third.tape().items.is_empty());
+}
+
+#[test]
+fn a_block_that_is_on_the_tape_though_it_was_refused_does_not_stand_on_two_tapes() {
+    let (first, second) = (FakeDrive::with_capacity(2), FakeDrive::default());
+    (first.tape().tells_position, first.tape().writes_despite_enospc) = (true, true);
+    let mut sink = sink(&first, std::slice::from_ref(&second), TapeOptions::default());
+    sink.begin(&start(0)).unwrap();
+    write(&mut sink, 0..4).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(first.files()[0], [block(0), block(1), block(2)].concat());
+    assert_eq!(second.files()[0], block(3));
+    assert_eq!(sink.accepted(), 40);
+}
+
+#[test]
+fn a_filemark_may_be_refused_once_at_the_early_warning() {
+    let drive = FakeDrive::default();
+    let mut sink = sink(&drive, &[], TapeOptions::default());
+    sink.begin(&start(0)).unwrap();
+    write(&mut sink, 0..1).unwrap();
+    drive.tape().mark_errors.push_back(Some(Errno::ENOSPC));
+    sink.finish().unwrap();
+    assert_eq!(drive.tape().items.last(), Some(&Item::Mark));
+}
+
+#[test]
+fn a_filemark_that_fails_and_a_close_that_fails_are_errors() {
+    let drive = FakeDrive::default();
+    let mut to = sink(&drive, &[], TapeOptions::default());
+    to.begin(&start(0)).unwrap();
+    write(&mut to, 0..1).unwrap();
+    drive.tape().mark_errors.extend([Some(Errno::EIO), Some(Errno::EIO)]);
+    let error = to.finish().unwrap_err();
+    assert!(error.to_string().contains("writing the filemark"), "{error}");
+    assert!(error.to_string().contains("up to offset 0, is on it for sure"), "{error}");
+    assert_eq!(to.synced(), 0);
+
+    let drive = FakeDrive::default();
+    let mut to = sink(&drive, &[], TapeOptions::default());
+    to.begin(&start(0)).unwrap();
+    write(&mut to, 0..1).unwrap();
+    drive.tape().close_error = Some(libc::EIO);
+    let error = to.finish().unwrap_err();
+    assert!(error.to_string().contains("closing") && error.os_error() == Some(libc::EIO), "{error}");
+}
+
+#[test]
+fn what_the_drive_does_not_take_is_refused_before_anything_is_written() {
+    let drive = FakeDrive::default();
+    drive.tape().limits = Some(Limits { least: 16, most: 1024 });
+    let error = sink(&drive, &[], TapeOptions::default()).begin(&start(0)).unwrap_err();
+    assert!(error.is(ErrorKind::Usage) && error.to_string().contains("16 to 1,024 bytes"), "{error}");
+    drive.tape().fixed = 4;
+    let error = sink(&drive, &[], TapeOptions::default()).begin(&start(0)).unwrap_err();
+    assert!(error.to_string().contains("set to blocks of 4 bytes"), "{error}");
+    assert!(drive.tape().items.is_empty());
+    drive.tape().fixed = 5;
+    sink(&drive, &[], TapeOptions::default()).begin(&start(0)).unwrap();
+}
+
+#[test]
+fn in_fixed_mode_a_write_is_several_blocks_and_the_last_is_filled_up() {
+    let drive = FakeDrive::default();
+    drive.tape().fixed = 5;
+    let mut sink = sink(&drive, &[], TapeOptions::default());
+    sink.begin(&start(0)).unwrap();
+    write(&mut sink, 0..1).unwrap();
+    sink.write_block(b"end").unwrap();
+    sink.finish().unwrap();
+    assert_eq!(drive.files()[0], b"0000000000end\0\0");
+    assert_eq!((sink.accepted(), sink.volumes().all()[0].blocks), (13, 3));
+}
+
+#[test]
+fn each_volume_begins_with_its_label_and_keeps_the_size_of_blocks() {
+    let (first, second) = (FakeDrive::with_capacity(2), FakeDrive::default());
+    first.tape().fixed = 512;
+    let mut sink = sink(
+        &first,
+        std::slice::from_ref(&second),
+        TapeOptions { label: Some("week".into()), ..TapeOptions::default() },
+    );
+    sink.begin(&SinkStart { block_size: 512, ..start(0) }).unwrap();
+    (0..2).for_each(|_| sink.write_block(&[7; 512]).unwrap());
+    sink.finish().unwrap();
+    for (drive, volume) in [(first, 1), (second, 2)] {
+        let tape = drive.tape();
+        assert_eq!(tape.fixed, 512, "a drive may forget with its tape what it was set to");
+        let Item::Block(label) = &tape.items[0] else { panic!() };
+        assert_eq!(Label::read(label).map(|label| (label.text, label.volume)), Some(("week".into(), volume)));
+        assert_eq!(tape.items[1], Item::Block(vec![7; 512]));
+    }
+}
+
+#[test]
+fn a_cancelled_run_ends_a_write_that_is_interrupted_and_nothing_else_does() {
+    let drive = FakeDrive::default();
+    let cancel = CancelToken::default();
+    let mut sink = sink(&drive, &[], TapeOptions::default());
+    sink.begin(&SinkStart { cancel: cancel.clone(), ..start(0) }).unwrap();
+    drive.tape().write_errors.push_back(Some(libc::EINTR));
+    write(&mut sink, 0..1).unwrap();
+    cancel.cancel();
+    drive.tape().write_errors.push_back(Some(libc::EINTR));
+    let error = write(&mut sink, 1..2).unwrap_err();
+    assert_eq!(error.to_string(), "writing \"/dev/nst0\" at block 1 (offset 10): the run was given up");
+    sink.finish().unwrap();
+    assert_eq!(drive.files()[0], block(0), "what was accepted is brought to the tape");
+}
+
+/// A tape with an older file, and an archive of five blocks whose end was lost.
+fn interrupted(tells_position: bool) -> (FakeDrive, Volume) {
+    let drive = FakeDrive::default();
+    drive.tape().tells_position = tells_position;
+    drive.tape().items = vec![Item::Block(b"old".to_vec()), Item::Mark];
+    drive.tape().at = 2;
+    let mut first = sink(&drive, &[], TapeOptions::default());
+    first.begin(&start(0)).unwrap();
+    write(&mut first, 0..5).unwrap();
+    (drive, first.volumes().all()[0].clone())
+}
+
+#[test]
+fn a_tape_goes_on_at_a_block_by_address_and_by_counting() {
+    for tells_position in [true, false] {
+        let (drive, volume) = interrupted(tells_position);
+        assert_eq!((volume.file, volume.block), (Some(1), Some(0)));
+        assert_eq!(locate::go_to(&mut drive.clone(), &volume, 30).unwrap(), 30);
+        let sought = drive.tape().calls.iter().any(|call| call.starts_with("Seek"));
+        assert_eq!(sought, tells_position);
+        let mut again = sink(&drive, &[], TapeOptions::default());
+        again.resume_at(volume.clone(), 30);
+        again.begin(&start(30)).unwrap();
+        write(&mut again, 7..9).unwrap();
+        again.finish().unwrap();
+        let wanted = [block(0), block(1), block(2), block(7), block(8)].concat();
+        assert_eq!(drive.files(), [b"old".to_vec(), wanted, vec![]]);
+        assert_eq!(again.volumes().all().last().unwrap().blocks, 5);
+    }
+}
+
+#[test]
+fn a_tape_that_ends_early_is_brought_as_far_as_it_goes() {
+    for tells_position in [true, false] {
+        let (drive, volume) = interrupted(tells_position);
+        drive.tape().items.truncate(5);
+        assert_eq!(locate::go_to(&mut drive.clone(), &volume, 40).unwrap(), 30);
+    }
+}
+
+#[test]
+fn addresses_that_do_not_count_blocks_are_forgotten() {
+    let drive = FakeDrive::default();
+    drive.tape().tells_position = true;
+    let mut sink = sink(&drive, &[], TapeOptions::default());
+    sink.begin(&start(0)).unwrap();
+    write(&mut sink, 0..1).unwrap();
+    // The drive says that it stands elsewhere.
+    drive.tape().items.push(Item::Block(vec![1]));
+    drive.tape().at += 1;
+    sink.finish().unwrap();
+    assert_eq!(sink.volumes().all()[0].position, None);
+}
