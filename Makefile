@@ -7,19 +7,32 @@ CARGO  ?= cargo
 # Seconds of `make stress`.
 STRESS_SECONDS ?= 60
 
-.PHONY: all test lint man test-big test-second test-tape test-position soak loom stress bench strokes install clean
+.PHONY: all static test lint deny man test-big test-second test-tape test-position soak loom miri stress bench strokes
+.PHONY: install clean
 
 all:
 	$(CARGO) build --release --locked
 
+# For tape hosts: without any library of the host. A static glibc would load the host's name-service modules.
+MUSL   = x86_64-unknown-linux-musl
+STATIC = target/static/$(MUSL)/release/ace-dt
+static:
+	tests/deps.sh static
+	$(CARGO) build --release --locked --target $(MUSL) --target-dir target/static
+
 # Everything quick.
 test:
 	tests/deps.sh test
-	$(CARGO) test --locked
+	$(CARGO) test --locked --workspace
 
 lint:
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+# Licences, sources and advisories of dependencies, as far as the program and its data are there.
+deny:
+	tests/deny.sh
 
 # Writes the man pages from the program's table of commands and flags.
 man:
@@ -41,18 +54,13 @@ test-second:
 	$(CARGO) test --locked --test suite -- --ignored --nocapture second:: crane_oras
 
 # The static binary on a tape drive: Debian's kernel and its st driver in a virtual machine.
-STATIC = target/static/x86_64-unknown-linux-gnu/release/ace-dt
-test-tape:
+test-tape: static
 	tests/deps.sh tape
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked \
-	--target x86_64-unknown-linux-gnu --target-dir target/static
 	tests/tape/run.sh $(STATIC)
 
 # The same on a drive that tells its position, with a kernel of the next release's backports: 120 MB of packages.
-test-position:
+test-position: static
 	tests/deps.sh tape
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked \
-	--target x86_64-unknown-linux-gnu --target-dir target/static
 	tests/tape/run.sh $(STATIC) debug
 
 # 200 archives from a registry with faults: identical, or refused where the bytes are wrong; 100
@@ -62,7 +70,11 @@ soak:
 
 # The ring under loom's model checker: all interleavings within each model's bound.
 loom:
-	RUSTFLAGS="--cfg loom" $(CARGO) test --release --locked --target-dir target/loom -p ace-dt-ring
+	RUSTFLAGS="--cfg loom" $(CARGO) test --release --locked --target-dir target/loom -p ace-dt-ring --lib
+
+# The ring under Miri, where the nightly toolchain has it.
+miri:
+	$(CARGO) +nightly miri test --locked --target-dir target/miri -p ace-dt-ring
 
 # The ring under ThreadSanitizer, long and random. Needs a nightly toolchain; its standard library is
 # not instrumented, and tests/tsan.supp says what follows from that.
@@ -70,7 +82,7 @@ stress:
 	STRESS_SECONDS=$(STRESS_SECONDS) TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" \
 	RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg sanitize_thread" \
 	$(CARGO) +nightly test --release --locked --target x86_64-unknown-linux-gnu \
-	--target-dir target/stress -p ace-dt-ring -- --include-ignored --nocapture
+	--target-dir target/stress -p ace-dt-ring --lib -- --include-ignored --nocapture
 
 # Ratios against other programs on this machine.
 bench:

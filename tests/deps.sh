@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to it that the Debian packages are here which the tests named by the arguments need:
-# `test`, `big`, `second`, `tape`, `bench`. Installs them as root, else says which command does.
+# `test`, `static`, `big`, `second`, `tape`, `bench`. Installs them as root, else says which command does.
 set -eu
 
 missing=""
@@ -20,6 +20,14 @@ for what in "$@"; do
             need zstd zstd
             need tinyproxy tinyproxy-bin
             need microsocks microsocks
+            ;;
+        static)
+            need musl-gcc musl-tools
+            target=x86_64-unknown-linux-musl
+            # Where rustup keeps the toolchain, it has the target; elsewhere the distribution must.
+            if command -v rustup >/dev/null 2>&1; then
+                rustup target list --installed | grep -q "^$target$" || rustup target add "$target" >&2
+            fi
             ;;
         big)
             need docker-registry docker-registry
@@ -44,7 +52,7 @@ for what in "$@"; do
             need go golang-go
             ;;
         *)
-            echo "deps.sh: $what is none of test, big, second, tape, bench" >&2
+            echo "deps.sh: $what is none of test, static, big, second, tape, bench" >&2
             exit 2
             ;;
     esac

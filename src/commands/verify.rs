@@ -48,7 +48,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     let input = Input::open(paths, options.input.clone())?;
     let progress = Progress::new(&options.progress)?;
     let name = paths.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
-    let mut verifier = Verifier { name, elsewhere, records, archives: 0, flaws: 0, told: 0 };
+    let mut verifier = ArchiveVerifier { name, elsewhere, records, archives: 0, flaws: 0, told: 0 };
     let read = AtomicU64::new(0);
     let total = match &input {
         Input::Files(files) => Some(files.total()),
@@ -76,7 +76,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     .doing(|| format!("verifying {}", verifier.name))
 }
 
-struct Verifier {
+struct ArchiveVerifier {
     name: String,
     elsewhere: HashSet<Digest>,
     /// Of the first archive.
@@ -87,7 +87,7 @@ struct Verifier {
     told: usize,
 }
 
-impl Verifier {
+impl ArchiveVerifier {
     fn all(&mut self, input: Input, read: &AtomicU64) -> Result<()> {
         match input {
             Input::Files(files) => {

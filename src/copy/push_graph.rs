@@ -164,7 +164,7 @@ impl BlobContent for StoredBlob<'_> {
             None if self.descriptor.size == 0 => Box::new(io::empty()),
             None => self.store.blob(self.origin, self.descriptor, from)?,
         };
-        Ok(Box::new(Counted { body, meter: self.meter }))
+        Ok(Box::new(CountedBody { body, meter: self.meter }))
     }
 }
 
@@ -175,12 +175,12 @@ struct Meter<'a> {
 }
 
 /// Counts what is read.
-struct Counted<'a> {
+struct CountedBody<'a> {
     body: Box<dyn Read + 'a>,
     meter: &'a Meter<'a>,
 }
 
-impl Read for Counted<'_> {
+impl Read for CountedBody<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.body.read(buffer)?;
         self.meter.counters.bytes.fetch_add(n as u64, Ordering::Relaxed);

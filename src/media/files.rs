@@ -17,11 +17,11 @@ use crate::{
 /// Regular files as one, to be read at any place by any thread.
 pub struct Files {
     /// With the offset at which each begins.
-    parts: Vec<(Part, u64)>,
+    parts: Vec<(FilePart, u64)>,
     total: u64,
 }
 
-struct Part {
+struct FilePart {
     file: File,
     /// Bytes of its label, which are no part of the stream.
     label: u64,
@@ -56,7 +56,7 @@ impl Files {
                 label.check(parts.len() + 1, &mut series).doing(opening)?;
             }
             let label = label.map_or(0, |label| label.size).min(len);
-            parts.push((Part { file, label }, total));
+            parts.push((FilePart { file, label }, total));
             total += len - label;
         }
         Ok(Files { parts, total })
@@ -89,7 +89,7 @@ impl Files {
     pub fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut part = self.part(offset);
         loop {
-            let Some((Part { file, label }, start)) = self.parts.get(part) else { return Ok(0) };
+            let Some((FilePart { file, label }, start)) = self.parts.get(part) else { return Ok(0) };
             match file.read_at(into, label + offset - start.min(&offset)) {
                 // An empty file, or the end of one.
                 Ok(0) if !into.is_empty() && self.parts.get(part + 1).is_some_and(|(_, next)| *next <= offset) => {

@@ -253,7 +253,7 @@ fn send(
     registries: &Registries,
     access: &RepositoryAccess,
     call: &Call,
-    mut part: Part,
+    mut part: ContentPart,
     length: u64,
 ) -> Result<Response> {
     let endpoint = access.host.endpoint()?;
@@ -303,9 +303,9 @@ impl<'a> HashedContent<'a> {
     }
 
     /// The next `length` bytes, from `from` on.
-    fn part<'s>(&'s mut self, from: u64, length: u64) -> Result<Part<'s, 'a>> {
+    fn part<'s>(&'s mut self, from: u64, length: u64) -> Result<ContentPart<'s, 'a>> {
         if length == 0 && from <= self.hashed {
-            return Ok(Part { content: self, left: 0 });
+            return Ok(ContentPart { content: self, left: 0 });
         }
         if self.reader.is_none() || self.at != from {
             // What nobody has hashed yet is read again, so that all of it is.
@@ -319,7 +319,7 @@ impl<'a> HashedContent<'a> {
             self.at = from;
         }
         let left = from - self.at;
-        let mut part = Part { content: self, left };
+        let mut part = ContentPart { content: self, left };
         io::copy(&mut part, &mut io::sink())
             .map_err(|e| part.content.failure.take().unwrap_or_else(|| Error::new(e)))?;
         part.left = length;
@@ -341,12 +341,12 @@ impl<'a> HashedContent<'a> {
 }
 
 /// A part of a blob that is being sent.
-struct Part<'s, 'a> {
+struct ContentPart<'s, 'a> {
     content: &'s mut HashedContent<'a>,
     left: u64,
 }
 
-impl Part<'_, '_> {
+impl ContentPart<'_, '_> {
     fn next(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let room = buffer.len().min(self.left.try_into().unwrap_or(usize::MAX));
         let content = &mut *self.content;
@@ -379,7 +379,7 @@ impl Part<'_, '_> {
     }
 }
 
-impl Read for Part<'_, '_> {
+impl Read for ContentPart<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 {
             return Ok(0);

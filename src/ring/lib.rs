@@ -55,88 +55,25 @@
 
 #![deny(clippy::too_many_lines, clippy::too_many_arguments)]
 
+mod bounds;
 mod memory;
 mod sync;
+mod waiter;
 
 #[cfg(test)]
 mod tests;
 
-use std::{io, marker::PhantomData, ops::Range, sync::OnceLock};
+use std::{io, marker::PhantomData, ops::Range};
 
+pub use bounds::Bounds;
+use bounds::NEVER;
 use memory::Memory;
-use sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Thread, fence};
+use sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use waiter::Waiter;
 
 /// The ring was stopped: by the other side's failure, or from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
-
-/// Where a waiter sleeps on nothing, or a stream has no known end.
-const NEVER: u64 = u64::MAX;
-
-/// Where the stream is cut into segments: ascending offsets in bytes, the first 0, the last the
-/// length of the stream, or [`Bounds::open`] for one segment whose end its producer declares.
-pub struct Bounds(Box<[u64]>);
-
-impl Bounds {
-    /// `offsets` must ascend from 0, strictly.
-    ///
-    /// # Panics
-    /// If they do not: two producers would share a segment.
-    pub fn new(offsets: impl IntoIterator<Item = u64>) -> Bounds {
-        let offsets: Box<[u64]> = offsets.into_iter().collect();
-        assert!(offsets.first() == Some(&0) && offsets.is_sorted_by(|a, b| a < b), "bounds must ascend from 0");
-        Bounds(offsets)
-    }
-
-    /// One segment of unknown length.
-    pub fn open() -> Bounds {
-        Bounds(Box::new([0, NEVER]))
-    }
-
-    fn len(&self) -> u64 {
-        self.0[self.0.len() - 1]
-    }
-
-    /// Bytes of the whole stream, if they are known.
-    pub fn total(&self) -> Option<u64> {
-        Some(self.len()).filter(|&len| len != NEVER)
-    }
-}
-
-/// A thread that may sleep on the ring.
-struct Waiter {
-    /// What it sleeps for, [`NEVER`] while it is awake. The consumer sleeps for the number of a
-    /// block, a producer for the offset that must come into the window.
-    need: AtomicU64,
-    thread: OnceLock<Thread>,
-}
-
-impl Waiter {
-    fn new() -> Waiter {
-        Waiter { need: AtomicU64::new(NEVER), thread: OnceLock::new() }
-    }
-
-    fn wake(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
-    }
-
-    /// Sleeps until `ready()`, which is asked again after each wake-up. `what` is published for
-    /// the other side to find.
-    fn sleep_until(&self, what: u64, ready: impl Fn() -> bool) {
-        loop {
-            self.need.store(what, Ordering::Relaxed);
-            // Partner: the fences in `Shared::publish` and `Consumer::release`.
-            fence(Ordering::SeqCst);
-            if ready() {
-                break;
-            }
-            sync::park();
-        }
-        self.need.store(NEVER, Ordering::Relaxed);
-    }
-}
 
 /// Keeps what one side writes all the time off the cache lines of what the other reads.
 #[repr(align(128))]

@@ -186,12 +186,31 @@ fn every_floor_has_its_folder() {
 
 #[test]
 fn no_file_is_too_long() {
+    let ring = ["lib", "memory", "sync", "waiter", "bounds", "tests"].map(|name| format!("ring/{name}.rs"));
     let long: Vec<_> = files()
-        .keys()
+        .into_keys()
+        .chain(ring)
         .map(|file| (file.clone(), fs::read_to_string(src().join(file)).unwrap().lines().count()))
         .filter(|(_, lines)| *lines > 600)
         .collect();
     assert!(long.is_empty(), "{long:?}");
+}
+
+/// A name stands for one thing.
+#[test]
+fn no_two_types_share_a_name() {
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for (file, code) in files() {
+        for line in code.lines() {
+            let item = line.trim_start_matches("pub ").trim_start_matches("pub(super) ");
+            let kind = ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| item.strip_prefix(kind));
+            let Some(name) = kind.and_then(|rest| rest.split(|c: char| !c.is_alphanumeric()).next()) else { continue };
+            if let Some(other) = seen.insert(name.into(), file.clone()) {
+                panic!("{name} is a type of {other} and of {file}");
+            }
+        }
+    }
+    assert!(seen.len() > 150, "{}", seen.len());
 }
 
 /// rustc and clippy check the documentation of what they count as public; this checks what other

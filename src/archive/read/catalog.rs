@@ -536,8 +536,8 @@ mod tests {
         let held = HeldBlob { size: root.size, place: StreamPosition::default(), end: 0, sound: true };
         catalog.blob(&root.digest, held, None).unwrap();
         assert!(catalog.unread().is_empty());
-        catalog.set_index(&index(&[root.clone()])).unwrap();
-        assert_eq!(catalog.unread(), [root.digest.clone()]);
+        catalog.set_index(&index(std::slice::from_ref(&root))).unwrap();
+        assert_eq!(catalog.unread(), std::slice::from_ref(&root.digest));
         catalog.document(&root.digest, document::parse(&bytes)).unwrap();
         assert!(catalog.unread().is_empty());
     }

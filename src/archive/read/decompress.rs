@@ -35,20 +35,20 @@ pub struct Decompressed<'a, S: MediaSource> {
 }
 
 enum FrameState<S: MediaSource> {
-    Between(Counted<S>),
-    Zstd(zstd::stream::read::Decoder<'static, Counted<S>>),
-    Gzip(Box<flate2::bufread::GzDecoder<Counted<S>>>),
+    Between(CountingSource<S>),
+    Zstd(zstd::stream::read::Decoder<'static, CountingSource<S>>),
+    Gzip(Box<flate2::bufread::GzDecoder<CountingSource<S>>>),
     /// It failed, or is being exchanged.
     Gone,
 }
 
 /// Counts what is taken of the compressed stream.
-struct Counted<S> {
+struct CountingSource<S> {
     from: S,
     at: u64,
 }
 
-impl<S: MediaSource> Read for Counted<S> {
+impl<S: MediaSource> Read for CountingSource<S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let n = self.from.read(into)?;
         self.at += n as u64;
@@ -56,7 +56,7 @@ impl<S: MediaSource> Read for Counted<S> {
     }
 }
 
-impl<S: MediaSource> BufRead for Counted<S> {
+impl<S: MediaSource> BufRead for CountingSource<S> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.from.fill_buf()
     }
@@ -73,7 +73,7 @@ impl<'a, S: MediaSource> Decompressed<'a, S> {
         let (to_used, used) = mpsc::channel();
         Decompressed {
             format,
-            from: FrameState::Between(Counted { from, at: 0 }),
+            from: FrameState::Between(CountingSource { from, at: 0 }),
             piece: Piece::new(Vec::new(), None),
             taken: 0,
             used,

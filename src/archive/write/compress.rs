@@ -20,7 +20,7 @@ use crate::{
     archive::write::{
         frame::{FrameEncoder, padding},
         plan::Plan,
-        producer::Producer,
+        producer::EntryProducer,
     },
     compression::Codec,
     error::{Context, Error, Result},
@@ -62,7 +62,7 @@ pub fn frame_end(plan: &Plan, start: u64) -> u64 {
 /// Makes a compressed stream out of the plan's.
 pub struct CompressionStage<'a> {
     /// Makes the plan's stream; a frame ends where it starts.
-    pub producer: Producer<'a>,
+    pub producer: EntryProducer<'a>,
     /// Threads that fetch.
     pub threads: usize,
     /// How to compress.

@@ -8,7 +8,7 @@ use crate::{
     archive::write::{
         compress::{CompressionStage, FrameOffsets},
         plan::Plan,
-        producer::{Producer, StartPoint},
+        producer::{EntryProducer, StartPoint},
         resume::ResumePoint,
     },
     compression::Codec,
@@ -20,7 +20,7 @@ use crate::{
 /// What makes the bytes of the archive, and knows where they lie on the medium.
 pub enum Encoding<'a> {
     /// The plan's stream itself, made by so many threads.
-    Plain(Producer<'a>, usize),
+    Plain(EntryProducer<'a>, usize),
     /// Frames that hold it.
     Compressed(Box<CompressionStage<'a>>),
 }
@@ -42,12 +42,12 @@ impl<'a> Encoding<'a> {
             // What is kept of an uncompressed stream is a part of it.
             None => {
                 let start = StartPoint { offset: medium_offset, overlap, prefix };
-                Encoding::Plain(Producer { plan, store, start }, threads)
+                Encoding::Plain(EntryProducer { plan, store, start }, threads)
             }
             Some(codec) => {
                 let start = StartPoint { offset: plan_offset, overlap: Vec::new(), prefix };
                 Encoding::Compressed(Box::new(CompressionStage {
-                    producer: Producer { plan, store, start },
+                    producer: EntryProducer { plan, store, start },
                     threads,
                     codec,
                     medium: medium_offset,

@@ -47,7 +47,7 @@ pub trait WrittenPrefix: Sync {
 }
 
 /// Makes the plan's stream.
-pub struct Producer<'a> {
+pub struct EntryProducer<'a> {
     /// What it is to hold.
     pub plan: &'a Plan,
     /// Where blobs come from.
@@ -56,7 +56,7 @@ pub struct Producer<'a> {
     pub start: StartPoint,
 }
 
-impl Producer<'_> {
+impl EntryProducer<'_> {
     /// Fills one segment of the stream: an entry, or what is left of the first.
     ///
     /// # Errors

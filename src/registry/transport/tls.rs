@@ -138,7 +138,7 @@ impl Material {
         }
     }
 
-    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Verifier> {
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<CertificateVerifier> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(system().iter().cloned());
         for authority in &self.authorities {
@@ -155,7 +155,7 @@ impl Material {
                     .map_err(Error::new)?,
             ),
         };
-        Ok(Verifier {
+        Ok(CertificateVerifier {
             place: self.place.clone(),
             insecure: self.insecure,
             chains,
@@ -208,7 +208,7 @@ fn system() -> &'static [CertificateDer<'static>] {
 
 /// Decides on a server's certificate.
 #[derive(Debug)]
-struct Verifier {
+struct CertificateVerifier {
     place: String,
     insecure: bool,
     /// Follows chains to an authority; `None` if there is no authority.
@@ -219,7 +219,7 @@ struct Verifier {
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for CertificateVerifier {
     fn verify_server_cert(
         &self,
         presented: &CertificateDer<'_>,
@@ -272,7 +272,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-impl Verifier {
+impl CertificateVerifier {
     fn refuse(
         &self,
         certificate: Option<&EndEntityCert<'_>>,

@@ -8,7 +8,7 @@ use crate::store::{
     memory::MemoryStore,
 };
 
-pub fn graph_of(store: &MemoryStore, root: &Descriptor) -> Graph {
+fn graph_of(store: &MemoryStore, root: &Descriptor) -> Graph {
     let options = FetchOptions { recursive: true, threads: 2, fetched: &|| () };
     graph::fetch(store, Graph::default(), vec![(store.origin(), root.clone())], &options)
 }

@@ -1,7 +1,7 @@
 //! `--resume`: where an interrupted archive can go on.
 //!
 //! The bytes of an archive are a function of its plan, so an archive in a file can go on at any
-//! block ([`file`]), a compressed one where a frame ends ([`frames`]), and one on a tape in front of a
+//! block ([`mod@file`]), a compressed one where a frame ends ([`frames`]), and one on a tape in front of a
 //! block ([`tape`]). What is there already is compared with the plan first: two plans are never mixed.
 
 pub mod file;
