@@ -128,6 +128,7 @@ fn pinned(sent: &SentArchive) -> Result<Locator> {
     let pinned = match sent.artifact.parse::<Locator>().map_err(Error::new)? {
         Locator::Registry(reference) => format!("{}@{}", reference.repository, sent.digest),
         Locator::Layout(dir, _) => format!("oci:{}:{}", dir.display(), sent.digest),
+        Locator::Archive(file, _) => format!("oci-archive:{}:{}", file.display(), sent.digest),
     };
     pinned.parse().map_err(|why: String| Error::usage(why).doing("existing image"))
 }

@@ -48,7 +48,7 @@ fn check_paths(options: &SerializeOptions) -> Result<()> {
 fn name(image: &Locator, root: &Descriptor) -> String {
     match image {
         Locator::Registry(reference) => reference.target(),
-        Locator::Layout(_, Some(name)) => name.clone(),
-        Locator::Layout(_, None) => root.digest.to_string(),
+        Locator::Layout(_, Some(name)) | Locator::Archive(_, Some(name)) => name.clone(),
+        Locator::Layout(_, None) | Locator::Archive(_, None) => root.digest.to_string(),
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    archive::read::store::ArchiveStore,
     archive::write::{
         existing::ExistingContent,
         plan::{ArchiveSpec, Plan},
@@ -22,7 +23,7 @@ use crate::{
     store::{
         Locator, Store,
         graph::{self, Graph},
-        router::StoreRouter,
+        router::{SharedStore, StoreRouter},
     },
 };
 
@@ -44,11 +45,16 @@ impl Setup {
     pub fn new(options: &ConnectionOptions) -> Result<Setup> {
         let config = options.load_config()?;
         let (threads, level) = (config.concurrent_http, config.compression_level);
-        let store = Arc::new(StoreRouter::new(config, options.policy, options.referrer_types.clone())?);
+        let store = Arc::new(StoreRouter::new(config, options.policy, options.referrer_types.clone(), open_archive)?);
         let shut = store.clone();
         signal::on_request(move || shut.shutdown());
         Ok(Setup { store, threads, level })
     }
+}
+
+/// For the store of a run.
+fn open_archive(path: &Path) -> Result<Arc<dyn SharedStore>> {
+    Ok(Arc::new(ArchiveStore::open(path)?))
 }
 
 /// Fetches the manifests of an image.

@@ -131,7 +131,7 @@ impl PushJob<'_> {
                 let to = target.repository();
                 Some(from).filter(|from| from.registry == to.registry && from.path != to.path)
             }
-            Origin::Layout(_) | Origin::Memory => None,
+            Origin::Layout(_) | Origin::Archive(_) | Origin::Memory => None,
         };
         let spared = target.exists(descriptor)? || elsewhere.is_some_and(|from| target.mount(descriptor, from));
         let counters = meter.counters;

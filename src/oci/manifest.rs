@@ -65,6 +65,17 @@ impl Manifest {
         Ok(all)
     }
 
+    /// Its descriptor as its subject's referrers list it (distribution specification, "Listing Referrers").
+    pub fn as_referrer(self, descriptor: &Descriptor) -> Descriptor {
+        let mut referrer = Descriptor::new(descriptor.media_type.clone(), descriptor.digest.clone(), descriptor.size);
+        referrer.artifact_type = match self.artifact_type {
+            own if !own.is_empty() => own,
+            _ => self.config.map(|config| config.media_type).unwrap_or_default(),
+        };
+        referrer.annotations = self.annotations;
+        referrer
+    }
+
     /// The indexes that `--index-fallback` moved out of `manifests`.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ use ureq::http::{Method, StatusCode, header::CONTENT_TYPE};
 
 use super::{
     client::{Access, Call, Registries, RepositoryAccess},
-    referrers::referrer,
     transport::{
         http::{Payload, Response},
         url::encoded,
@@ -73,7 +72,7 @@ impl Registries {
         let Some(subject) = manifest.subject.clone().filter(|_| !kept) else { return Ok(()) };
         match access.host.referrers(&repository.path) {
             ReferrersSupport::Api => Ok(()),
-            _ => self.list_referrer(&access, &subject.digest, &referrer(descriptor, manifest)).doing(doing),
+            _ => self.list_referrer(&access, &subject.digest, &manifest.as_referrer(descriptor)).doing(doing),
         }
     }
 

@@ -156,17 +156,6 @@ impl Registries {
     }
 }
 
-/// A manifest as its subject's referrers list it.
-pub(super) fn referrer(descriptor: &Descriptor, manifest: Manifest) -> Descriptor {
-    let mut referrer = Descriptor::new(descriptor.media_type.clone(), descriptor.digest.clone(), descriptor.size);
-    referrer.artifact_type = match manifest.artifact_type {
-        own if !own.is_empty() => own,
-        _ => manifest.config.map(|config| config.media_type).unwrap_or_default(),
-    };
-    referrer.annotations = manifest.annotations;
-    referrer
-}
-
 /// The tag under which the referrers of a manifest are listed where there is no API for them; a tag
 /// has room for 64 digits of the digest.
 fn referrers_tag(digest: &Digest) -> String {

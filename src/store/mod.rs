@@ -32,6 +32,8 @@ pub enum Origin {
     Repository(Repository),
     /// An OCI image layout in a directory.
     Layout(PathBuf),
+    /// An archive in a file.
+    Archive(PathBuf),
     /// Made here: all there is of it is in memory.
     Memory,
 }
@@ -41,18 +43,22 @@ impl fmt::Display for Origin {
         match self {
             Origin::Repository(repository) => repository.fmt(f),
             Origin::Layout(dir) => write!(f, "oci:{}", dir.display()),
+            Origin::Archive(file) => write!(f, "oci-archive:{}", file.display()),
             Origin::Memory => f.write_str("the gather index"),
         }
     }
 }
 
-/// What a user names: an image in a registry, or in a layout (`oci:DIR[:ref]`).
+/// What a user names: an image in a registry, in a layout (`oci:DIR[:ref]`), or in an archive
+/// (`oci-archive:FILE[:ref]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Locator {
     /// In a registry.
     Registry(Reference),
     /// Directory, and the name or digest of the image in it; without one, the only image there is.
     Layout(PathBuf, Option<String>),
+    /// Archive, and the name or digest of the image in it; without one, all that was gathered into it.
+    Archive(PathBuf, Option<String>),
 }
 
 impl Locator {
@@ -61,6 +67,7 @@ impl Locator {
         match self {
             Locator::Registry(reference) => Origin::Repository(reference.repository.clone()),
             Locator::Layout(dir, _) => Origin::Layout(dir.clone()),
+            Locator::Archive(file, _) => Origin::Archive(file.clone()),
         }
     }
 }
@@ -71,6 +78,8 @@ impl fmt::Display for Locator {
             Locator::Registry(reference) => reference.fmt(f),
             Locator::Layout(dir, None) => write!(f, "oci:{}", dir.display()),
             Locator::Layout(dir, Some(name)) => write!(f, "oci:{}:{name}", dir.display()),
+            Locator::Archive(file, None) => write!(f, "oci-archive:{}", file.display()),
+            Locator::Archive(file, Some(name)) => write!(f, "oci-archive:{}:{name}", file.display()),
         }
     }
 }
@@ -78,25 +87,38 @@ impl fmt::Display for Locator {
 impl FromStr for Locator {
     type Err = String;
 
-    /// A directory's name may hold colons, and so may a reference: the shortest part before a
-    /// colon (or `@`) that is a directory is taken for the layout.
+    /// The name of a directory or file may hold colons, and so may a reference: the shortest part before a
+    /// colon (or `@`) that is there is taken for the layout or archive.
     fn from_str(text: &str) -> std::result::Result<Locator, String> {
-        let Some(rest) = text.strip_prefix("oci:") else {
-            return Ok(Locator::Registry(text.parse()?));
-        };
-        if rest.is_empty() {
-            return Err(format!("{text:?} names no directory"));
+        if let Some(rest) = text.strip_prefix("oci:") {
+            let found = split_name(rest, &|path| path.is_dir());
+            let (dir, name) = found.ok_or_else(|| missing(text, rest, "directory"))?;
+            return Ok(Locator::Layout(dir, name));
         }
-        if Path::new(rest).is_dir() {
-            return Ok(Locator::Layout(rest.into(), None));
+        if let Some(rest) = text.strip_prefix("oci-archive:") {
+            let found = split_name(rest, &|path| path.exists() && !path.is_dir());
+            let (file, name) = found.ok_or_else(|| missing(text, rest, "file"))?;
+            return Ok(Locator::Archive(file, name));
         }
-        for (at, _) in rest.match_indices([':', '@']) {
-            if Path::new(&rest[..at]).is_dir() && at + 1 < rest.len() {
-                return Ok(Locator::Layout(rest[..at].into(), Some(rest[at + 1..].into())));
-            }
-        }
-        Err(format!("{text:?}: there is no such directory"))
+        Ok(Locator::Registry(text.parse()?))
     }
+}
+
+fn missing(text: &str, rest: &str, what: &str) -> String {
+    match rest {
+        "" => format!("{text:?} names no {what}"),
+        _ => format!("{text:?}: there is no such {what}"),
+    }
+}
+
+/// A path that is there, and what follows it.
+fn split_name(text: &str, is_there: &dyn Fn(&Path) -> bool) -> Option<(PathBuf, Option<String>)> {
+    if !text.is_empty() && is_there(Path::new(text)) {
+        return Some((text.into(), None));
+    }
+    let mut ends = text.match_indices([':', '@']).map(|(at, _)| at);
+    let at = ends.find(|&at| at > 0 && at + 1 < text.len() && is_there(Path::new(&text[..at])))?;
+    Some((text[..at].into(), Some(text[at + 1..].into())))
 }
 
 /// Fetches content. Every manifest that it gives has been checked against its digest; a blob's

@@ -1,6 +1,11 @@
 //! The [`Store`] of a run: registries and layouts behind one interface.
 
-use std::{io::Read, sync::Arc};
+use std::{
+    collections::HashMap,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{Locator, Origin, Store, cache::Cache, graph::Graph, layout::Layouts};
 use crate::{
@@ -11,10 +16,25 @@ use crate::{
     registry::{client::Registries, transport::retry::RetryPolicy},
 };
 
+/// A store that several threads hold, and whose blobs outlive their hold on it.
+pub trait SharedStore: Store + Send {
+    /// A blob's bytes from `from` on, unchecked.
+    ///
+    /// # Errors
+    /// If it cannot be opened there.
+    fn open_blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read>>;
+}
+
+/// Opens an archive, which knows more than this floor does.
+pub type OpenArchive = fn(&Path) -> Result<Arc<dyn SharedStore>>;
+
 /// Every place that content can come from.
 pub struct StoreRouter {
     registries: Registries,
     layouts: Layouts,
+    open_archive: OpenArchive,
+    /// Archives that are open.
+    archives: Mutex<HashMap<PathBuf, Arc<dyn SharedStore>>>,
     /// If there are any, only referrers of these artifact types are seen.
     referrer_types: Vec<String>,
     /// Keeps what registries give.
@@ -26,10 +46,16 @@ impl StoreRouter {
     ///
     /// # Errors
     /// If an auth file cannot be read, or the cache cannot be opened.
-    pub fn new(config: Config, policy: RetryPolicy, referrer_types: Vec<String>) -> Result<StoreRouter> {
+    pub fn new(
+        config: Config,
+        policy: RetryPolicy,
+        referrer_types: Vec<String>,
+        open_archive: OpenArchive,
+    ) -> Result<StoreRouter> {
         let cache = config.cache.as_deref().map(Cache::open).transpose()?;
         let registries = Registries::new(config, policy)?;
-        Ok(StoreRouter { registries, layouts: Layouts::default(), referrer_types, cache })
+        let (layouts, archives) = (Layouts::default(), Mutex::default());
+        Ok(StoreRouter { registries, layouts, open_archive, archives, referrer_types, cache })
     }
 
     /// Keeps in the cache, if there is one, the manifests of images whose blobs are all in it. A run
@@ -38,6 +64,17 @@ impl StoreRouter {
         if let Some(Err(e)) = self.cache.as_ref().map(|cache| cache.keep(graph, roots, recursive)) {
             log::warn(e);
         }
+    }
+
+    /// An archive, opened once.
+    fn archive(&self, path: &Path) -> Result<Arc<dyn SharedStore>> {
+        let mut archives = self.archives.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = archives.get(path) {
+            return Ok(open.clone());
+        }
+        let open = (self.open_archive)(path)?;
+        archives.insert(path.into(), open.clone());
+        Ok(open)
     }
 
     /// The registries, to push to.
@@ -56,6 +93,7 @@ impl Store for StoreRouter {
         match name {
             Locator::Registry(reference) => self.registries.resolve(reference),
             Locator::Layout(dir, name) => self.layouts.resolve(dir, name.as_deref()),
+            Locator::Archive(path, _) => self.archive(path)?.resolve(name),
         }
     }
 
@@ -66,6 +104,7 @@ impl Store for StoreRouter {
                 None => self.registries.manifest(repository, descriptor),
             },
             Origin::Layout(dir) => self.layouts.manifest(dir, descriptor),
+            Origin::Archive(path) => self.archive(path)?.manifest(origin, descriptor),
             Origin::Memory => Err(in_memory()),
         }
     }
@@ -74,11 +113,8 @@ impl Store for StoreRouter {
         let types = &self.referrer_types[..];
         match origin {
             Origin::Repository(repository) => self.registries.referrers(repository, descriptor, types),
-            Origin::Layout(dir) => {
-                let mut all = self.layouts.referrers(dir, descriptor)?;
-                all.retain(|d| types.is_empty() || types.contains(&d.artifact_type));
-                Ok(all)
-            }
+            Origin::Layout(dir) => Ok(of_types(self.layouts.referrers(dir, descriptor)?, types)),
+            Origin::Archive(path) => Ok(of_types(self.archive(path)?.referrers(origin, descriptor)?, types)),
             Origin::Memory => Ok(Vec::new()),
         }
     }
@@ -96,6 +132,7 @@ impl Store for StoreRouter {
                 }
             }
             Origin::Layout(dir) => self.layouts.blob(dir, descriptor, from),
+            Origin::Archive(path) => self.archive(path).and_then(|archive| archive.open_blob(descriptor, from)),
             Origin::Memory => Err(in_memory()),
         }
         .doing(|| fetching(origin, descriptor))
@@ -106,6 +143,7 @@ impl Store for StoreRouter {
             Origin::Repository(_) if self.cache.as_ref().is_some_and(|cache| cache.has(descriptor)) => Ok(()),
             Origin::Repository(repository) => self.registries.has_blob(repository, descriptor),
             Origin::Layout(dir) => self.layouts.has_blob(dir, descriptor),
+            Origin::Archive(path) => self.archive(path).and_then(|archive| archive.has_blob(origin, descriptor)),
             Origin::Memory => Ok(()),
         }
         .doing(|| fetching(origin, descriptor))
@@ -114,6 +152,12 @@ impl Store for StoreRouter {
     fn shutdown(&self) {
         self.registries.shutdown();
     }
+}
+
+/// The referrers of these types; no types means all.
+fn of_types(mut all: Vec<Descriptor>, types: &[String]) -> Vec<Descriptor> {
+    all.retain(|descriptor| types.is_empty() || types.contains(&descriptor.artifact_type));
+    all
 }
 
 fn fetching(origin: &Origin, descriptor: &Descriptor) -> String {

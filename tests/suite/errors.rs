@@ -109,6 +109,8 @@ fn prepare(dir: &Dir) {
         ("batch.csv", "name,artifact\na,127.0.0.1:1/a:v1\n"),
         ("bad.yaml", "kind: Configuration\nconcurrentHTTP: many\n"),
         ("mine.tar", "this is no archive\n"),
+        // Of several blobs, the first one is told of.
+        ("ace-dt-config.yaml", "kind: Configuration\nconcurrentHTTP: 1\n"),
     ];
     sources.iter().for_each(|(name, text)| drop(dir.write(name, text)));
 }

@@ -146,6 +146,66 @@ fn gathered_and_serialized_it_is_the_golden_archive() {
 }
 
 #[test]
+fn an_archive_is_a_source_like_a_registry() {
+    let dir = prepare();
+    for (name, image, words) in [
+        ("plain", "latest", &[][..]),
+        ("recursive", "latest", &["-r"]),
+        ("index-fallback", "latest", &[]),
+        ("platforms", "s1", &[]),
+        ("annotated", "sync-45", &[]),
+        ("ser-all", "s1", &[]),
+        ("ser-image", "1.2", &[]),
+        ("ser-recursive", "0.1.0", &["-r"]),
+    ] {
+        let image = format!("oci-archive:golden/archives/{name}.tar:{image}");
+        let first = ["mirror", "serialize", "-q", "--force", "--checkpoint", "out.checkpoint", &image, "out.tar"];
+        ace_dt(&dir, &[&first[..], words].concat()).ok();
+        compare(&dir, name, words);
+    }
+    // Without a name it is all that was gathered; by the name of one image, that one.
+    let all = list(&dir, "golden/archives/plain.tar");
+    ace_dt(&dir, &["mirror", "serialize", "-q", "--force", "oci-archive:golden/archives/plain.tar", "all.tar"]).ok();
+    assert_eq!(list(&dir, "all.tar"), all);
+    let beta = "oci-archive:golden/archives/plain.tar:reg.example.com/gold/library/beta:1.2";
+    dir.write("list", format!("{beta},component=core\n"));
+    ace_dt(&dir, &["mirror", "archive", "-q", "list", "beta.tar"]).ok();
+    let held = list(&dir, "beta.tar");
+    let of_beta: Vec<_> = all.lines().filter(|line| line.contains("beta:1.2")).collect();
+    assert_eq!(of_beta.len(), 1);
+    let [_, rest @ ..] = &*of_beta[0].split_whitespace().collect::<Vec<_>>() else { panic!("{of_beta:?}") };
+    let last: Vec<_> = held.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!((last[0], &last[1..]), (beta, rest));
+}
+
+#[test]
+fn an_archive_that_cannot_be_a_source_says_why() {
+    let dir = prepare();
+    let archive = fs::read(golden().join("archives/plain.tar")).unwrap();
+    dir.write("cut.tar", &archive[..archive.len() / 2]);
+    dir.write("text", "no archive");
+    for (image, why) in [
+        ("oci-archive:", "IMAGE: \"oci-archive:\" names no file"),
+        ("oci-archive:gone.tar:v1", "IMAGE: \"oci-archive:gone.tar:v1\": there is no such file"),
+        ("oci-archive:golden/archives/plain.tar:v9", "there is no image \"v9\" in the archive"),
+        ("oci-archive:golden/archives/zstd.tar.zst", "it is no regular file, or is compressed"),
+        ("oci-archive:cut.tar:latest", "opening the archive \"cut.tar\": "),
+        ("oci-archive:text", "opening the archive \"text\": "),
+    ] {
+        ace_dt(&dir, &["mirror", "serialize", "-q", image, "out.tar"])
+            .fails(if why.starts_with("IMAGE: ") { 2 } else { 1 }, &[why]);
+        assert!(!dir.join("out.tar").exists(), "{image}");
+    }
+    // A blob that is damaged there is told of, and the archive is not called whole.
+    let mut damaged = archive;
+    let at = damaged.len() / 2;
+    damaged[at] ^= 1;
+    dir.write("damaged.tar", damaged);
+    ace_dt(&dir, &["mirror", "serialize", "-q", "oci-archive:damaged.tar", "out.tar"])
+        .fails(1, &["damaged.tar", "sha256:"]);
+}
+
+#[test]
 fn compressed_it_decompresses_to_the_golden_archive() {
     let (dir, registry) = served();
     registry.configure(&dir, "http", 25);
@@ -163,6 +223,10 @@ fn compressed_it_decompresses_to_the_golden_archive() {
     }
     let theirs = peer(&dir, "gzip", &["-dc", "golden/archives/gzip.tar.gz"]);
     assert!(theirs == fs::read(golden().join("archives/plain.tar")).unwrap(), "the Go tool's is the same");
+}
+
+fn list(dir: &Dir, archive: &str) -> String {
+    ace_dt(dir, &["mirror", "list", archive]).ok().text().into()
 }
 
 /// Each record's prefix of the compressed archive decompresses to one that holds the blob whole.

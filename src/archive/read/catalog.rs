@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    rc::Rc,
+    sync::Arc,
 };
 
 use serde::Deserialize;
@@ -44,7 +44,7 @@ pub struct HeldBlob {
 #[derive(Clone, Debug)]
 struct ManifestLink {
     role: &'static str,
-    media_type: Rc<str>,
+    media_type: Arc<str>,
     digest: Digest,
     size: u64,
 }
@@ -94,7 +94,7 @@ pub struct Catalog {
     blobs: HashMap<Digest, HeldBlob>,
     documents: HashMap<Digest, ManifestSummary>,
     configs: HashMap<Digest, Platform>,
-    media_types: HashMap<String, Rc<str>>,
+    media_types: HashMap<String, Arc<str>>,
     /// Bytes of the manifests in `documents`.
     kept: u64,
     /// The first `index.json`, if there are several.
@@ -274,10 +274,46 @@ impl Catalog {
         self.index.as_ref().map_or(&[], |index| &index.manifests)
     }
 
+    /// The image of a name or digest; without one, the root of an archive of this tool, or the only image.
+    ///
+    /// # Errors
+    /// If there is none, or several, with the names that there are.
+    pub fn find(&self, name: Option<&str>) -> Result<Descriptor> {
+        let gathered = self.roots().iter().filter_map(|root| self.documents.get(&root.digest));
+        let gathered = gathered.filter(|document| document.is_gather).flat_map(|document| &*document.index);
+        let mut found: Vec<&Descriptor> = match (name, &self.index) {
+            (None, Some(index)) if is_ours(index) => self.roots().iter().take(1).collect(),
+            (None, _) => self.roots().iter().filter(|d| media::is_manifest(&d.media_type)).collect(),
+            (Some(name), _) => {
+                let named = |d: &&Descriptor| name_of(&d.annotations) == Some(name) || d.digest.to_string() == name;
+                self.roots().iter().chain(gathered).filter(named).collect()
+            }
+        };
+        let mut seen = HashSet::new();
+        found.retain(|descriptor| seen.insert(&descriptor.digest));
+        match found[..] {
+            [found] => Ok(Descriptor { annotations: Annotations::new(), ..found.clone() }),
+            [] => Err(match name {
+                Some(name) => Error::new(format!("there is no image {name:?} in the archive")),
+                None => Error::new("there is no image in the archive"),
+            }
+            .hint("ace-dt mirror list tells which there are")),
+            _ => Err(Error::new("there are several such images in the archive").hint("write oci-archive:FILE:NAME")),
+        }
+    }
+
+    /// Manifests that refer to a subject, each with it.
+    pub fn referrers(&self) -> impl Iterator<Item = (&Digest, &Digest)> {
+        let subject = |document: &ManifestSummary| document.edges.iter().position(|edge| edge.role == "subject");
+        self.documents
+            .iter()
+            .filter_map(move |(digest, document)| Some((digest, &document.edges[subject(document)?].digest)))
+    }
+
     /// Follows every reference from the `index.json` on. `elsewhere` knows what is at the destination
     /// already. Each digest is told of once. Returns what is reachable.
     pub fn check(&self, elsewhere: &dyn Fn(&Digest) -> bool, tell: &mut dyn FnMut(Flaw)) -> HashSet<Digest> {
-        let mut seen: HashSet<(Digest, Rc<str>, u64)> = HashSet::new();
+        let mut seen: HashSet<(Digest, Arc<str>, u64)> = HashSet::new();
         let (mut reached, mut missing) = (HashSet::new(), HashSet::new());
         let mut queue: Vec<(ManifestLink, Option<Digest>)> = Vec::new();
         let mut types = self.media_types.clone();
@@ -435,11 +471,11 @@ fn is_ours(index: &Manifest) -> bool {
     index.annotations.contains_key(annotation::SERIALIZATION_VERSION)
 }
 
-fn intern(types: &mut HashMap<String, Rc<str>>, name: &str) -> Rc<str> {
+fn intern(types: &mut HashMap<String, Arc<str>>, name: &str) -> Arc<str> {
     if let Some(known) = types.get(name) {
         return known.clone();
     }
-    let shared: Rc<str> = name.into();
+    let shared: Arc<str> = name.into();
     types.insert(name.into(), shared.clone());
     shared
 }

@@ -2,7 +2,8 @@
 //!
 //! [`tar`] goes from member to member and believes nothing; [`decompress`] gives it the stream in a
 //! compressed one. [`events`] makes a stream of events of that: what reads archives is a consumer of
-//! it. [`scan`] is one, which fills a [`catalog`] and finds what is wrong; [`open`] begins it.
+//! it. [`scan`] is one, which fills a [`catalog`] and finds what is wrong; [`open`] begins it. [`store`]
+//! gives what lies in a file.
 
 pub mod catalog;
 pub mod decompress;
@@ -11,4 +12,5 @@ pub mod events;
 pub mod finding;
 pub mod open;
 pub mod scan;
+pub mod store;
 pub mod tar;

@@ -45,11 +45,19 @@ pub fn scan_stream(
     Ok((ended, format))
 }
 
-/// Finds what an archive holds without hashing it, with what is wrong.
+/// Finds what the archive at `path` holds without hashing it, with what is wrong.
 ///
 /// # Errors
 /// If it cannot be opened, a signal asks to stop, or there is more than can be kept in mind.
 pub fn look(path: &Path, options: InputOptions) -> Result<(Catalog, Vec<Finding>)> {
+    look_at(Input::open(&[path.into()], options)?)
+}
+
+/// Finds what an archive holds without hashing it, with what is wrong.
+///
+/// # Errors
+/// If a signal asks to stop, or there is more than can be kept in mind.
+pub fn look_at(input: Input) -> Result<(Catalog, Vec<Finding>)> {
     let (mut catalog, mut findings, read) = (Catalog::default(), Vec::new(), AtomicU64::new(0));
     let mut tell = |finding| {
         if findings.len() < FOUND_MAX {
@@ -57,7 +65,7 @@ pub fn look(path: &Path, options: InputOptions) -> Result<(Catalog, Vec<Finding>
         }
     };
     let mut scanner = Scanner { deep: false, tell: &mut tell, read: &read };
-    match Input::open(&[path.into()], options)? {
+    match input {
         Input::Files(files) => {
             scanner.files(&files, 0, &mut catalog)?;
             scan::documents(&files, 0, &mut catalog)?;
