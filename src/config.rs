@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::{
     compression::CompressionLevel,
     error::{Context, Error, ErrorKind, Result},
-    log,
+    fd, log,
     util::units,
 };
 
@@ -180,7 +180,8 @@ pub fn load(named: &[PathBuf]) -> Result<Config> {
     };
     let doing = || format!("reading the configuration file {path:?}");
     log::debug(format_args!("configuration from {}", path.display()));
-    let text = std::fs::read_to_string(path).doing(doing).map_err(|e| e.of(ErrorKind::Usage))?;
+    let bytes = fd::read_file(path).doing(doing).map_err(|e| e.of(ErrorKind::Usage))?;
+    let text = String::from_utf8(bytes).map_err(|e| Error::usage(e.utf8_error()).doing(doing()))?;
     let file = parse(&text, &mut |key| log::warn(format_args!("{}: unknown key {key}", path.display())));
     file.map_err(Error::usage).and_then(resolve).doing(doing)
 }

@@ -109,9 +109,9 @@ impl Error {
         Error { os_error: Some(errno as i32), source: Some(Arc::new(source)), ..Error::new(errno.desc()) }
     }
 
-    /// The same, of another kind.
+    /// The same, of another kind; but a signal stays one.
     pub fn of(self, kind: ErrorKind) -> Self {
-        Error { kind, ..self }
+        if self.is_signal() { self } else { Error { kind, ..self } }
     }
 
     /// What the user can do about it. The first hint given is kept: it was given nearest the cause.

@@ -13,10 +13,13 @@ mod compression;
 mod config;
 mod copy;
 pub mod error;
+#[allow(unsafe_code)]
+mod fd;
 mod gather;
 mod log;
 mod media;
 pub mod oci;
+mod owned_file;
 mod registry;
 #[allow(unsafe_code)]
 mod signal;

@@ -14,7 +14,12 @@ use std::{
     time::SystemTime,
 };
 
-use crate::error::{Context, Result, one_line};
+use nix::fcntl::OFlag;
+
+use crate::{
+    error::{Context, Result, one_line},
+    fd,
+};
 
 /// How much is told. The numbers are those that `--verbosity` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,8 +55,7 @@ impl Status {
     /// It is cut at the terminal's edge (DECAWM off), since a line that wraps cannot be redrawn.
     fn draw(&mut self, text: String) {
         let text = if text.is_empty() { text } else { format!("\x1b[?7l{text}\x1b[?7h") };
-        let mut err = std::io::stderr().lock();
-        let _ = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
+        print(&format!("\r\x1b[K{text}"));
         self.line = text;
     }
 }
@@ -67,7 +71,8 @@ static FILE: Mutex<Option<File>> = Mutex::new(None);
 /// # Errors
 /// If it cannot be opened.
 pub fn also_to(path: &Path) -> Result<()> {
-    let file = File::options().append(true).create(true).open(path).doing(|| format!("opening the log {path:?}"))?;
+    let file = fd::open(path, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT);
+    let file = file.doing(|| format!("opening the log {path:?}"))?;
     *FILE.lock().unwrap_or_else(|e| e.into_inner()) = Some(file);
     Ok(())
 }
@@ -113,11 +118,22 @@ pub fn line(what: fmt::Arguments) {
     let what = one_line(&what.to_string());
     note(&what);
     let status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
-    let mut err = std::io::stderr().lock();
-    let _ = match status.line.as_str() {
-        "" => writeln!(err, "{what}"),
-        line => write!(err, "\r\x1b[K{what}\n{line}"),
-    };
+    match status.line.as_str() {
+        "" => print(&format!("{what}\n")),
+        line => print(&format!("\r\x1b[K{what}\n{line}")),
+    }
+}
+
+/// Writes to standard error, whatever interrupts it.
+fn print(text: &str) {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match fd::write_once(std::io::stderr(), rest) {
+            Ok(Some(n)) if n > 0 => rest = &rest[n..],
+            Ok(None) => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
 }
 
 /// A line for the file alone.

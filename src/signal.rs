@@ -7,7 +7,6 @@
 //! second signal ends the process at once.
 
 use std::{
-    io::{ErrorKind as IoErrorKind, Read},
     os::{fd::AsFd, unix::process::CommandExt},
     process::Command,
     sync::{
@@ -106,9 +105,15 @@ pub fn install() -> Result<()> {
 /// If the kernel refuses the handler.
 pub fn allow_interrupts() -> Result<()> {
     extern "C" fn nothing(_: i32) {}
-    let wake = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    let nothing = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing at all, so it is async-signal-safe.
-    unsafe { sigaction(Signal::SIGUSR1, &wake) }.doing(|| "installing a signal handler").map(drop)
+    unsafe {
+        sigaction(Signal::SIGUSR1, &nothing)
+            // A write beyond the limit of a file's size is to fail with EFBIG, as any other (setrlimit(2)).
+            .and_then(|_| sigaction(Signal::SIGXFSZ, &nothing))
+    }
+    .doing(|| "installing a signal handler")
+    .map(drop)
 }
 
 fn listen(fd: &SignalFd, main: ThreadId) {
@@ -154,22 +159,6 @@ pub fn check() -> Result<()> {
         Some(kind @ ErrorKind::Terminated) => Err(Error::new("terminated by SIGTERM").of(kind)),
         Some(kind) => Err(Error::new("interrupted by SIGINT").of(kind)),
         None => Ok(()),
-    }
-}
-
-/// Reads all there is, as [`Read::read_to_end`], but a signal ends it.
-///
-/// # Errors
-/// If a read fails, or a signal asks to stop.
-pub fn read_to_end(mut from: impl Read, doing: &str) -> Result<Vec<u8>> {
-    let (mut all, mut piece) = (Vec::new(), [0; 8192]);
-    loop {
-        match from.read(&mut piece) {
-            Ok(0) => return Ok(all),
-            Ok(n) => all.extend_from_slice(&piece[..n]),
-            Err(e) if e.kind() == IoErrorKind::Interrupted => check()?,
-            Err(e) => return Err(e).doing(|| doing),
-        }
     }
 }
 

@@ -10,28 +10,36 @@
 
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions},
-    io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::{BufRead, BufReader, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
 use crate::{
     error::{Context, Error, Result},
-    log,
+    fd, log,
     media::sink::Volume,
     oci::{Descriptor, Digest, annotation, json},
+    owned_file::OwnedFile,
 };
+
+/// Bytes in which the first line of a ledger ends, for sure enough.
+const LINE_MAX: usize = 64 << 10;
+/// What becomes of a file that is none.
+const NO_LEDGER: &str = "it is no ledger, and is not written over";
+/// Bytes of lines that are handed to the kernel at once, at the most.
+const PENDING_MAX: usize = 64 << 10;
 
 /// Writes a checkpoint.
 pub struct CheckpointWriter {
     path: PathBuf,
-    out: BufWriter<File>,
+    file: OwnedFile,
+    is_regular: bool,
+    /// Lines that the kernel has not taken yet.
+    pending: Vec<u8>,
     /// Records written so far, those of an earlier run included.
     records: usize,
-    /// Bytes of what is kept of an earlier run; the rest is cut off by the first record.
+    /// Bytes of what is kept of an earlier run; the rest is cut off.
     kept: u64,
-    begun: bool,
 }
 
 /// One line: a blob, and where it ends on the medium.
@@ -48,27 +56,26 @@ pub struct CheckpointRecord {
 }
 
 impl CheckpointWriter {
-    /// Opens the checkpoint, creating it if it is not there, to go on behind these records in it. What
-    /// it holds stays until [`CheckpointWriter::begin`].
+    /// Opens the checkpoint, creating it if it is not there. What it holds stays until
+    /// [`CheckpointWriter::begin`].
     ///
     /// # Errors
-    /// If it cannot be opened.
-    pub fn after(path: &Path, records: &[CheckpointRecord]) -> Result<CheckpointWriter> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(path)
-            .doing(|| format!("opening the checkpoint {path:?}"))?;
-        let kept = records.last().map_or(0, |record| record.end);
-        Ok(CheckpointWriter {
-            path: path.into(),
-            out: BufWriter::new(file),
-            records: records.len(),
-            kept,
-            begun: false,
-        })
+    /// If it cannot be opened, somebody else writes it, or what is there is no ledger.
+    pub fn open(path: &Path) -> Result<CheckpointWriter> {
+        let opening = || format!("opening the checkpoint {path:?}");
+        let file = OwnedFile::open(path).doing(opening)?;
+        let is_regular = file.metadata().doing(opening)?.is_file();
+        if is_regular && let Err(why) = begins_as_ledger(path).doing(opening)? {
+            return Err(Error::new(why).doing(format!("reading the checkpoint {path:?}, line 1")).hint(NO_LEDGER));
+        }
+        let (path, kept) = (path.into(), 0);
+        Ok(CheckpointWriter { path, file, is_regular, pending: Vec::new(), records: 0, kept })
+    }
+
+    /// Goes on behind these records in it.
+    pub fn keep(&mut self, records: &[CheckpointRecord]) {
+        self.records = records.len();
+        self.kept = records.last().map_or(0, |record| record.end);
     }
 
     /// How many records it has.
@@ -76,19 +83,18 @@ impl CheckpointWriter {
         self.records
     }
 
-    /// The medium is written to: what the checkpoint says beyond the records that stay is cut off.
+    /// The medium is about to be written to: what the checkpoint says beyond the records that stay is cut
+    /// off, and that is brought to the disk.
     ///
     /// # Errors
     /// If it cannot be cut.
     pub fn begin(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.begun, true) {
-            return Ok(());
-        }
-        let file = self.out.get_mut();
+        self.file.keep();
         // Only a regular file has something to cut off.
-        if file.metadata().is_ok_and(|m| m.is_file()) {
-            let cut = file.set_len(self.kept).and_then(|()| file.seek(SeekFrom::End(0)));
+        if self.is_regular {
+            let cut = self.file.set_len(self.kept).and_then(|()| (&*self.file).seek(SeekFrom::End(0)));
             cut.doing(|| writing(&self.path))?;
+            self.sync()?;
         }
         Ok(())
     }
@@ -106,7 +112,8 @@ impl CheckpointWriter {
         let mut line = json::compact(&descriptor);
         line.push(b'\n');
         self.records += 1;
-        self.out.write_all(&line).doing(|| writing(&self.path))
+        self.pending.extend(line);
+        if self.pending.len() >= PENDING_MAX { self.flush() } else { Ok(()) }
     }
 
     /// Hands what was recorded to the kernel.
@@ -114,7 +121,9 @@ impl CheckpointWriter {
     /// # Errors
     /// If it does not take it.
     pub fn flush(&mut self) -> Result<()> {
-        self.out.flush().doing(|| writing(&self.path))
+        fd::write_all(&*self.file, &self.pending).doing(|| writing(&self.path))?;
+        self.pending.clear();
+        Ok(())
     }
 
     /// Brings the checkpoint to the disk.
@@ -122,7 +131,7 @@ impl CheckpointWriter {
     /// # Errors
     /// If it cannot be brought there.
     pub fn sync(&mut self) -> Result<()> {
-        match self.out.get_ref().sync_data() {
+        match self.file.sync_data() {
             // Pipes and character devices have nothing to bring to a disk.
             Err(e) if matches!(e.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::EROFS)) => Ok(()),
             other => other.doing(|| writing(&self.path)),
@@ -147,10 +156,10 @@ pub fn read(path: &Path, offset: u64) -> Result<HashSet<Digest>> {
 ///
 /// # Errors
 /// If the file cannot be read or a line is no record. Only the last line may be torn, as a run
-/// that was killed leaves it: it is left out, with a warning.
+/// that was killed or a machine that lost its power leaves it: it is left out, with a warning.
 pub fn records(path: &Path) -> Result<Vec<CheckpointRecord>> {
     let reading = |line: usize| format!("reading the checkpoint {path:?}, line {line}");
-    let file = File::open(path).doing(|| format!("opening the checkpoint {path:?}"))?;
+    let file = fd::open_to_read(path).doing(|| format!("opening the checkpoint {path:?}"))?;
     let mut lines = BufReader::new(file);
     let (mut all, mut line, mut number, mut end) = (Vec::new(), Vec::new(), 0, 0);
     loop {
@@ -164,13 +173,34 @@ pub fn records(path: &Path) -> Result<Vec<CheckpointRecord>> {
         let torn = line.last() != Some(&b'\n');
         match parse(&line) {
             Ok(None) => {}
-            Ok(Some(_)) | Err(_) if torn => {
+            Ok(Some(_)) | Err(_) if torn && may_be_torn(&line) => {
                 log::warn(format_args!("{}: it is cut short and was left out", reading(number)));
             }
             Ok(Some((digest, offset, volume))) => all.push(CheckpointRecord { digest, offset, volume, end }),
             Err(why) => return Err(Error::new(why).doing(reading(number))),
         }
     }
+}
+
+/// Whether bytes without the end of a line are the beginning of a record, or of one that never reached the disk.
+fn may_be_torn(line: &[u8]) -> bool {
+    let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    match serde_json::from_slice::<serde::de::IgnoredAny>(&line[..end]) {
+        Ok(_) => line.starts_with(b"{"),
+        Err(e) => e.is_eof() && (end == 0 || line.starts_with(b"{")),
+    }
+}
+
+/// Whether a file is empty, or begins as a ledger does; else why not.
+fn begins_as_ledger(path: &Path) -> Result<std::result::Result<(), String>> {
+    let mut begin = vec![0; LINE_MAX];
+    let n = fd::fill(fd::open_to_read(path)?, &mut begin)?;
+    let begin = &begin[..n];
+    Ok(match begin.iter().position(|byte| *byte == b'\n') {
+        Some(end) => parse(&begin[..end]).map(drop),
+        None if n == LINE_MAX && begin.starts_with(b"{") || may_be_torn(begin) => Ok(()),
+        None => Err("it is not a descriptor".into()),
+    })
 }
 
 /// One record: the blob's digest, its offset, and on a tape the volume. A blank line is none.

@@ -57,7 +57,7 @@ pub struct Args {
     /// Bytes of the ring; 0 for a small one without a mark.
     pub buffer_size: u64,
     /// Percent.
-    pub hwm: u64,
+    pub hwm: Option<u64>,
     /// A checkpoint to write or check.
     pub checkpoint: Option<PathBuf>,
     /// Ledgers, each with the offset up to which it is believed.
@@ -128,7 +128,7 @@ impl Default for Args {
             annotations: Annotations::new(),
             block_size: 1 << 20,
             buffer_size: 0,
-            hwm: 90,
+            hwm: None,
             checkpoint: None,
             existing_from_checkpoint: Vec::new(),
             index_fallback: false,

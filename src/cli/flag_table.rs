@@ -104,12 +104,11 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "hwm",
         value: Value::Required("PERCENT"),
-        default: "90",
         on: BUFFERS,
-        text: "High-water mark: start to write, at first and whenever the buffer ran dry, only when it is filled to this percentage. A drive so runs in long strokes instead of stopping again and again. A file needs no strokes: there a low mark, such as 10, is quickest.",
+        text: "High-water mark: start to write, at first and whenever the buffer ran dry, only when it is filled to this percentage. A drive so runs in long strokes instead of stopping again and again. Without this flag the mark is 90 for a tape or a pipe; a regular file needs no strokes, and is written as the bytes come.",
         set: |a, v| {
             let percent = v.trim_end_matches('%').parse().ok().filter(|p| (1..=100).contains(p));
-            a.hwm = percent.ok_or_else(|| format!("{v:?} is not a percentage from 1 to 100"))?;
+            a.hwm = Some(percent.ok_or_else(|| format!("{v:?} is not a percentage from 1 to 100"))?);
             Ok(())
         },
         ..FLAG
@@ -118,7 +117,7 @@ pub static FLAGS: &[Flag] = &[
         long: "checkpoint",
         value: Value::Required("FILE"),
         on: ARCHIVES,
-        text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there is replaced when the device takes the first block. A line stands in it only when the kernel has taken the bytes that it speaks of; on a tape, when they are on it, as `--checkpoint-interval` says.",
+        text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there must be a ledger; it is cut off when it is sure that there is room, before anything of `DEST-FILE` is. A line stands in it only when the kernel has taken the bytes that it speaks of; on a tape, when they are on it, as `--checkpoint-interval` says.",
         set: |a, v| {
             a.checkpoint = Some(args::file(v)?);
             Ok(())
@@ -286,7 +285,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "force",
         on: ARCHIVES,
-        text: "Write over a `DEST-FILE` that is a regular file and not empty.",
+        text: "Write over a `DEST-FILE` that is a regular file and not empty, or over a tape with the label of another series.",
         set: |a, _| yes(&mut a.force),
         ..FLAG
     },
@@ -373,7 +372,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "force",
         on: &["util mbuffer"],
-        text: "Write over an `--output` that is a regular file and not empty.",
+        text: "Write over an `--output` that is a regular file and not empty, or over a tape with the label of another series.",
         set: |a, _| yes(&mut a.force),
         ..FLAG
     },

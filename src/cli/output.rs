@@ -1,8 +1,11 @@
 //! Standard output, and the version: what the program says of itself and hands on as data.
 
-use std::io::Write;
+use nix::errno::Errno;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Context, Result},
+    fd,
+};
 
 /// The version in archives and in `version`. The environment variable is for making again, byte
 /// for byte, an archive that another version wrote.
@@ -18,13 +21,10 @@ pub fn version_line() -> String {
 /// Data for standard output.
 ///
 /// # Errors
-/// If it cannot be written; but a reader that has seen enough is none.
+/// If it is closed or cannot be written, or a signal asks to stop; but a reader that has seen enough is none.
 pub fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::from_io(e).doing("writing to standard output"))
-        }
-        _ => Ok(()),
+    match fd::stdout().and_then(|out| fd::write_all(out, text.as_bytes())) {
+        Err(e) if e.os_error() == Some(Errno::EPIPE as i32) => Ok(()),
+        other => other.doing(|| "writing to standard output"),
     }
 }

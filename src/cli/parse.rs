@@ -171,7 +171,7 @@ mod tests {
         let (name, args) = run("-v mirror -r archive s.list -b64k --hwm=50 out.tar a b -p x/y,z/w -p q/r").unwrap();
         assert_eq!(name, "mirror archive");
         assert!(args.recursive);
-        assert_eq!((args.block_size, args.hwm, args.platforms.len()), (64_000, 50, 3));
+        assert_eq!((args.block_size, args.hwm, args.platforms.len()), (64_000, Some(50), 3));
         assert_eq!(args.operands, ["s.list", "out.tar", "a", "b"]);
     }
 

@@ -12,12 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::fcntl::OFlag;
 use serde::Serialize;
 
 use crate::{
     copy::push_graph::PushTally,
     error::{Context, Result},
-    log,
+    fd, log,
     stream::pipeline::Snapshot,
     util::units::{human_size, human_time},
 };
@@ -162,7 +163,8 @@ impl Progress {
             Some(dir) => {
                 std::fs::create_dir_all(dir).doing(|| format!("creating the directory {dir:?}"))?;
                 let path = dir.join("logs.txt");
-                Some(File::create(&path).doing(|| format!("creating {path:?}"))?)
+                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC;
+                Some(fd::open(&path, flags).doing(|| format!("creating {path:?}"))?)
             }
             None => None,
         };
@@ -183,7 +185,9 @@ impl Progress {
     pub fn writing(&self, now: &Snapshot, total: Option<u64>) {
         self.tell(false, |state| {
             let (rate_in, rate) = state.rates(now);
-            let left = total.and_then(|total| total.saturating_sub(now.accepted).checked_div(rate));
+            // A device that waits for the mark takes nothing: what comes in tells how long it will be.
+            let (done, rate_left) = if now.writing { (now.accepted, rate) } else { (now.from + now.received, rate_in) };
+            let left = total.and_then(|total| total.saturating_sub(done).checked_div(rate_left));
             ProgressEvent::Writing {
                 accepted: now.accepted,
                 total,

@@ -1,6 +1,6 @@
 //! `mirror archive`: from a list of sources to an archive on a device.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use super::{
     path_conflicts, report,
@@ -20,6 +20,7 @@ use crate::{
         collect::{self, Collected, Collector, IndexOptions, SourceOutcome, SourceRecord},
     },
     oci::Digest,
+    store::Locator,
     util::units,
 };
 
@@ -29,6 +30,9 @@ pub fn run(options: &ArchiveOptions) -> Result<()> {
     check_paths(options)?;
     let selection = &options.selection;
     let sources = collect::read(&selection.sources)?;
+    let archives = sources.iter().filter_map(|source| source.locator.archive());
+    let archives: Vec<_> = archives.chain(options.existing.images.iter().filter_map(Locator::archive)).collect();
+    path_conflicts::check(&archives.iter().map(|path| ("a source", *path)).collect::<Vec<_>>(), &written(options))?;
     selection.report.as_deref().map_or(Ok(()), report::prepare)?;
     let mut existing = ExistingContent::by_checkpoints(&options.existing.checkpoints)?;
     let setup = Setup::new(&options.connection)?;
@@ -63,13 +67,18 @@ pub fn run(options: &ArchiveOptions) -> Result<()> {
 fn check_paths(options: &ArchiveOptions) -> Result<()> {
     let mut read = vec![("SOURCES-FILE", options.selection.sources.as_path())];
     read.extend(options.existing.checkpoints.iter().map(|(path, _)| ("--existing-from-checkpoint", path.as_path())));
+    path_conflicts::check(&read, &written(options))
+}
+
+/// What the run writes.
+fn written(options: &ArchiveOptions) -> Vec<(&'static str, &Path)> {
     let mut written = Vec::new();
     if !options.dry_run {
         written.push(("DEST-FILE", options.output.dest()));
         written.extend(options.output.checkpoint().map(|path| ("--checkpoint", path)));
     }
     written.extend(options.selection.report.as_deref().map(|path| ("--report", path)));
-    path_conflicts::check(&read, &written)
+    written
 }
 
 /// All that the run has by the time that sources are found.

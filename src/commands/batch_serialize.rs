@@ -5,6 +5,8 @@
 
 use std::{fs, path::Path};
 
+use nix::fcntl::OFlag;
+
 use super::{
     retry_hint,
     setup::{self, Setup, is_dash},
@@ -17,9 +19,9 @@ use crate::{
     cli::{options::BatchOptions, progress::Progress},
     compression::Format,
     error::{Context, Error, ErrorKind, Result},
-    log,
+    fd, log,
     oci::Digest,
-    signal,
+    owned_file::OwnedFile,
     store::Locator,
     util::{atomic_file, csv},
 };
@@ -61,6 +63,8 @@ pub fn run(options: &BatchOptions) -> Result<()> {
     let (directory, entries) = (&options.directory, read_list(&options.list)?);
     let tracker = directory.join(&options.tracker);
     fs::create_dir_all(directory).doing(|| format!("creating the directory {directory:?}"))?;
+    let alone = fd::open(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY).and_then(OwnedFile::of);
+    let _alone = alone.doing(|| format!("opening the directory {directory:?}"))?;
     let mut sent = read_tracker(&tracker)?;
     let setup = Setup::new(&options.connection)?;
     let progress = Progress::new(&options.progress)?;
@@ -169,8 +173,8 @@ fn read_tracker(path: &Path) -> Result<Vec<SentArchive>> {
 fn records(path: &Path, header: &[&str]) -> Result<Vec<(usize, Vec<String>)>> {
     let doing = |line: usize| format!("reading {path:?}, line {line}");
     let text = match is_dash(path) {
-        true => signal::read_to_end(std::io::stdin(), "reading the list from standard input")?,
-        false => fs::read(path).doing(|| format!("reading {path:?}"))?,
+        true => fd::stdin().and_then(fd::read_to_end).doing(|| "reading the list from standard input")?,
+        false => fd::read_file(path).doing(|| format!("reading {path:?}"))?,
     };
     let text = String::from_utf8(text).map_err(|_| Error::new("it is not UTF-8").doing(format!("reading {path:?}")))?;
     let mut all = Vec::new();

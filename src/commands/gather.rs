@@ -1,6 +1,6 @@
 //! `mirror gather`: from a list of sources to one artifact in a registry.
 
-use super::{report, setup::Setup};
+use super::{path_conflicts, report, setup::Setup};
 use crate::{
     cli::{options::GatherOptions, output, progress::Progress},
     copy::push_graph::PushJob,
@@ -16,6 +16,8 @@ use crate::{
 /// With what fails.
 pub fn run(options: &GatherOptions) -> Result<()> {
     let selection = &options.selection;
+    let written: Vec<_> = selection.report.iter().map(|path| ("--report", path.as_path())).collect();
+    path_conflicts::check(&[("SOURCES-FILE", &selection.sources)], &written)?;
     let sources = collect::read(&selection.sources)?;
     selection.report.as_deref().map_or(Ok(()), report::prepare)?;
     let setup = Setup::new(&options.connection)?;

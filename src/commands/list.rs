@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::path_conflicts;
 use crate::{
     archive::read::{catalog::Image, open::look},
     cli::{args::ListFormat, options::ListOptions, output::print},
@@ -27,6 +28,7 @@ struct Row<'a> {
 /// If the archive cannot be read, or something is wrong with it.
 pub fn run(options: &ListOptions) -> Result<()> {
     let path = &options.archive;
+    path_conflicts::check(&[("TAR-FILE", path)], &[path_conflicts::stdout()])?;
     let (catalog, findings) = look(path, options.input.clone())?;
     let images = catalog.images();
     print(&match options.format {

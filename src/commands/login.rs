@@ -7,7 +7,7 @@ use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use crate::{
     cli::options::{LoginOptions, LogoutOptions},
     error::{Context, Error, Result},
-    log,
+    fd, log,
     registry::{
         auth::{
             docker_config::{self, Credentials},
@@ -63,7 +63,7 @@ fn password() -> Result<String> {
     let stdin = io::stdin();
     let bytes = match stdin.is_terminal() {
         true => from_terminal(&stdin).doing(|| doing)?,
-        false => signal::read_to_end(stdin.lock(), doing)?,
+        false => fd::stdin().and_then(fd::read_to_end).doing(|| doing)?,
     };
     let wrong = |why: &str| Error::usage(why).doing("the password on standard input");
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8"))?;

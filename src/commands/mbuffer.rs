@@ -38,10 +38,11 @@ pub fn run(options: &MbufferOptions) -> Result<()> {
     if let Some(path) = &options.log {
         log::also_to(path)?;
     }
-    let geometry = options.geometry;
     let input = open(&options.input)?;
     let input_name = input.name.clone();
     let mut outputs = Outputs::open(options)?;
+    let is_file = outputs.all.iter().all(|(_, kind, _)| *kind == MediumKind::File);
+    let geometry = if is_file { options.geometry.without_strokes() } else { options.geometry };
     let pump = Mutex::new(InputPump::new(input, options.sha256));
     let progress = Progress::new(&options.progress)?;
     let job = StreamJob {
@@ -59,7 +60,7 @@ pub fn run(options: &MbufferOptions) -> Result<()> {
     let mut watchdog = Watchdog::new(Instant::now());
     let (overview, sink) = (&outputs.overview, &mut *outputs.sink);
     let output_name = sink.name().to_string();
-    let (last, outcome) = pipeline::run(job, sink, &mut |now| {
+    let (last, outcome) = pipeline::run(job, sink, &mut |now: &Snapshot| {
         progress.writing(now, None);
         let Some(timeout) = options.io_timeout else { return Ok(()) };
         let changing = options.changer.is_changing();
@@ -70,10 +71,11 @@ pub fn run(options: &MbufferOptions) -> Result<()> {
         };
         Err(Error::new(format!("{stuck} for {} s", timeout.as_secs_f64())).hint("--io-timeout"))
     });
-    match outcome {
-        Ok(()) => {
+    let pump = pump.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match outcome.and_then(|()| pump.finish()) {
+        Ok(digest) => {
             outputs.tell(&last, geometry, &progress);
-            if let Some(digest) = pump.into_inner().unwrap_or_else(PoisonError::into_inner).digest() {
+            if let Some(digest) = digest {
                 log::line(format_args!("{digest}"));
             }
             outputs.check()
@@ -88,25 +90,14 @@ pub fn run(options: &MbufferOptions) -> Result<()> {
 
 /// No file has two parts in the run.
 fn check_paths(options: &MbufferOptions) -> Result<()> {
-    let mut all: Vec<(&str, &Path)> = vec![("--input", &options.input)];
-    all.extend(options.outputs.iter().map(|path| ("--output", path.as_path())));
-    all.extend(options.log.iter().map(|path| ("--log", path.as_path())));
-    for (n, (part, path)) in all.iter().enumerate() {
-        for (other_part, other) in &all[..n] {
-            let same = if is_dash(path) || is_dash(other) {
-                path == other && part == other_part
-            } else {
-                path == other || path_conflicts::is_same_file(path, other)
-            };
-            if same && part == other_part {
-                return Err(Error::usage(format!("{path:?} is named twice by {part}")));
-            }
-            if same {
-                return Err(Error::usage(format!("{path:?} is both {other_part} and {part}")));
-            }
-        }
+    let mut written: Vec<_> = options.outputs.iter().map(|path| ("--output", path.as_path())).collect();
+    // A device such as /dev/null may have several parts, but not the same one twice.
+    let mut outputs = options.outputs.iter().enumerate();
+    if let Some((_, path)) = outputs.find(|(n, path)| options.outputs[..*n].contains(path)) {
+        return Err(Error::usage(format!("{path:?} is named twice by --output")));
     }
-    Ok(())
+    written.extend(options.log.iter().map(|path| ("--log", path.as_path())));
+    path_conflicts::check(&[("--input", &options.input)], &written)
 }
 
 fn open(path: &Path) -> Result<BlockReader> {
@@ -131,7 +122,8 @@ impl Outputs {
             let destination =
                 if is_dash(path) { Destination::stdout()? } else { Destination::open(path, options.force)? };
             let kind = destination.kind();
-            let tape = TapeOptions { changer: options.changer.clone(), ..TapeOptions::default() };
+            let (changer, force) = (options.changer.clone(), options.force);
+            let tape = TapeOptions { changer, force, ..TapeOptions::default() };
             let sink = destination.into_sink(tape);
             all.push((sink.name().to_string(), kind, sink.volumes()));
             sinks.push(sink);

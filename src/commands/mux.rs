@@ -4,18 +4,19 @@
 //! little endian, and the data.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, ErrorKind, IsTerminal, Read, Write},
-    os::fd::AsFd,
-    path::PathBuf,
+    io::{IsTerminal, Seek, SeekFrom},
+    path::{Path, PathBuf},
     sync::mpsc::{self, RecvTimeoutError, SyncSender},
     thread,
     time::Duration,
 };
 
+use super::path_conflicts;
 use crate::{
     cli::options::{DemuxOptions, MuxOptions},
     error::{Context, Error, Result},
+    fd,
+    owned_file::OwnedFile,
     signal,
 };
 
@@ -31,11 +32,13 @@ type StreamPiece = (u32, Result<Vec<u8>>);
 /// # Errors
 /// If a stream cannot be read, or the output cannot be written.
 pub fn mux(options: &MuxOptions) -> Result<()> {
-    let stdout = io::stdout();
-    if stdout.is_terminal() {
+    let out = fd::stdout()?;
+    if out.is_terminal() {
         return Err(Error::usage("standard output is a terminal").hint("redirect it to a file or a pipe"));
     }
-    let mut out = File::from(stdout.as_fd().try_clone_to_owned().doing(|| "opening standard output")?);
+    let out = OwnedFile::of(out).doing(|| "opening standard output")?;
+    let files: Vec<_> = options.files.iter().map(|path| ("FILE", path.as_path())).collect();
+    path_conflicts::check(&files, &[path_conflicts::stdout()])?;
     let (send, pieces) = mpsc::sync_channel(options.files.len());
     for (number, path) in options.files.iter().enumerate() {
         let (path, send, block) = (path.clone(), send.clone(), options.block_size);
@@ -62,20 +65,17 @@ pub fn mux(options: &MuxOptions) -> Result<()> {
         frame.extend(number.to_le_bytes());
         frame.extend((bytes.len() as u64).to_le_bytes());
         frame.extend(bytes);
-        write(&mut out, &frame, "standard output")?;
+        fd::write_all(&*out, &frame).doing(|| "writing to standard output")?;
     }
     Ok(())
 }
 
 /// Sends all of a file, piece by piece; a piece holds what one read(2) gave.
 fn read(path: &PathBuf, number: u32, block: usize, to: &SyncSender<StreamPiece>) -> Result<()> {
-    let mut file = File::open(path).doing(|| format!("opening {path:?}"))?;
+    let file = fd::open_to_read(path).doing(|| format!("opening {path:?}"))?;
     loop {
         let mut bytes = vec![0; block];
-        let n = match file.read(&mut bytes) {
-            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            other => other.doing(|| format!("reading {path:?}"))?,
-        };
+        let Some(n) = fd::read_once(&file, &mut bytes).doing(|| format!("reading {path:?}"))? else { continue };
         bytes.truncate(n);
         if n == 0 || to.send((number, Ok(bytes))).is_err() {
             return Ok(());
@@ -86,20 +86,26 @@ fn read(path: &PathBuf, number: u32, block: usize, to: &SyncSender<StreamPiece>)
 /// # Errors
 /// If the input is cut short or of other streams, or a file cannot be written.
 pub fn demux(options: &DemuxOptions) -> Result<()> {
-    let mut input = io::stdin().lock();
+    let input = fd::stdin()?;
     if input.is_terminal() {
         return Err(Error::usage("standard input is a terminal").hint("feed it from a pipe or a file"));
     }
+    let written: Vec<_> = options.files.iter().map(|path| ("FILE", path.as_path())).collect();
+    path_conflicts::check(&[("input", Path::new("-"))], &written)?;
     let mut files = Vec::new();
     for path in &options.files {
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        files.push(file.doing(|| format!("opening {path:?}"))?);
+        let mut file = OwnedFile::open(path).doing(|| format!("opening {path:?}"))?;
+        // A stream without bytes is a file without any.
+        file.keep();
+        // What is there already stays; a FIFO has no end to go to.
+        let _ = (&*file).seek(SeekFrom::End(0));
+        files.push(file);
     }
     let mut at = 0_u64;
     let mut piece = vec![0; PIECE];
     loop {
         let mut head = [0; HEAD];
-        match fill(&mut input, &mut head)? {
+        match fd::fill(&input, &mut head).doing(|| "reading standard input")? {
             0 => return Ok(()),
             HEAD => {}
             n => return Err(Error::new(format!("it ends after {n} bytes of a frame's head")).doing(place(at))),
@@ -107,18 +113,19 @@ pub fn demux(options: &DemuxOptions) -> Result<()> {
         let (number, length) = head.split_at(4);
         let number = u32::from_le_bytes(number.try_into().expect("four bytes"));
         let mut left = u64::from_le_bytes(length.try_into().expect("eight bytes"));
-        let Some(file) = files.get_mut(number as usize) else {
+        let Some(file) = files.get(number as usize) else {
             let why = format!("there is a frame of stream {number}, and {} files to write", options.files.len());
             return Err(Error::new(why).doing(place(at)));
         };
         at += HEAD as u64;
         while left > 0 {
             let n = piece.len().min(left.try_into().unwrap_or(usize::MAX));
-            let n = fill(&mut input, &mut piece[..n])?;
+            let n = fd::fill(&input, &mut piece[..n]).doing(|| "reading standard input")?;
             if n == 0 {
                 return Err(Error::new(format!("it ends {left} bytes before the end of a frame")).doing(place(at)));
             }
-            write(file, &piece[..n], &format!("{:?}", options.files[number as usize]))?;
+            let name = &options.files[number as usize];
+            fd::write_all(&**file, &piece[..n]).doing(|| format!("writing to {name:?}"))?;
             (at, left) = (at + n as u64, left - n as u64);
         }
     }
@@ -126,30 +133,4 @@ pub fn demux(options: &DemuxOptions) -> Result<()> {
 
 fn place(at: u64) -> String {
     format!("reading standard input at byte {at}")
-}
-
-/// Fills the buffer, as far as the input goes.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == ErrorKind::Interrupted => signal::check()?,
-            Err(e) => return Err(e).doing(|| "reading standard input"),
-        }
-    }
-    Ok(filled)
-}
-
-fn write(to: &mut impl Write, mut bytes: &[u8], name: &str) -> Result<()> {
-    while !bytes.is_empty() {
-        match to.write(bytes) {
-            Ok(n) if n > 0 => bytes = &bytes[n..],
-            Err(e) if e.kind() == ErrorKind::Interrupted => signal::check()?,
-            Err(e) => return Err(Error::from_io(e).doing(format!("writing to {name}"))),
-            Ok(_) => return Err(Error::new("it took no bytes").doing(format!("writing to {name}"))),
-        }
-    }
-    Ok(())
 }

@@ -3,8 +3,11 @@
 
 use std::path::Path;
 
+use nix::fcntl::OFlag;
+
 use crate::{
     error::{Context, Result},
+    fd,
     gather::collect::SourceRecord,
     log,
     media::{
@@ -21,7 +24,7 @@ use crate::{
 /// # Errors
 /// If it cannot.
 pub fn prepare(path: &Path) -> Result<()> {
-    let opened = std::fs::File::options().append(true).create(true).open(path);
+    let opened = fd::open(path, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT);
     opened.map(drop).doing(|| format!("opening the report {path:?}"))
 }
 
@@ -32,7 +35,8 @@ pub fn prepare(path: &Path) -> Result<()> {
 pub fn write(path: &Path, records: &[SourceRecord]) -> Result<()> {
     let mut text = json::pretty(records);
     text.push(b'\n');
-    std::fs::write(path, text).doing(|| format!("writing the report {path:?}"))
+    let opened = fd::open(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC);
+    opened.and_then(|file| fd::write_all(file, &text)).doing(|| format!("writing the report {path:?}"))
 }
 
 /// How the device was kept busy, and where a stream lies on tapes.

@@ -33,7 +33,7 @@ pub fn write(
     match session.run(dest, &mut |now, total| progress.writing(now, total))? {
         WriteOutcome::Complete(summary) => {
             let (last, geometry) = (&summary.last, session.options.geometry);
-            let told = summary.kind == MediumKind::Tape || geometry.mark > 1;
+            let told = summary.kind == MediumKind::Tape || geometry.mark > 1 && summary.kind != MediumKind::File;
             progress.done(last, told.then(|| report::streaming(last, &summary.volumes)));
             report::advise(last, geometry, summary.kind);
             summary.recorded
@@ -51,10 +51,10 @@ pub fn write(
 impl RetryHint<'_> {
     /// Adds to an error where the archive stands, and the command that goes on with it.
     fn explain(&self, at: Interruption) -> Error {
-        let Interruption { error, device, kind, blobs, planned, offset, volume } = at;
+        let Interruption { error, device, kind, blobs, planned, offset, volume, has_filemark } = at;
+        let mark = if has_filemark { ", and a filemark behind them" } else { "" };
         let place = volume.map_or(String::new(), |volume| {
-            let blocks = grouped(volume.blocks);
-            format!("; volume {} has {blocks} blocks of it, and a filemark behind them", volume.number)
+            format!("; volume {} has {} blocks of it{mark}", volume.number, grouped(volume.blocks))
         });
         let error =
             error.after(format!("{device} holds {blobs} of {planned} blobs whole, up to offset {offset}{place}"));

@@ -3,8 +3,6 @@
 use std::{
     cmp,
     collections::HashSet,
-    fs::File,
-    io::Read,
     path::Path,
     sync::{
         atomic::{AtomicU64, Ordering},
@@ -14,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::path_conflicts;
 use crate::{
     archive::{
         checkpoint::{self, CheckpointRecord},
@@ -27,6 +26,7 @@ use crate::{
     },
     cli::{options::VerifyOptions, output::print, progress::Progress},
     error::{Context, Error, Result, one_line},
+    fd,
     media::{input::Input, stream_input::InputOptions},
     oci::Digest,
     util::units::grouped,
@@ -40,6 +40,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// If something cannot be read, or is wrong.
 pub fn run(options: &VerifyOptions) -> Result<()> {
     let paths = &options.archives;
+    let mut read: Vec<_> = paths.iter().map(|path| ("TAR-FILE", path.as_path())).collect();
+    read.extend(options.checkpoint.iter().map(|path| ("--checkpoint", path.as_path())));
+    read.extend(options.existing.iter().map(|path| ("--existing", path.as_path())));
+    path_conflicts::check(&read, &[path_conflicts::stdout()])?;
     let records = options.checkpoint.as_deref().map(checkpoint::records).transpose()?;
     let mut elsewhere = HashSet::new();
     for path in &options.existing {
@@ -48,7 +52,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     let input = Input::open(paths, options.input.clone())?;
     let progress = Progress::new(&options.progress)?;
     let name = paths.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
-    let mut verifier = ArchiveVerifier { name, elsewhere, records, archives: 0, flaws: 0, told: 0 };
+    let mut verifier = ArchiveVerifier { name, elsewhere, records, archives: 0, flaws: 0, told: 0, printed: Ok(()) };
     let read = AtomicU64::new(0);
     let total = match &input {
         Input::Files(files) => Some(files.total()),
@@ -68,6 +72,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     });
     progress.clear();
     outcome?;
+    verifier.printed?;
     match verifier.flaws {
         0 => Ok(()),
         1 => Err(Error::new("one thing is wrong")),
@@ -85,6 +90,8 @@ struct ArchiveVerifier {
     flaws: u64,
     /// Findings told of this archive.
     told: usize,
+    /// Whether they could be printed.
+    printed: Result<()>,
 }
 
 impl ArchiveVerifier {
@@ -124,9 +131,15 @@ impl ArchiveVerifier {
             FindingKind::Wrong => "wrong",
         };
         match self.told.cmp(&TOLD_MAX) {
-            cmp::Ordering::Less => line(word, &text),
-            cmp::Ordering::Equal => line(word, "and more, which is only counted"),
+            cmp::Ordering::Less => self.line(word, &text),
+            cmp::Ordering::Equal => self.line(word, "and more, which is only counted"),
             cmp::Ordering::Greater => {}
+        }
+    }
+
+    fn line(&mut self, word: &str, text: &str) {
+        if self.printed.is_ok() {
+            self.printed = print(&format!("{word:<8} {}\n", one_line(text)));
         }
     }
 
@@ -160,9 +173,9 @@ impl ArchiveVerifier {
             let broken = below.iter().filter(|digest| bad.contains(*digest)).count();
             let name = image.reference.as_ref().map_or(String::new(), |reference| format!("{reference} "));
             match broken {
-                0 => line("whole", &format!("{name}{}", image.digest)),
-                1 => line("broken", &format!("{name}{}: one of its parts is missing or wrong", image.digest)),
-                n => line("broken", &format!("{name}{}: {n} of its parts are missing or wrong", image.digest)),
+                0 => self.line("whole", &format!("{name}{}", image.digest)),
+                1 => self.line("broken", &format!("{name}{}: one of its parts is missing or wrong", image.digest)),
+                n => self.line("broken", &format!("{name}{}: {n} of its parts are missing or wrong", image.digest)),
             }
         }
         let (blobs, manifests) = (catalog.blobs().len(), catalog.manifests());
@@ -182,7 +195,7 @@ impl ArchiveVerifier {
             1 => "one thing is wrong".into(),
             n => format!("{n} things are wrong"),
         };
-        line("archive", &format!("{text}; {verdict}"));
+        self.line("archive", &format!("{text}; {verdict}"));
         self.told = 0;
     }
 
@@ -215,19 +228,14 @@ impl ArchiveVerifier {
         let listed: HashSet<&Digest> = records.iter().map(|record| &record.digest).collect();
         let others = catalog.blobs().keys().filter(|digest| !listed.contains(digest)).count();
         let more = if others > 0 { format!("; it does not speak of {others} blobs") } else { String::new() };
-        line("ledger", &format!("{true_ones} of {} records are true{more}", records.len()));
+        self.line("ledger", &format!("{true_ones} of {} records are true{more}", records.len()));
     }
-}
-
-fn line(word: &str, text: &str) {
-    // Nobody reads on: that changes nothing in what is found.
-    let _ = print(&format!("{word:<8} {}\n", one_line(text)));
 }
 
 /// The blobs that a ledger speaks of, or that an archive holds.
 fn digests_in(path: &Path, input: &InputOptions) -> Result<HashSet<Digest>> {
     let mut first = [0];
-    let read = File::open(path).and_then(|mut file| file.read(&mut first));
+    let read = fd::open_to_read(path).and_then(|file| fd::fill(file, &mut first));
     let n = read.doing(|| format!("reading what exists already, {path:?}"))?;
     if n == 0 || first[0] == b'{' {
         return Ok(checkpoint::records(path)?.into_iter().map(|record| record.digest).collect());

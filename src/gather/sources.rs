@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     error::{Context, Error, Result},
-    signal,
+    fd,
     store::Locator,
     util::csv,
 };
@@ -27,8 +27,8 @@ pub struct GatherSource {
 pub fn read(path: &Path) -> Result<Vec<GatherSource>> {
     let doing = || format!("reading the sources file {path:?}");
     let bytes = match path == Path::new("-") {
-        true => signal::read_to_end(std::io::stdin(), "reading the sources from standard input")?,
-        false => std::fs::read(path).doing(doing)?,
+        true => fd::stdin().and_then(fd::read_to_end).doing(|| "reading the sources from standard input")?,
+        false => fd::read_file(path).doing(doing)?,
     };
     let text = String::from_utf8(bytes).map_err(|_| Error::usage("it is not UTF-8").doing(doing()))?;
     parse(&text).map_err(|why| Error::usage(why).doing(doing()))

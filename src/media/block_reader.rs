@@ -1,19 +1,16 @@
 //! One file, pipe or tape, read from front to back in pieces as the medium gives them.
 
-use std::{
-    fs::File,
-    io::{self, ErrorKind as IoErrorKind, Read},
-    os::fd::AsFd,
-    path::Path,
-};
+use std::{fs::File, path::Path};
 
-use nix::{fcntl::OFlag, poll::PollFlags};
+use nix::fcntl::OFlag;
 
 use crate::{
     error::{Context, Error, Result},
-    media::{
-        fd::{self, enlarge_pipe, wait_until},
-        tape::{drive::StDrive, mtio, reader::TapeReader},
+    fd::{self, enlarge_pipe, read_once},
+    media::tape::{
+        drive::{StDrive, open_node},
+        mtio,
+        reader::TapeReader,
     },
     signal,
 };
@@ -34,7 +31,7 @@ pub struct BlockReader {
 enum Medium {
     /// A file, pipe or device, and the bytes that a piece has.
     Bytes(File, usize),
-    Tape(TapeReader),
+    Tape(Box<TapeReader>),
 }
 
 impl BlockReader {
@@ -47,14 +44,17 @@ impl BlockReader {
         let opening = || format!("opening {path:?}");
         let is_stdin = path == Path::new("-");
         let file = match is_stdin {
-            true => File::from(io::stdin().as_fd().try_clone_to_owned().doing(opening)?),
-            false => fd::open(path, OFlag::O_RDONLY).doing(opening)?,
+            true => fd::stdin()?,
+            false => match std::fs::metadata(path).is_ok_and(|meta| mtio::is_tape(&meta)) {
+                true => open_node(path, OFlag::O_RDONLY).doing(opening)?,
+                false => fd::open_to_read(path).doing(opening)?,
+            },
         };
         let name = if is_stdin { "standard input".into() } else { format!("{path:?}") };
         let read_size = read_size.map_or(PIECE, |size| usize::try_from(size).unwrap_or(usize::MAX)).min(PIECE_MAX);
         let medium = if mtio::is_tape(&file.metadata().doing(opening)?) {
             let reader = TapeReader::new(Box::new(StDrive::new(file)), name.clone(), read_size);
-            Medium::Tape(reader.doing(opening)?)
+            Medium::Tape(Box::new(reader.doing(opening)?))
         } else {
             enlarge_pipe(&file);
             Medium::Bytes(file, read_size)
@@ -80,7 +80,7 @@ impl BlockReader {
         into.resize(size, 0);
         let mut filled = 0;
         while filled < into.len() {
-            match read_once(file, &mut into[filled..]) {
+            match read_once(&*file, &mut into[filled..]) {
                 Ok(Some(0)) => break,
                 Ok(Some(n)) => filled += n,
                 Ok(None) => signal::check()?,
@@ -109,18 +109,5 @@ impl BlockReader {
         if let Medium::Tape(tape) = &mut self.medium {
             tape.restore();
         }
-    }
-}
-
-/// One read(2). One that was interrupted gives `None`, and so does one that had to wait.
-fn read_once(mut file: &File, into: &mut [u8]) -> Result<Option<usize>> {
-    match file.read(into) {
-        Ok(n) => Ok(Some(n)),
-        Err(e) if e.kind() == IoErrorKind::Interrupted => Ok(None),
-        Err(e) if e.kind() == IoErrorKind::WouldBlock => {
-            wait_until(file, PollFlags::POLLIN);
-            Ok(None)
-        }
-        Err(e) => Err(Error::from_io(e)),
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     error::{Context, Result},
+    fd,
     media::tape::label::Label,
     signal,
 };
@@ -49,7 +50,7 @@ impl Files {
         let (mut parts, mut total, mut series) = (Vec::new(), 0, None);
         for path in paths {
             let opening = || format!("opening {path:?}");
-            let file = File::open(path).doing(opening)?;
+            let file = fd::open_to_read(path).doing(opening)?;
             let len = file.metadata().doing(opening)?.len();
             let label = label_of(&file);
             if let Some(label) = &label {

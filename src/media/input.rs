@@ -4,7 +4,6 @@
 //! middle of an archive goes on with the next file, or with the next volume in the same drive.
 
 use std::{
-    fs::File,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,6 +12,7 @@ use std::{
 use crate::{
     compression::Format,
     error::{Context, Error, Result},
+    fd,
     media::{
         files::{Files, label_of},
         stream_input::{InputOptions, StreamInput},
@@ -42,7 +42,7 @@ impl Input {
             }
             if meta.is_file() {
                 let mut magic = [0; 4];
-                let file = File::open(path).doing(opening)?;
+                let file = fd::open_to_read(path).doing(opening)?;
                 let read = file.read_at(&mut magic, label_of(&file).map_or(0, |label| label.size));
                 plain &= read.map(|n| Format::of(&magic[..n]).is_none()).doing(opening)?;
             } else {

@@ -5,7 +5,6 @@
 
 pub mod block_reader;
 pub mod destination;
-pub mod fd;
 pub mod file_sink;
 pub mod files;
 pub mod files_cursor;

@@ -22,11 +22,19 @@ pub struct SinkStart {
 
 /// Takes a stream in blocks, in order.
 pub trait Sink: Send {
-    /// Makes ready for blocks.
+    /// Makes sure, as far as that can be known, that [`Sink::begin`] and the blocks will find room. What the medium
+    /// holds stays as it is.
     ///
     /// # Errors
-    /// If the medium refuses this block size, or has no room for `expected` bytes. Nothing is
-    /// written then.
+    /// If there is no room for `expected` bytes.
+    fn prepare(&mut self, _start: &SinkStart) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes ready for blocks. From here on what the medium held behind the beginning is lost.
+    ///
+    /// # Errors
+    /// If the medium refuses this block size, or has no room for `expected` bytes. No block is written then.
     fn begin(&mut self, start: &SinkStart) -> Result<()>;
 
     /// Writes one block.

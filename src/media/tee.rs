@@ -207,6 +207,10 @@ impl Tee {
 }
 
 impl Sink for Tee {
+    fn prepare(&mut self, start: &SinkStart) -> Result<()> {
+        self.sinks.iter_mut().try_for_each(|sink| sink.prepare(start))
+    }
+
     fn begin(&mut self, start: &SinkStart) -> Result<()> {
         self.cancel = start.cancel.clone();
         for sink in &mut self.sinks {

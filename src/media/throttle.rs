@@ -37,6 +37,10 @@ pub fn time_of(bytes: usize, rate: u64) -> Duration {
 }
 
 impl Sink for Throttle {
+    fn prepare(&mut self, start: &SinkStart) -> Result<()> {
+        self.sink.prepare(start)
+    }
+
     fn begin(&mut self, start: &SinkStart) -> Result<()> {
         self.cancel = start.cancel.clone();
         self.sink.begin(start)

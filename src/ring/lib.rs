@@ -192,11 +192,21 @@ impl Shared {
 pub fn new(block: usize, slots: usize, producers: usize, bounds: Bounds) -> io::Result<(Producers, Consumer)> {
     assert!(block > 0 && slots > 0 && producers > 0, "a ring needs room and producers");
     let len = block.checked_mul(slots).ok_or(io::ErrorKind::OutOfMemory)?;
+    // The kernel refuses at once what all of the machine's memory could not hold, but looks at one piece at a time.
+    #[cfg(not(any(loom, miri)))]
+    {
+        let counters = slots.checked_mul(size_of::<AtomicUsize>());
+        let all = counters.and_then(|counters| counters.checked_add(len)).ok_or(io::ErrorKind::OutOfMemory)?;
+        drop(Memory::new(all)?);
+    }
+    let mut filled = Vec::new();
+    filled.try_reserve_exact(slots).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    filled.extend((0..slots).map(|_| AtomicUsize::new(0)));
     let shared = Arc::new(Shared {
         memory: Memory::new(len)?,
         block,
         slots,
-        filled: (0..slots).map(|_| AtomicUsize::new(0)).collect(),
+        filled: filled.into_boxed_slice(),
         written: Padded(AtomicU64::new(0)),
         published: Padded(AtomicU64::new(0)),
         full: AtomicU64::new(0),

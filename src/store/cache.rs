@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     time::SystemTime,
 };
 
@@ -27,6 +27,7 @@ use crate::{
         media,
     },
     signal,
+    util::atomic_file,
 };
 
 /// Held by every run, and alone by whoever prunes.
@@ -39,7 +40,6 @@ const UNFINISHED: &str = ".unfinished";
 /// A cache that is open for a run.
 pub struct Cache {
     dir: PathBuf,
-    next: AtomicUsize,
     /// Storing failed, and that was told.
     failed: AtomicBool,
     _shared: Flock<File>,
@@ -54,8 +54,7 @@ impl Cache {
         let doing = || format!("opening the cache {dir:?}");
         fs::create_dir_all(dir.join(UNFINISHED)).doing(doing)?;
         let shared = lock(&dir.join(LOCK), FlockArg::LockShared).doing(doing)?;
-        let cache =
-            Cache { dir: dir.into(), next: AtomicUsize::new(0), failed: AtomicBool::new(false), _shared: shared };
+        let cache = Cache { dir: dir.into(), failed: AtomicBool::new(false), _shared: shared };
         if !dir.join(LAYOUT_FILE).exists() {
             cache.replace(LAYOUT_FILE, LAYOUT_CONTENT).doing(doing)?;
         }
@@ -148,9 +147,7 @@ impl Cache {
 
     /// A new file that nobody else has.
     fn unfinished(&self) -> io::Result<(PathBuf, File)> {
-        let name = format!("{}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
-        let path = self.dir.join(UNFINISHED).join(name);
-        File::create(&path).map(|file| (path, file))
+        atomic_file::create_beside(&self.dir.join(UNFINISHED).join("blob"), 0o666)
     }
 
     /// A run does without what it cannot keep.

@@ -70,6 +70,14 @@ impl Locator {
             Locator::Archive(file, _) => Origin::Archive(file.clone()),
         }
     }
+
+    /// The archive that it is in, if it is in one.
+    pub fn archive(&self) -> Option<&Path> {
+        match self {
+            Locator::Archive(file, _) => Some(file),
+            Locator::Registry(_) | Locator::Layout(..) => None,
+        }
+    }
 }
 
 impl fmt::Display for Locator {

@@ -37,14 +37,20 @@ pub struct Geometry {
     pub slots: usize,
     /// Blocks that must be ready before the writer (re)starts; 1 for no mark.
     pub mark: u64,
+    /// The mark is what the user wants, whatever the medium is.
+    pub asked: bool,
 }
 
+/// The high-water mark if none is asked for, in percent.
+const HIGH_WATER_MARK: u64 = 90;
+
 impl Geometry {
-    /// From the sizes a user gave: a buffer of 0 means a small ring and no mark.
+    /// From the sizes a user gave, and the mark in percent: a buffer of 0 means a small ring and no mark.
     ///
     /// # Errors
     /// If a block is larger than the buffer, or the mark is no percentage.
-    pub fn new(block: u64, buffer: u64, percent: u64) -> Result<Geometry> {
+    pub fn new(block: u64, buffer: u64, percent: Option<u64>) -> Result<Geometry> {
+        let (asked, percent) = (percent.is_some(), percent.unwrap_or(HIGH_WATER_MARK));
         let too_large = |_| Error::usage("the block size is larger than this machine's memory");
         let block_bytes =
             usize::try_from(block).ok().filter(|&b| b <= isize::MAX as usize / 4).ok_or(()).map_err(too_large)?;
@@ -55,7 +61,8 @@ impl Geometry {
             return Err(Error::usage(format!("--hwm {percent}: the high-water mark is a percentage from 1 to 100")));
         }
         if buffer == 0 {
-            return Ok(Geometry { block: block_bytes, slots: SMALL_RING.div_ceil(block).max(4) as usize, mark: 1 });
+            let slots = SMALL_RING.div_ceil(block).max(4) as usize;
+            return Ok(Geometry { block: block_bytes, slots, mark: 1, asked });
         }
         if buffer < block {
             return Err(Error::usage(format!("--buffer-size {buffer} is smaller than one block of {block} bytes"))
@@ -63,7 +70,12 @@ impl Geometry {
         }
         let slots = buffer / block;
         let mark = (u128::from(slots) * u128::from(percent)).div_ceil(100) as u64;
-        Ok(Geometry { block: block_bytes, slots: slots as usize, mark })
+        Ok(Geometry { block: block_bytes, slots: slots as usize, mark, asked })
+    }
+
+    /// For a medium that needs no strokes, as a file: with a mark only if the user wants one.
+    pub fn without_strokes(self) -> Geometry {
+        Geometry { mark: if self.asked { self.mark } else { 1 }, ..self }
     }
 }
 
@@ -110,6 +122,8 @@ pub struct Snapshot {
     pub capacity: u64,
     /// The device is being written to, or brought to an end; otherwise it waits for the mark.
     pub writing: bool,
+    /// The device has all blocks, and brings them to the medium.
+    pub finishing: bool,
     /// How the device was kept busy.
     pub stats: StreamingStats,
     /// How often the producers had to wait for room.
@@ -124,8 +138,11 @@ struct Meters {
     accepted: AtomicU64,
     synced: AtomicU64,
     writing: AtomicBool,
+    finishing: AtomicBool,
     stats: Mutex<StreamingStats>,
     running: AtomicUsize,
+    /// Somebody wants an end now: what is in the ring is not written any more. After a failure of a producer it is.
+    abandoned: AtomicBool,
     failure: OnceLock<Error>,
     /// Told of the failure.
     cancel: CancelToken,
@@ -148,6 +165,7 @@ impl Meters {
             fill: stopper.fill(),
             capacity: stopper.capacity(),
             writing: self.writing.load(Ordering::Relaxed),
+            finishing: self.finishing.load(Ordering::Relaxed),
             stats: *self.stats.lock().unwrap_or_else(PoisonError::into_inner),
             full: stopper.full(),
             elapsed: begun.elapsed(),
@@ -173,21 +191,39 @@ pub struct StreamJob<'a> {
     pub on_cancel: &'a dyn Fn(),
 }
 
-/// Carries the whole stream onto `sink`. `tick` hears several times a second how it goes, and
-/// once more at the end; an error it returns ends the run like any other.
+/// Hears how a stream goes.
+pub trait Observer {
+    /// There is room, and what the medium held is lost from now on.
+    ///
+    /// # Errors
+    /// One ends the run; the medium is as it was.
+    fn begins(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called several times a second, and once more at the end.
+    ///
+    /// # Errors
+    /// One ends the run like any other.
+    fn tick(&mut self, now: &Snapshot) -> Result<()>;
+}
+
+impl<F: FnMut(&Snapshot) -> Result<()>> Observer for F {
+    fn tick(&mut self, now: &Snapshot) -> Result<()> {
+        self(now)
+    }
+}
+
+/// Carries the whole stream onto `sink`, and tells `observer` of it.
 ///
 /// Returns where the device stands, and how the run ended.
 ///
 /// # Errors
-/// The first: of a producer, the sink, `tick`, a signal, or memory that cannot be had. What the device
+/// The first: of a producer, the sink, the observer, a signal, or memory that cannot be had. What the device
 /// has accepted by then it keeps.
-pub fn run(
-    job: StreamJob,
-    sink: &mut dyn Sink,
-    tick: &mut dyn FnMut(&Snapshot) -> Result<()>,
-) -> (Snapshot, Result<()>) {
+pub fn run(job: StreamJob, sink: &mut dyn Sink, observer: &mut dyn Observer) -> (Snapshot, Result<()>) {
     let begun = Instant::now();
-    let Geometry { block, slots, mark } = job.geometry;
+    let Geometry { block, slots, mark, .. } = job.geometry;
     let meters = Meters::default();
     let start = SinkStart {
         block_size: block,
@@ -198,7 +234,12 @@ pub fn run(
     };
     let ring = ring::new(block, slots, job.producers, job.bounds)
         .doing(|| format!("taking {} bytes of memory for the buffer", block as u128 * slots as u128));
-    let (producers, consumer) = match ring.and_then(|ring| sink.begin(&start).map(|()| ring)) {
+    let mut begin = || {
+        sink.prepare(&start)?;
+        observer.begins()?;
+        sink.begin(&start)
+    };
+    let (producers, consumer) = match ring.and_then(|ring| begin().map(|()| ring)) {
         Ok(ring) => ring,
         Err(e) => return (Snapshot::default(), Err(e)),
     };
@@ -215,7 +256,7 @@ pub fn run(
             threads.push(start_thread(scope, meters, name, move || fill_segments(&producers, produce)));
         }
         let threads: Vec<Started> = threads.into_iter().flatten().collect();
-        let mut look = || tick(&meters.snapshot(job.from, &stopper, begun));
+        let mut look = || observer.tick(&meters.snapshot(job.from, &stopper, begun));
         watch(meters, &threads, &mut look, &|| {
             stopper.stop();
             (job.on_cancel)();
@@ -230,7 +271,7 @@ pub fn run(
     let result = match meters.failure.into_inner() {
         // A signal ends requests, and their errors may come first.
         Some(e) => signal::check().and(Err(e)),
-        None => tick(&last),
+        None => observer.tick(&last),
     };
     (last, result)
 }
@@ -241,6 +282,7 @@ fn watch(meters: &Meters, threads: &[Started], look: &mut dyn FnMut() -> Result<
     while meters.running.load(Ordering::SeqCst) > 0 {
         thread::park_timeout(TICK);
         if let Err(e) = signal::check().and_then(|()| look()) {
+            meters.abandoned.store(true, Ordering::Relaxed);
             meters.fail(e);
         }
         if meters.failure.get().is_some() {
@@ -334,15 +376,22 @@ fn write(mut consumer: Consumer, sink: &mut dyn Sink, mark: u64, meters: &Meters
             }
             blocks += 1;
             consumer.release();
+            if meters.abandoned.load(Ordering::Relaxed) {
+                break Ok(());
+            }
         };
         meters.writing.store(false, Ordering::Relaxed);
         let mut stats = meters.stats.lock().unwrap_or_else(PoisonError::into_inner);
         stats.add(started - stopped, started.elapsed(), sink.accepted() - from, blocks);
         drop(stats);
         outcome?;
+        if meters.abandoned.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         stopped = Instant::now();
     }
     // What the device has in its own buffers is written now.
+    meters.finishing.store(true, Ordering::Relaxed);
     meters.writing.store(true, Ordering::Relaxed);
     let finished = sink.finish();
     meters.writing.store(false, Ordering::Relaxed);

@@ -41,10 +41,11 @@ impl Watchdog {
         Watchdog { input: Counter { bytes: 0, since: now }, output: Counter { bytes: 0, since: now } }
     }
 
-    /// Which side, if any, has not moved for so long. While a tape is changed, no output is expected.
+    /// Which side, if any, has not moved for so long. While a tape is changed, or all is brought to the medium, no
+    /// output is expected.
     pub fn look(&mut self, seen: &Snapshot, changing: bool, patience: Duration, now: Instant) -> Option<Side> {
         let input = self.input.still(seen.received, !seen.ended && seen.fill < seen.capacity, now);
-        let output = self.output.still(seen.accepted, seen.writing && !changing, now);
+        let output = self.output.still(seen.accepted, seen.writing && !seen.finishing && !changing, now);
         if output >= patience {
             Some(Side::Output)
         } else if input >= patience {
@@ -82,6 +83,8 @@ mod tests {
         assert_eq!(look(17, seen(10, 0, 10, true), false), None);
         assert_eq!(look(18, seen(10, 0, 10, true), false), Some(Side::Output));
         assert_eq!(look(19, seen(10, 1, 9, true), false), None, "it moved");
+        let finishing = Snapshot { finishing: true, ..seen(19, 19, 0, true) };
+        assert_eq!(look(60, finishing, false), None, "it only syncs");
         let ended = Snapshot { ended: true, ..seen(10, 10, 0, false) };
         assert_eq!(look(99, ended, false), None, "nothing more is to come");
     }

@@ -11,6 +11,7 @@ mod errors;
 mod failures;
 mod golden;
 mod mbuffer;
+mod owners;
 mod peers;
 mod proxies;
 mod push;

@@ -26,7 +26,7 @@ use crate::{
         },
     },
     store::Store,
-    stream::pipeline::{self, Geometry, Snapshot, StreamJob},
+    stream::pipeline::{self, Geometry, Observer, Snapshot, StreamJob},
     util::units::grouped,
 };
 
@@ -57,6 +57,8 @@ pub struct WriteOptions {
 pub struct OpenedDestination {
     /// Open, unless it is a tape that is still to be positioned.
     destination: Option<Destination>,
+    /// Open, and nobody else's, if there is to be one.
+    ledger: Option<CheckpointWriter>,
     kind: MediumKind,
     /// It holds the beginning of an archive.
     begun: bool,
@@ -98,6 +100,8 @@ pub struct Interruption {
     pub offset: u64,
     /// The tape that it ends on.
     pub volume: Option<Volume>,
+    /// Whether a filemark stands behind it there.
+    pub has_filemark: bool,
 }
 
 /// What an archive is begun or resumed with.
@@ -113,10 +117,11 @@ impl WriteOptions {
         self.dest == Path::new("-")
     }
 
-    /// Opens the destination. Nothing is written yet.
+    /// Opens the destination and the checkpoint. Nothing is written yet.
     ///
     /// # Errors
-    /// If it cannot be opened or resumed, or holds something already.
+    /// If one cannot be opened or somebody else writes it, or if the destination cannot be resumed or holds
+    /// something already.
     pub fn open(&self) -> Result<OpenedDestination> {
         let checkpoint = self.checkpoint.as_deref().filter(|_| self.resume);
         let dest = &self.dest;
@@ -138,6 +143,7 @@ impl WriteOptions {
             // That a tape can be opened is found out before anything is fetched.
             _ => Destination::open(dest, self.force)?,
         };
+        let ledger = self.checkpoint.as_deref().map(CheckpointWriter::open).transpose()?;
         if self.resume && tape && !begun {
             log::warn(format_args!(
                 "the ledger speaks of nothing yet: the archive begins where the tape stands in {dest:?}"
@@ -146,7 +152,7 @@ impl WriteOptions {
         let kind = destination.kind();
         // The drive is opened again, to be positioned.
         let destination = Some(destination).filter(|_| !(begun && tape));
-        Ok(OpenedDestination { destination, kind, begun })
+        Ok(OpenedDestination { destination, ledger, kind, begun })
     }
 }
 
@@ -171,19 +177,23 @@ impl WriteSession<'_> {
     /// was written then.
     pub fn run(
         &self,
-        opened: OpenedDestination,
+        mut opened: OpenedDestination,
         observer: &mut dyn FnMut(&Snapshot, Option<u64>),
     ) -> Result<WriteOutcome> {
-        let kind = opened.kind;
+        let (kind, ledger) = (opened.kind, opened.ledger.take());
         let Begun { point, records, mut sink } = self.begin(opened)?;
         let sink = &mut *sink;
-        let mut keeper = CheckpointKeeper::open(self.options.checkpoint.as_deref(), &records, sink.volumes())?;
         let (begin, from) = (point.plan_offset, point.medium_offset);
         let preserve_until = from + point.overlap.len() as u64;
+        // The block in which the last of them ends is written again, and a tape has nothing behind it then.
+        let stays = |record: &&CheckpointRecord| kind != MediumKind::Tape || record.offset <= from;
+        let kept = records.iter().take_while(stays).count();
+        let keeper = CheckpointKeeper::new(ledger, &records, kept, sink.volumes());
         let tape_block = (kind == MediumKind::Tape).then_some(self.options.geometry.block);
         let encoding = Encoding::new(self.plan, self.store, self.options.codec, point, self.threads, tape_block);
+        let geometry = self.options.geometry;
         let job = StreamJob {
-            geometry: self.options.geometry,
+            geometry: if kind == MediumKind::File { geometry.without_strokes() } else { geometry },
             from,
             preserve_until,
             bounds: encoding.bounds(),
@@ -194,12 +204,9 @@ impl WriteSession<'_> {
                 encoding.cancel();
             },
         };
-        // The last record waits until all is on the disk.
-        let last = self.plan.last_blob_end();
-        let (reached, outcome) = pipeline::run(job, sink, &mut |now| {
-            observer(now, encoding.total());
-            keeper.advance(self.plan, now.synced, &|end| encoding.medium_offset(end).filter(|_| end < last))
-        });
+        let mut watch = SessionObserver { plan: self.plan, encoding: &encoding, keeper, observer };
+        let (reached, outcome) = pipeline::run(job, sink, &mut watch);
+        let mut keeper = watch.keeper;
         let settle = Settle { session: self, encoding: &encoding, kind, begin, records: &records, reached };
         settle.run(sink, &mut keeper, outcome)
     }
@@ -212,6 +219,7 @@ impl WriteSession<'_> {
             changer: options.changer.clone(),
             label: options.label.clone(),
             sync_interval: if options.checkpoint.is_some() { options.sync_interval } else { 0 },
+            force: options.force,
             pad: options.codec.is_none(),
         };
         match (destination, &options.checkpoint) {
@@ -234,7 +242,7 @@ impl WriteSession<'_> {
         let path = &self.options.dest;
         let doing = || format!("resuming on the tape in {path:?}");
         let records = checkpoint::records(checkpoint)?;
-        let drive = StDrive::open(path, true).doing(|| format!("opening the destination {path:?}"));
+        let drive = StDrive::open(path).doing(|| format!("opening the destination {path:?}"));
         let mut drive = Box::new(drive.doing(doing)?);
         let format = self.options.codec.map(|codec| codec.format);
         let block = self.options.geometry.block as u64;
@@ -254,25 +262,61 @@ impl WriteSession<'_> {
     }
 }
 
+/// Keeps the checkpoint up to date while blocks are written.
+struct SessionObserver<'a> {
+    plan: &'a Plan,
+    encoding: &'a Encoding<'a>,
+    keeper: CheckpointKeeper,
+    /// Hears how it goes, and the length of the archive if it is known.
+    observer: &'a mut dyn FnMut(&Snapshot, Option<u64>),
+}
+
+impl Observer for SessionObserver<'_> {
+    fn begins(&mut self) -> Result<()> {
+        self.keeper.begin()
+    }
+
+    fn tick(&mut self, now: &Snapshot) -> Result<()> {
+        (self.observer)(now, self.encoding.total());
+        // The last record waits until all is on the disk.
+        let last = self.plan.last_blob_end();
+        let offset = |end| self.encoding.medium_offset(end).filter(|_| end < last);
+        self.keeper.advance(self.plan, now.synced, &offset)
+    }
+}
+
 /// Keeps the checkpoint, if there is to be one.
 struct CheckpointKeeper {
     writer: Option<CheckpointWriter>,
+    /// Where the blobs of an earlier run end on the medium.
+    known: Vec<u64>,
     volumes: Volumes,
 }
 
 impl CheckpointKeeper {
-    fn open(path: Option<&Path>, records: &[CheckpointRecord], volumes: Volumes) -> Result<CheckpointKeeper> {
-        let writer = path.map(|path| CheckpointWriter::after(path, records)).transpose()?;
-        Ok(CheckpointKeeper { writer, volumes })
+    /// The first `kept` of these records stay.
+    fn new(
+        mut writer: Option<CheckpointWriter>,
+        records: &[CheckpointRecord],
+        kept: usize,
+        volumes: Volumes,
+    ) -> CheckpointKeeper {
+        writer.iter_mut().for_each(|writer| writer.keep(&records[..kept]));
+        CheckpointKeeper { writer, known: records.iter().map(|record| record.offset).collect(), volumes }
+    }
+
+    /// The medium is about to be written to.
+    fn begin(&mut self) -> Result<()> {
+        self.writer.as_mut().map_or(Ok(()), CheckpointWriter::begin)
     }
 
     /// Records every blob that lies whole in the first `synced` bytes of the medium. `offset` says where
     /// on the medium that lies which ends at an offset of the plan, if that is known yet.
     fn advance(&mut self, plan: &Plan, synced: u64, offset: &dyn Fn(u64) -> Option<u64>) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        writer.begin()?;
         let before = writer.records();
-        while let Some(at) = plan.blob_end(writer.records()).and_then(offset).filter(|at| *at <= synced) {
+        let ends_at = |n: usize| self.known.get(n).copied().or_else(|| plan.blob_end(n).and_then(offset));
+        while let Some(at) = ends_at(writer.records()).filter(|at| *at <= synced) {
             writer.append(plan.descriptor(writer.records() as u32), at, self.volumes.at(at).as_ref())?;
         }
         if writer.records() > before { writer.flush() } else { Ok(()) }
@@ -320,7 +364,11 @@ impl Settle<'_> {
                 let (last, kind, volumes) = (self.reached, self.kind, keeper.volumes.clone());
                 Ok(WriteOutcome::Complete(Box::new(WriteSummary { last, kind, volumes, recorded })))
             }
-            Err(e) => self.interrupted(e, sink, &keeper.volumes).map(|at| WriteOutcome::Interrupted(Box::new(at))),
+            Err(e) => {
+                let at = self.interrupted(e, sink, &keeper.volumes)?;
+                let has_filemark = written && synced.is_ok();
+                Ok(WriteOutcome::Interrupted(Box::new(Interruption { has_filemark, ..at })))
+            }
         }
     }
 
@@ -347,6 +395,7 @@ impl Settle<'_> {
             planned: plan.blobs(),
             offset: end,
             volume: volumes.at(synced.max(1)).filter(|_| self.kind == MediumKind::Tape),
+            has_filemark: false,
         })
     }
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::{NamedAuthFile, env_path},
     error::{Context, Error, Result},
-    log,
+    fd, log,
     oci::json::or_default,
     util::atomic_file,
 };
@@ -161,7 +161,7 @@ impl AuthFile {
     fn read(path: &Path) -> Result<AuthFile> {
         let file = AuthFile { path: path.into(), ..AuthFile::default() };
         let doing = || file.doing();
-        let text = fs::read(path).doing(doing)?;
+        let text = fd::read_file(path).doing(doing)?;
         AuthFile::parse(path, &text).doing(doing)
     }
 

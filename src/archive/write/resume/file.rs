@@ -67,7 +67,7 @@ pub fn examine(
     Ok((point, records))
 }
 
-/// Whether the file holds an entry, as far as it goes. Blobs that are `recorded` are not hashed again.
+/// Whether the file holds an entry with its padding, as far as it goes. Blobs that are `recorded` are not hashed again.
 fn is_there(plan: &Plan, entry: &Entry, file: &File, length: u64, recorded: u64) -> io::Result<bool> {
     let compare = |from: u64, bytes: &[u8]| {
         let n = bytes.len().min(length.saturating_sub(from) as usize);
@@ -79,14 +79,15 @@ fn is_there(plan: &Plan, entry: &Entry, file: &File, length: u64, recorded: u64)
     if !compare(entry.start, &entry.header)? {
         return Ok(false);
     }
-    match &entry.body {
-        EntryBody::Bytes(bytes) => compare(from, bytes),
+    let (size, is_right) = match &entry.body {
+        EntryBody::Bytes(bytes) => (bytes.len() as u64, compare(from, bytes)?),
         EntryBody::Fetched(blob) => {
-            let end = from + plan.size(*blob);
-            let unproved = end <= length && end > recorded;
-            Ok(!unproved || has_digest(file, from, plan.size(*blob), plan.digest(*blob))?)
+            let (size, digest) = (plan.size(*blob), plan.digest(*blob));
+            let unproved = from + size <= length && from + size > recorded;
+            (size, !unproved || has_digest(file, from, size, digest)?)
         }
-    }
+    };
+    Ok(is_right && compare(from + size, &vec![0; entry.padding as usize])?)
 }
 
 fn has_digest(file: &File, mut from: u64, mut left: u64, digest: &Digest) -> io::Result<bool> {

@@ -61,7 +61,7 @@ fn options(dir: &Path, codec: Option<Format>) -> WriteOptions {
         sync_interval: 0,
         label: None,
         changer: Changer::default(),
-        geometry: Geometry::new(4096, 64 << 10, 50).unwrap(),
+        geometry: Geometry::new(4096, 64 << 10, Some(50)).unwrap(),
         codec: codec.map(|format| Codec { format, level: CompressionLevel::Min }),
     }
 }
@@ -151,7 +151,7 @@ fn the_bytes_of_an_archive_are_a_function_of_its_plan() {
     for way in WAYS {
         let (one, two) = (Scratch::new(), Scratch::new());
         let first = complete(run(&options(&one, way), &plan, &store));
-        let narrow = Geometry::new(700, 0, 90).unwrap();
+        let narrow = Geometry::new(700, 0, None).unwrap();
         complete(run(&WriteOptions { geometry: narrow, ..options(&two, way) }, &plan, &store));
         assert!(fs::read(one.join("a.tar")).unwrap() == fs::read(two.join("a.tar")).unwrap(), "{way:?}");
         assert_eq!(first.kind, MediumKind::File);

@@ -261,3 +261,47 @@ fn addresses_that_do_not_count_blocks_are_forgotten() {
     sink.finish().unwrap();
     assert_eq!(sink.volumes().all()[0].position, None);
 }
+
+/// A sink on a tape that holds what `items` says.
+fn on(items: Vec<Item>, options: TapeOptions) -> (FakeDrive, TapeSink) {
+    let drive = FakeDrive::default();
+    drive.tape().items = items;
+    let sink = sink(&drive, &[], options);
+    (drive, sink)
+}
+
+fn labelled(text: &str) -> TapeOptions {
+    TapeOptions { label: Some(text.into()), ..TapeOptions::default() }
+}
+
+#[test]
+fn a_label_of_another_series_is_written_over_only_by_force() {
+    let items = || vec![Item::Block(label_block("week 47", 2, 0)), Item::Block(block(1)), Item::Mark];
+    for options in [TapeOptions::default(), labelled("week 48")] {
+        let (drive, mut refused) = on(items(), options.clone());
+        let error = refused.prepare(&start(0)).unwrap_err().to_string();
+        assert!(error.contains("is volume 2 of \"week 47\""), "{error}");
+        assert_eq!(drive.tape().items, items(), "and stays as it is");
+        let (drive, mut forced) = on(items(), TapeOptions { force: true, ..options });
+        forced.prepare(&start(0)).unwrap();
+        assert_eq!(drive.tape().items, items());
+        assert_eq!(drive.tape().at, 0, "brought back");
+    }
+    let (_, mut again) = on(items(), labelled("week 47"));
+    again.prepare(&start(0)).unwrap();
+}
+
+#[test]
+fn a_volume_of_this_run_is_not_written_again() {
+    for options in [TapeOptions::default(), labelled("week"), TapeOptions { force: true, ..labelled("week") }] {
+        let first = FakeDrive::with_capacity(3);
+        // Nobody has changed the tape.
+        let mut sink = sink(&first, std::slice::from_ref(&first), options);
+        sink.prepare(&start(0)).unwrap();
+        sink.begin(&start(0)).unwrap();
+        let error = write(&mut sink, 0..9).unwrap_err().to_string();
+        assert!(error.contains("which this run has written; volume 2 is wanted"), "{error}");
+        let _ = sink.finish();
+        assert_eq!(first.tape().items.len(), 4, "three blocks and the filemark");
+    }
+}
