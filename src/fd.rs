@@ -23,6 +23,9 @@ use crate::{
     signal,
 };
 
+/// No list or configuration is longer.
+const READ_MAX: usize = 1 << 30;
+
 /// Whether standard input, output and error were closed when the process began.
 static CLOSED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
 
@@ -91,15 +94,18 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>> {
     read_to_end(&open_to_read(path)?)
 }
 
-/// All that there is to read.
+/// All that there is to read of a list or a configuration.
 ///
 /// # Errors
-/// If a read fails, or a signal asks to stop.
+/// If a read fails, there is more than a gibibyte, or a signal asks to stop.
 pub fn read_to_end(from: impl AsFd) -> Result<Vec<u8>> {
     let (mut all, mut piece) = (Vec::new(), vec![0; 64 << 10]);
     loop {
         match read_once(&from, &mut piece)? {
             Some(0) => return Ok(all),
+            Some(n) if all.len() + n > READ_MAX => {
+                return Err(Error::new(format!("it has more than {READ_MAX} bytes")));
+            }
             Some(n) => all.extend_from_slice(&piece[..n]),
             None => signal::check()?,
         }

@@ -18,7 +18,7 @@ use nix::fcntl::OFlag;
 
 use crate::{
     error::{Context, Result, one_line},
-    fd,
+    fd, signal,
 };
 
 /// How much is told. The numbers are those that `--verbosity` takes.
@@ -124,13 +124,18 @@ pub fn line(what: fmt::Arguments) {
     }
 }
 
+/// So often a line is tried again after a signal.
+const WAITS_MAX: usize = 10;
+
 /// Writes to standard error, whatever interrupts it.
 fn print(text: &str) {
-    let mut rest = text.as_bytes();
+    let (mut rest, mut waited) = (text.as_bytes(), 0);
     while !rest.is_empty() {
         match fd::write_once(std::io::stderr(), rest) {
             Ok(Some(n)) if n > 0 => rest = &rest[n..],
-            Ok(None) => {}
+            Ok(None) if signal::requested().is_none() => {}
+            // Nobody reads, and the process is to end.
+            Ok(None) if waited < WAITS_MAX => waited += 1,
             Ok(_) | Err(_) => return,
         }
     }

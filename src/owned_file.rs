@@ -5,6 +5,8 @@ use std::{
     ops::Deref,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use nix::{errno::Errno, fcntl::OFlag};
@@ -16,6 +18,8 @@ use crate::{
 
 /// How often a file is opened again that somebody else took away meanwhile.
 const TRIES: usize = 10;
+/// How often the lock of a disk is tried again, ten times a second.
+const DISK_TRIES: usize = 20;
 
 /// A file that is open for writing, locked if it has a lock.
 #[derive(Debug)]
@@ -54,8 +58,9 @@ impl OwnedFile {
             let (file, is_new) = open_or_create(path)?;
             let meta = file.metadata().map_err(Error::from_io)?;
             let created = is_new.then(|| CreatedFile { path: path.into(), id: id(&meta) });
-            let owned = OwnedFile { created, file };
-            lock(&owned.file)?;
+            let mut owned = OwnedFile { created, file };
+            // Somebody else has it already, and may be writing: it is not ours to take away.
+            lock(&owned.file).inspect_err(|_| owned.keep())?;
             // Whoever held the lock may have taken the file away.
             if !meta.is_file() || fs::metadata(path).is_ok_and(|now| id(&now) == id(&meta)) {
                 return Ok(owned);
@@ -93,10 +98,18 @@ impl Deref for OwnedFile {
     }
 }
 
+/// A file made under the name of a device that is not there would lie in memory.
+fn is_device_name(path: &Path) -> bool {
+    path.parent().is_some_and(|dir| dir == Path::new("/dev"))
+}
+
 /// Opens what is there, or makes it. Whether it was made here.
 fn open_or_create(path: &Path) -> Result<(File, bool)> {
     let is = |e: &Error, errno: Errno| e.os_error() == Some(errno as i32);
     match fd::open(path, OFlag::O_WRONLY) {
+        Err(e) if is(&e, Errno::ENOENT) && is_device_name(path) => {
+            return Err(Error::new("there is no such device; is its driver loaded?"));
+        }
         Err(e) if is(&e, Errno::ENOENT) => {}
         other => return Ok((other?, false)),
     }
@@ -117,7 +130,15 @@ pub fn lock(file: &File) -> Result<()> {
     if !(kind.is_file() || kind.is_dir() || kind.is_block_device()) {
         return Ok(());
     }
-    match file.try_lock() {
+    let mut locked = file.try_lock();
+    // udev(7) locks a disk for a moment after it was closed.
+    for _ in 0..DISK_TRIES {
+        if kind.is_block_device() && matches!(locked, Err(TryLockError::WouldBlock)) {
+            thread::sleep(Duration::from_millis(100));
+            locked = file.try_lock();
+        }
+    }
+    match locked {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(Error::new(format!("{} is writing it", holder(&meta)))),
         Err(TryLockError::Error(e)) => {

@@ -10,7 +10,7 @@
 
 use std::{
     collections::HashSet,
-    io::{BufRead, BufReader, Seek, SeekFrom},
+    io::{BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -22,10 +22,8 @@ use crate::{
     owned_file::OwnedFile,
 };
 
-/// Bytes in which the first line of a ledger ends, for sure enough.
-const LINE_MAX: usize = 64 << 10;
-/// What becomes of a file that is none.
-const NO_LEDGER: &str = "it is no ledger, and is not written over";
+/// Bytes of a line, at the most; a descriptor's annotations are part of it.
+const LINE_MAX: u64 = 16 << 20;
 /// Bytes of lines that are handed to the kernel at once, at the most.
 const PENDING_MAX: usize = 64 << 10;
 
@@ -65,8 +63,8 @@ impl CheckpointWriter {
         let opening = || format!("opening the checkpoint {path:?}");
         let file = OwnedFile::open(path).doing(opening)?;
         let is_regular = file.metadata().doing(opening)?.is_file();
-        if is_regular && let Err(why) = begins_as_ledger(path).doing(opening)? {
-            return Err(Error::new(why).doing(format!("reading the checkpoint {path:?}, line 1")).hint(NO_LEDGER));
+        if is_regular {
+            parse_file(path).map_err(|e| e.hint("it is no ledger, and is not written over"))?;
         }
         let (path, kept) = (path.into(), 0);
         Ok(CheckpointWriter { path, file, is_regular, pending: Vec::new(), records: 0, kept })
@@ -121,8 +119,14 @@ impl CheckpointWriter {
     /// # Errors
     /// If it does not take it.
     pub fn flush(&mut self) -> Result<()> {
-        fd::write_all(&*self.file, &self.pending).doing(|| writing(&self.path))?;
-        self.pending.clear();
+        while !self.pending.is_empty() {
+            match fd::write_once(&*self.file, &self.pending).doing(|| writing(&self.path))? {
+                Some(0) => return Err(Error::new("it took no bytes").doing(writing(&self.path))),
+                // What it took is not written again, whatever fails then.
+                Some(n) => drop(self.pending.drain(..n)),
+                None => {}
+            }
+        }
         Ok(())
     }
 
@@ -158,49 +162,53 @@ pub fn read(path: &Path, offset: u64) -> Result<HashSet<Digest>> {
 /// If the file cannot be read or a line is no record. Only the last line may be torn, as a run
 /// that was killed or a machine that lost its power leaves it: it is left out, with a warning.
 pub fn records(path: &Path) -> Result<Vec<CheckpointRecord>> {
-    let reading = |line: usize| format!("reading the checkpoint {path:?}, line {line}");
+    let (all, torn) = parse_file(path)?;
+    if let Some(number) = torn {
+        log::warn(format_args!("{}: it is cut short and was left out", reading(path, number)));
+    }
+    Ok(all)
+}
+
+fn reading(path: &Path, line: usize) -> String {
+    format!("reading the checkpoint {path:?}, line {line}")
+}
+
+/// The records of a ledger, and the number of its last line if that is torn.
+fn parse_file(path: &Path) -> Result<(Vec<CheckpointRecord>, Option<usize>)> {
     let file = fd::open_to_read(path).doing(|| format!("opening the checkpoint {path:?}"))?;
     let mut lines = BufReader::new(file);
     let (mut all, mut line, mut number, mut end) = (Vec::new(), Vec::new(), 0, 0);
     loop {
         line.clear();
         number += 1;
-        let length = lines.read_until(b'\n', &mut line).doing(|| reading(number))?;
+        let length = lines.by_ref().take(LINE_MAX).read_until(b'\n', &mut line).doing(|| reading(path, number))?;
         if length == 0 {
-            return Ok(all);
+            return Ok((all, None));
+        }
+        if length as u64 == LINE_MAX {
+            return Err(Error::new(format!("it has more than {LINE_MAX} bytes")).doing(reading(path, number)));
         }
         end += length as u64;
-        let torn = line.last() != Some(&b'\n');
+        let is_torn = line.last() != Some(&b'\n');
         match parse(&line) {
             Ok(None) => {}
-            Ok(Some(_)) | Err(_) if torn && may_be_torn(&line) => {
-                log::warn(format_args!("{}: it is cut short and was left out", reading(number)));
-            }
+            Ok(Some(_)) if is_torn => return Ok((all, Some(number))),
+            Err(_) if is_torn && may_be_torn(&line, all.is_empty()) => return Ok((all, Some(number))),
             Ok(Some((digest, offset, volume))) => all.push(CheckpointRecord { digest, offset, volume, end }),
-            Err(why) => return Err(Error::new(why).doing(reading(number))),
+            Err(why) => return Err(Error::new(why).doing(reading(path, number))),
         }
     }
 }
 
-/// Whether bytes without the end of a line are the beginning of a record, or of one that never reached the disk.
-fn may_be_torn(line: &[u8]) -> bool {
+/// Whether bytes without the end of a line are the beginning of a record, or of one that never reached the disk
+/// and left zeros. A file that begins with zeros is no ledger.
+fn may_be_torn(line: &[u8], is_first: bool) -> bool {
     let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    match serde_json::from_slice::<serde::de::IgnoredAny>(&line[..end]) {
-        Ok(_) => line.starts_with(b"{"),
-        Err(e) => e.is_eof() && (end == 0 || line.starts_with(b"{")),
+    let written = &line[..end];
+    match serde_json::from_slice::<serde::de::IgnoredAny>(written) {
+        Ok(_) => parse(written).is_ok(),
+        Err(e) => e.is_eof() && (written.starts_with(b"{") || written.is_empty() && !is_first),
     }
-}
-
-/// Whether a file is empty, or begins as a ledger does; else why not.
-fn begins_as_ledger(path: &Path) -> Result<std::result::Result<(), String>> {
-    let mut begin = vec![0; LINE_MAX];
-    let n = fd::fill(fd::open_to_read(path)?, &mut begin)?;
-    let begin = &begin[..n];
-    Ok(match begin.iter().position(|byte| *byte == b'\n') {
-        Some(end) => parse(&begin[..end]).map(drop),
-        None if n == LINE_MAX && begin.starts_with(b"{") || may_be_torn(begin) => Ok(()),
-        None => Err("it is not a descriptor".into()),
-    })
 }
 
 /// One record: the blob's digest, its offset, and on a tape the volume. A blank line is none.

@@ -285,7 +285,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "force",
         on: ARCHIVES,
-        text: "Write over a `DEST-FILE` that is a regular file and not empty, or over a tape with the label of another series.",
+        text: "Write over a `DEST-FILE` that is a regular file and not empty.",
         set: |a, _| yes(&mut a.force),
         ..FLAG
     },
@@ -372,7 +372,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "force",
         on: &["util mbuffer"],
-        text: "Write over an `--output` that is a regular file and not empty, or over a tape with the label of another series.",
+        text: "Write over an `--output` that is a regular file and not empty.",
         set: |a, _| yes(&mut a.force),
         ..FLAG
     },

@@ -52,12 +52,10 @@ pub fn mux(options: &MuxOptions) -> Result<()> {
     }
     drop(send);
     loop {
+        signal::check()?;
         let (number, bytes) = match pieces.recv_timeout(LOOK) {
             Ok(piece) => piece,
-            Err(RecvTimeoutError::Timeout) => {
-                signal::check()?;
-                continue;
-            }
+            Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => break,
         };
         let bytes = bytes?;
@@ -119,6 +117,7 @@ pub fn demux(options: &DemuxOptions) -> Result<()> {
         };
         at += HEAD as u64;
         while left > 0 {
+            signal::check()?;
             let n = piece.len().min(left.try_into().unwrap_or(usize::MAX));
             let n = fd::fill(&input, &mut piece[..n]).doing(|| "reading standard input")?;
             if n == 0 {

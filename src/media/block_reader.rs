@@ -2,16 +2,10 @@
 
 use std::{fs::File, path::Path};
 
-use nix::fcntl::OFlag;
-
 use crate::{
     error::{Context, Error, Result},
     fd::{self, enlarge_pipe, read_once},
-    media::tape::{
-        drive::{StDrive, open_node},
-        mtio,
-        reader::TapeReader,
-    },
+    media::tape::{drive::StDrive, mtio, reader::TapeReader},
     signal,
 };
 
@@ -45,10 +39,7 @@ impl BlockReader {
         let is_stdin = path == Path::new("-");
         let file = match is_stdin {
             true => fd::stdin()?,
-            false => match std::fs::metadata(path).is_ok_and(|meta| mtio::is_tape(&meta)) {
-                true => open_node(path, OFlag::O_RDONLY).doing(opening)?,
-                false => fd::open_to_read(path).doing(opening)?,
-            },
+            false => fd::open_to_read(path).doing(opening)?,
         };
         let name = if is_stdin { "standard input".into() } else { format!("{path:?}") };
         let read_size = read_size.map_or(PIECE, |size| usize::try_from(size).unwrap_or(usize::MAX)).min(PIECE_MAX);

@@ -6,8 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::OFlag;
-
 use crate::{
     error::{Context, Error, Result},
     fd,
@@ -15,7 +13,7 @@ use crate::{
         file_sink::{FileSink, MediumKind},
         sink::Sink,
         tape::{
-            drive::{StDrive, open_node},
+            drive::StDrive,
             mtio,
             sink::{DriveLoader, TapeOptions, TapeSink},
         },
@@ -54,12 +52,7 @@ impl Destination {
     /// without `force`.
     pub fn open(path: &Path, force: bool) -> Result<Destination> {
         let opening = || format!("opening the destination {path:?}");
-        let is_tape = std::fs::metadata(path).is_ok_and(|meta| mtio::is_tape(&meta));
-        let file = match is_tape {
-            true => open_node(path, OFlag::O_RDWR).and_then(OwnedFile::of),
-            false => OwnedFile::open(path),
-        };
-        let file = file.doing(opening)?;
+        let file = OwnedFile::open(path).doing(opening)?;
         let meta = file.metadata().doing(opening)?;
         if meta.is_file() && meta.len() > 0 && !force {
             let why = format!(

@@ -18,7 +18,7 @@ use crate::{
     fd::{enlarge_pipe, wait_until},
     media::sink::{Sink, SinkStart},
     owned_file::OwnedFile,
-    signal::CancelToken,
+    signal::{self, CancelToken},
     util::units::grouped,
 };
 
@@ -86,6 +86,7 @@ impl FileSink {
             return Err(Error::from_errno(Errno::EFBIG).doing(what));
         }
         match fallocate(&*self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, len) {
+            Err(Errno::EINTR) => signal::check(),
             Err(e @ (Errno::ENOSPC | Errno::EFBIG)) => {
                 let what = format!("reserving {} bytes for {}", grouped(len as u64), self.name);
                 Err(Error::from_errno(e).doing(what))
@@ -123,7 +124,10 @@ impl FileSink {
                 }
                 // Whoever gave up the run ends a write that blocks, and has said why.
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => self.cancel.check().map_err(|e| self.failed(e))?,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => wait_until(&*self.file, PollFlags::POLLOUT),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    wait_until(&*self.file, PollFlags::POLLOUT);
+                    self.cancel.check().map_err(|e| self.failed(e))?;
+                }
                 // Some filesystems take the flag and refuse the write.
                 Err(e) if self.direct && e.raw_os_error() == Some(libc::EINVAL) => self.clear_direct(),
                 Err(e) => return Err(self.failed(Error::from_io(e))),

@@ -115,6 +115,9 @@ impl FromStr for Locator {
 fn missing(text: &str, rest: &str, what: &str) -> String {
     match rest {
         "" => format!("{text:?} names no {what}"),
+        dir if what == "file" && Path::new(dir).is_dir() => {
+            format!("{text:?}: it is a directory; oci:DIR names a layout")
+        }
         _ => format!("{text:?}: there is no such {what}"),
     }
 }

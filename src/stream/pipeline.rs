@@ -236,6 +236,8 @@ pub fn run(job: StreamJob, sink: &mut dyn Sink, observer: &mut dyn Observer) -> 
         .doing(|| format!("taking {} bytes of memory for the buffer", block as u128 * slots as u128));
     let mut begin = || {
         sink.prepare(&start)?;
+        // The last moment at which nothing is lost yet.
+        signal::check()?;
         observer.begins()?;
         sink.begin(&start)
     };

@@ -366,6 +366,8 @@ fn a_resumed_archive_is_the_very_archive_or_an_error() {
     }
     for (damaged, why) in [
         ("precious, and no ledger".to_string(), "it is no ledger, and is not written over"),
+        ("{\"precious\": 1}".into(), "it is no ledger, and is not written over"),
+        ("\0".repeat(5000), "it is no ledger, and is not written over"),
         ("{\"precious\": 1}\n".into(), "it is no ledger, and is not written over"),
         (format!("{ledger}precious"), "it is not a descriptor"),
         (format!("{ledger}precious\n{ledger}"), "it is not a descriptor"),
@@ -373,6 +375,10 @@ fn a_resumed_archive_is_the_very_archive_or_an_error() {
         resume(&[], 0, whole - 600, Some(&damaged)).fails(1, &["x.led", why]);
         assert_eq!(dir.text("x.led"), damaged);
     }
+    ace_dt(&dir, &["mirror", "verify", "-q", "--checkpoint", "/dev/zero", "x.tar"])
+        .fails(1, &["more than 16777216 bytes"]);
+    ace_dt(&dir, &["mirror", "archive", "-q", "small.list", "/dev/no-such-tape"])
+        .fails(1, &["there is no such device"]);
     dir.write("precious", "no ledger\n");
     ace_dt(&dir, &["mirror", "archive", "-q", "--force", "--checkpoint", "precious", "small.list", "x.tar"])
         .fails(1, &["\"precious\"", "it is no ledger, and is not written over"]);

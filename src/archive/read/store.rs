@@ -39,7 +39,7 @@ impl ArchiveStore {
         let doing = || format!("opening the archive {path:?}");
         let Input::Files(files) = Input::open(&[path.into()], InputOptions::default())? else {
             let why = "it is no regular file, or is compressed, and cannot be read at any place";
-            return Err(Error::new(why).doing(doing()));
+            return Err(Error::new(why).doing(doing()).hint("decompress it, or copy it to a file, first"));
         };
         let (catalog, findings) = look_at(Input::Files(files.clone())).doing(doing)?;
         match findings.first() {

@@ -219,7 +219,6 @@ impl WriteSession<'_> {
             changer: options.changer.clone(),
             label: options.label.clone(),
             sync_interval: if options.checkpoint.is_some() { options.sync_interval } else { 0 },
-            force: options.force,
             pad: options.codec.is_none(),
         };
         match (destination, &options.checkpoint) {
@@ -242,7 +241,7 @@ impl WriteSession<'_> {
         let path = &self.options.dest;
         let doing = || format!("resuming on the tape in {path:?}");
         let records = checkpoint::records(checkpoint)?;
-        let drive = StDrive::open(path).doing(|| format!("opening the destination {path:?}"));
+        let drive = StDrive::open(path, true).doing(|| format!("opening the destination {path:?}"));
         let mut drive = Box::new(drive.doing(doing)?);
         let format = self.options.codec.map(|codec| codec.format);
         let block = self.options.geometry.block as u64;
@@ -377,7 +376,8 @@ impl Settle<'_> {
         let (plan, written, synced) = (self.session.plan, self.reached.capacity > 0, sink.synced());
         let offset = |end: u64| self.encoding.medium_offset(end);
         let there = |end: u64| end <= self.begin || offset(end).is_some_and(|at| at <= synced);
-        let blobs = if written { plan.whole(there) } else { 0 };
+        // A medium that was never begun holds what it held before.
+        let blobs = if written { plan.whole(there) } else { self.records.len() };
         let recorded = || self.records.last().map(|record| record.offset);
         let end = blobs
             .checked_sub(1)

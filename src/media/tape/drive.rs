@@ -3,23 +3,13 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::IntoRawFd,
+    os::{fd::IntoRawFd, unix::fs::OpenOptionsExt},
     path::Path,
-    sync::mpsc::{self, RecvTimeoutError},
-    thread,
-    time::Duration,
 };
 
-use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl},
-    libc,
-};
+use nix::{errno::Errno, libc};
 
 use super::mtio::{self, DriveStatus, Limits, Op};
-use crate::{error::Result, fd, log};
-
-/// After so long it is told that a drive is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A drive with a tape in it. A write(2) or read(2) is a block, or in fixed-block mode several (st(4)).
 pub trait TapeDrive: Send {
@@ -39,22 +29,19 @@ pub trait TapeDrive: Send {
     ///
     /// # Errors
     /// Those of st(4): EIO where a filemark or the end was met.
-    fn operate(&mut self, op: Op, count: u32) -> nix::Result<()>;
+    fn operate(&mut self, op: Op, count: u32) -> Result<(), Errno>;
 
     /// Where the tape stands, and the size of blocks.
     ///
     /// # Errors
     /// If the driver does not answer.
-    fn status(&self) -> nix::Result<DriveStatus>;
+    fn status(&self) -> Result<DriveStatus, Errno>;
 
     /// The drive's own address of the block that it stands at. Not every drive tells.
     fn position(&self) -> Option<u64>;
 
     /// Sizes of blocks that the drive takes, if it tells.
     fn limits(&self) -> Option<Limits>;
-
-    /// Whether it was opened for reading, too.
-    fn can_read(&self) -> bool;
 
     /// Whether the tape is rewound when this is closed.
     fn rewinds_on_close(&self) -> bool;
@@ -75,31 +62,15 @@ impl StDrive {
         StDrive(file)
     }
 
-    /// Opens the node at `path` for writing and reading.
+    /// Opens the node at `path` for writing, and with `reading` for that too.
     ///
     /// # Errors
-    /// As [`open_node`].
-    pub fn open(path: &Path) -> Result<StDrive> {
-        open_node(path, OFlag::O_RDWR).map(StDrive)
+    /// Those of open(2).
+    pub fn open(path: &Path, reading: bool) -> io::Result<StDrive> {
+        let mut options = File::options();
+        options.write(true).read(reading).custom_flags(libc::O_CLOEXEC);
+        options.open(path).map(StDrive)
     }
-}
-
-/// Opens the node of a drive. The driver waits for a tape up to two minutes (st(4)), which is told.
-///
-/// # Errors
-/// Those of open(2), or a signal.
-pub fn open_node(path: &Path, flags: OFlag) -> Result<File> {
-    let (opened, still_waiting) = mpsc::channel::<()>();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            if still_waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                log::warn(format_args!("{path:?}: the drive is not ready; waiting for a tape in it"));
-            }
-        });
-        let file = fd::open(path, flags);
-        drop(opened);
-        file
-    })
 }
 
 impl TapeDrive for StDrive {
@@ -111,11 +82,11 @@ impl TapeDrive for StDrive {
         self.0.read(into)
     }
 
-    fn operate(&mut self, op: Op, count: u32) -> nix::Result<()> {
+    fn operate(&mut self, op: Op, count: u32) -> Result<(), Errno> {
         mtio::operate(&self.0, op, count)
     }
 
-    fn status(&self) -> nix::Result<DriveStatus> {
+    fn status(&self) -> Result<DriveStatus, Errno> {
         mtio::status(&self.0)
     }
 
@@ -125,11 +96,6 @@ impl TapeDrive for StDrive {
 
     fn limits(&self) -> Option<Limits> {
         mtio::limits(&self.0)
-    }
-
-    fn can_read(&self) -> bool {
-        let mode = fcntl(&self.0, FcntlArg::F_GETFL).unwrap_or(0) & libc::O_ACCMODE;
-        mode == libc::O_RDWR || mode == libc::O_RDONLY
     }
 
     fn rewinds_on_close(&self) -> bool {

@@ -31,8 +31,6 @@ pub struct FakeTape {
     pub items: Vec<Item>,
     /// In front of which item it stands.
     pub at: usize,
-    /// Where that is behind the last, that was noticed.
-    end_of_data: bool,
     /// So many blocks fit; then ENOSPC.
     pub capacity: Option<usize>,
     /// The size that the drive is set to; 0 for any.
@@ -51,8 +49,6 @@ pub struct FakeTape {
     pub writes_despite_enospc: bool,
     /// Items that cannot be read.
     pub bad: Vec<usize>,
-    /// A read that fails there has passed over one.
-    pub passes_bad: bool,
     /// What was done, in order.
     pub calls: Vec<String>,
 }
@@ -121,17 +117,10 @@ impl FakeTape {
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.bad.contains(&self.at) {
-            self.at += usize::from(self.passes_bad);
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        if self.fixed > 0 && into.len() > self.fixed as usize {
-            return self.read_several(into);
-        }
         match self.items.get(self.at).cloned() {
-            None => {
-                self.end_of_data = true;
-                Ok(0)
-            }
+            None => Ok(0),
             Some(Item::Mark) => {
                 self.at += 1;
                 Ok(0)
@@ -150,25 +139,6 @@ impl FakeTape {
         }
     }
 
-    /// One read in fixed-block mode; it fails as a whole if a block does.
-    fn read_several(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        for piece in into.chunks_mut(self.fixed as usize) {
-            // What ends a read that gave something is met by the next one.
-            if filled > 0 && !matches!(self.items.get(self.at), Some(Item::Block(_))) {
-                break;
-            }
-            match self.read(piece) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                // A block of another size ends a read, and the next one fails.
-                Err(_) if filled > 0 && !self.bad.contains(&self.at) && !self.passes_bad => break,
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(filled)
-    }
-
     fn forward(&mut self, count: u32, over: impl Fn(&Item) -> bool) -> Result<(), Errno> {
         for _ in 0..count {
             match self.items.get(self.at) {
@@ -180,7 +150,6 @@ impl FakeTape {
     }
 
     fn operate(&mut self, op: Op, count: u32) -> Result<(), Errno> {
-        self.end_of_data = false;
         match op {
             Op::Rewind => self.at = 0,
             Op::WriteFilemarks => {
@@ -190,7 +159,6 @@ impl FakeTape {
                 (0..count).for_each(|_| self.put(Item::Mark));
             }
             Op::ForwardBlocks => return self.forward(count, |item| *item != Item::Mark),
-            Op::EndOfData => (self.at, self.end_of_data) = (self.items.len(), true),
             Op::BackwardBlocks => self.at = self.at.saturating_sub(count as usize),
             Op::ForwardFiles => {
                 for _ in 0..count {
@@ -233,8 +201,7 @@ impl TapeDrive for FakeDrive {
     fn status(&self) -> Result<DriveStatus, Errno> {
         let tape = self.tape();
         let (file, block) = tape.place();
-        let end_of_data = tape.end_of_data;
-        Ok(DriveStatus { file: Some(file), block: Some(block), block_size: tape.fixed, end_of_data })
+        Ok(DriveStatus { file: Some(file), block: Some(block), block_size: tape.fixed })
     }
 
     fn position(&self) -> Option<u64> {
@@ -244,10 +211,6 @@ impl TapeDrive for FakeDrive {
 
     fn limits(&self) -> Option<Limits> {
         self.tape().limits
-    }
-
-    fn can_read(&self) -> bool {
-        true
     }
 
     fn rewinds_on_close(&self) -> bool {
@@ -274,9 +237,6 @@ impl Loader for FakeLoader {
     }
 
     fn open(&mut self, _: usize) -> Result<Box<dyn TapeDrive>> {
-        let drive = self.0.pop_front().expect("it was changed");
-        // A tape is put in at its beginning.
-        drive.tape().at = 0;
-        Ok(Box::new(drive))
+        Ok(Box::new(self.0.pop_front().expect("it was changed")))
     }
 }

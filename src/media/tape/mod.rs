@@ -2,7 +2,7 @@
 //!
 //! [`drive`] is what a drive can do, [`mtio`] the ioctls by which a real one does it, `fake` a
 //! scripted one for tests. [`sink`] writes, [`reader`] reads, [`locate`] finds where an interrupted
-//! archive goes on, [`mod@look`] what would be written over, [`changer`] has volumes changed, and [`label`] tells them apart.
+//! archive goes on, [`changer`] has volumes changed, and [`label`] tells them apart.
 
 pub mod changer;
 pub mod drive;
@@ -10,7 +10,6 @@ pub mod drive;
 pub mod fake;
 pub mod label;
 pub mod locate;
-pub mod look;
 #[allow(unsafe_code)]
 pub mod mtio;
 pub mod reader;

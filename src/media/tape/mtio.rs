@@ -20,9 +20,6 @@ const NO_REWIND: u64 = 0x80;
 /// Bits of the drive's block size in `mt_dsreg`.
 const BLOCK_SIZE_MASK: i64 = 0xff_ffff;
 
-/// `GMT_EOD` in `mt_gstat`.
-const END_OF_DATA: i64 = 0x0800_0000;
-
 #[repr(C)]
 struct MtOp {
     op: libc::c_short,
@@ -94,8 +91,6 @@ pub enum Op {
     WriteFilemarks = 5,
     /// To the beginning of the tape.
     Rewind = 6,
-    /// Behind the last that was written.
-    EndOfData = 12,
     /// 0: each write is a block of its own size.
     SetBlockSize = 20,
     /// To an absolute block.
@@ -111,8 +106,6 @@ pub struct DriveStatus {
     pub block: Option<u32>,
     /// Fixed size of blocks, 0 in variable-block mode.
     pub block_size: u32,
-    /// Behind the last that was written.
-    pub end_of_data: bool,
 }
 
 /// Sizes of blocks that the drive takes, in bytes (READ BLOCK LIMITS of SSC-3).
@@ -160,8 +153,7 @@ pub fn status(tape: &File) -> Result<DriveStatus, Errno> {
     // SAFETY: the descriptor is open, and the structure has the layout that the kernel writes.
     unsafe { ioctl::mtiocget(tape.as_raw_fd(), &mut got) }?;
     let block_size = (got.dsreg & BLOCK_SIZE_MASK) as u32;
-    let (file, block) = (got.file.try_into().ok(), got.block.try_into().ok());
-    Ok(DriveStatus { file, block, block_size, end_of_data: got.gstat & END_OF_DATA != 0 })
+    Ok(DriveStatus { file: got.file.try_into().ok(), block: got.block.try_into().ok(), block_size })
 }
 
 /// The absolute block that the drive stands at. Not every drive tells.

@@ -1,8 +1,6 @@
 //! The reading side of a tape: blocks as they stand on it, whatever their size. A read that asks for
 //! less than a block fails (st(4)), so the size is found out.
 
-use std::io;
-
 use nix::errno::Errno;
 
 use super::{drive::TapeDrive, mtio::Op};
@@ -29,12 +27,8 @@ pub struct TapeReader {
     fixed: u32,
     /// The one that it was set to before, to be set again.
     was_fixed: u32,
-    /// The block at which the drive was set to blocks of any size.
-    tried_at: Option<u64>,
     /// The block of the tape's file at which reading began.
     first: Option<u32>,
-    /// The file of the tape.
-    first_file: Option<u32>,
     /// A block that was read and belongs into the next piece.
     ahead: Option<Vec<u8>>,
     /// What the next call is to tell, and all that follow.
@@ -64,9 +58,7 @@ impl TapeReader {
             read_size_max,
             fixed: status.block_size,
             was_fixed: 0,
-            tried_at: None,
             first: status.block,
-            first_file: status.file,
             ahead: None,
             ending: None,
             blocks: 0,
@@ -85,7 +77,6 @@ impl TapeReader {
         }
         while self.ending.is_none() {
             match self.read_block(&mut into, filled) {
-                Ok(0) if self.blocks == 0 => self.ending = Some(self.told_of_nothing()),
                 Ok(0) => self.ending = Some(Ok(())),
                 Ok(n) if each != 0 && n != each => {
                     self.ahead = Some(into[filled..filled + n].to_vec());
@@ -115,84 +106,25 @@ impl TapeReader {
                 into.resize(at + self.read_size, 0);
             }
             let failed = match self.drive.read(&mut into[at..at + self.read_size]) {
-                // The drive was set to the right size all the time, and has passed over a block.
-                Ok(n) if self.was_fixed > 0 && self.tried_at == Some(self.blocks) && n == self.was_fixed as usize => {
-                    return Err(Error::from_errno(Errno::EIO)).doing(|| self.place());
-                }
                 Ok(n) => {
                     self.blocks += n.div_ceil(if self.fixed > 0 { self.fixed as usize } else { n.max(1) }) as u64;
                     return Ok(n);
                 }
                 Err(e) => e,
             };
-            match failed.raw_os_error().map(Errno::from_raw) {
+            let failed = match failed.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EINTR) => {
                     signal::check()?;
                     continue;
                 }
                 Some(Errno::ENOMEM) if self.fixed == 0 => self.enlarge_read(),
-                Some(Errno::EIO) if self.fixed > 0 && self.read_size > self.fixed as usize => self.read_singly(),
-                // The tape may have other blocks here than those that the drive is set to.
-                Some(Errno::EIO) if self.fixed > 0 && self.is_in_front() => self.set_variable_blocks(),
-                _ => Err(self.told(failed)),
-            }
-            .doing(|| self.place())?;
+                // The tape has other blocks than those that the drive is set to.
+                Some(Errno::EIO) if self.fixed > 0 && self.blocks == 0 => self.set_variable_blocks(),
+                _ => Err(Error::from_io(failed)),
+            };
+            let place = || format!("reading {} at block {}", self.name, grouped(self.blocks));
+            failed.doing(place)?;
         }
-    }
-
-    fn place(&self) -> String {
-        format!("reading {} at block {}", self.name, grouped(self.blocks))
-    }
-
-    /// Why a read failed.
-    fn told(&self, failed: io::Error) -> Error {
-        match self.drive.status() {
-            Ok(status) if status.end_of_data && self.blocks > 0 => {
-                Error::from_io(failed).hint("the tape ends here, without a filemark")
-            }
-            Ok(status) if status.end_of_data => self.nothing_there(),
-            _ => Error::from_io(failed),
-        }
-    }
-
-    /// The first read gave nothing: the end of data is an error, a file of the tape without blocks is none.
-    fn told_of_nothing(&self) -> Result<()> {
-        match self.drive.status() {
-            Ok(status) if status.end_of_data => Err(self.nothing_there()).doing(|| self.place()),
-            _ => Ok(()),
-        }
-    }
-
-    fn nothing_there(&self) -> Error {
-        match self.first_file == Some(0) && self.first == Some(0) {
-            true => Error::new("the tape is blank"),
-            false => Error::new("the end of data: nothing was written here, or behind it"),
-        }
-    }
-
-    /// Whether the tape stands in front of the block that is to be read.
-    fn is_in_front(&self) -> bool {
-        let now = self.drive.status().ok().and_then(|status| status.block).map(u64::from);
-        now.is_some() && now == self.first.map(|first| u64::from(first) + self.blocks)
-    }
-
-    /// After a read of several blocks in fixed-block mode that failed somewhere: back in front of the first of
-    /// them, to read one at a time.
-    fn read_singly(&mut self) -> Result<()> {
-        let now = self.drive.status().ok().and_then(|status| status.block).map(u64::from);
-        let first = self.first.map(|first| u64::from(first) + self.blocks);
-        let (Some(now), Some(first)) = (now, first) else {
-            let last = self.blocks + (self.read_size / self.fixed as usize) as u64 - 1;
-            return Err(Error::from_errno(Errno::EIO).after(format!("or at one up to block {}", grouped(last))));
-        };
-        let back = now.checked_sub(first).and_then(|n| u32::try_from(n).ok());
-        match back {
-            Some(0) => {}
-            Some(back) => self.drive.operate(Op::BackwardBlocks, back).doing(|| "going back to read singly")?,
-            None => return Err(Error::from_errno(Errno::EIO).after("the tape stands elsewhere")),
-        }
-        self.read_size = self.fixed as usize;
-        Ok(())
     }
 
     /// After a block that did not fit, which the tape has passed (st(4)): back in front of it, and
@@ -213,7 +145,7 @@ impl TapeReader {
         Ok(())
     }
 
-    /// Has the drive take blocks of any size, after a read in fixed-block mode that failed.
+    /// Has the drive take blocks of any size, after a first read in fixed-block mode that failed.
     fn set_variable_blocks(&mut self) -> Result<()> {
         let was = self.fixed;
         self.drive.operate(Op::SetBlockSize, 0).doing(|| "setting the drive to blocks of any size")?;
@@ -223,7 +155,7 @@ impl TapeReader {
             grouped(was.into())
         ));
         self.read_size = PIECE.min(self.read_size_max);
-        (self.fixed, self.was_fixed, self.tried_at) = (0, was, Some(self.blocks));
+        (self.fixed, self.was_fixed) = (0, was);
         Ok(())
     }
 
@@ -291,40 +223,6 @@ mod tests {
         assert_eq!(drive.tape().fixed, 0);
         reader.restore();
         assert_eq!(drive.tape().fixed, 512);
-    }
-
-    #[test]
-    fn a_bad_block_in_fixed_mode_is_told_by_its_number_after_all_before_it() {
-        for passes_bad in [false, true] {
-            for (bad, before) in [(0, 0), (40, 40)] {
-                let drive = tape(&[512; 50]);
-                (drive.tape().fixed, drive.tape().bad, drive.tape().passes_bad) = (512, vec![bad], passes_bad);
-                let (sizes, ending) = read_all(&mut reader(&drive, 16 * 512));
-                assert_eq!(sizes, vec![512; before]);
-                let error = ending.unwrap_err().to_string();
-                assert!(error.contains(&format!("at block {bad}: Input/output error")), "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_label_smaller_than_the_blocks_behind_it_is_read_in_a_drive_set_to_its_size() {
-        let drive = tape(&[512, 4096, 4096, 100]);
-        drive.tape().fixed = 512;
-        assert_eq!(read_all(&mut reader(&drive, 1 << 20)).0, [512, 4096, 4096, 100]);
-    }
-
-    #[test]
-    fn an_empty_place_is_called_what_it_is() {
-        let drive = FakeDrive::default();
-        let error = read_all(&mut reader(&drive, 64)).1.unwrap_err().to_string();
-        assert!(error.contains("the tape is blank"), "{error}");
-        let drive = tape(&[64]);
-        assert!(read_all(&mut reader(&drive, 64)).1.is_ok());
-        let error = read_all(&mut reader(&drive, 64)).1.unwrap_err().to_string();
-        assert!(error.contains("the end of data"), "{error}");
-        let drive = tape(&[]);
-        assert!(read_all(&mut reader(&drive, 64)).1.is_ok(), "a file of the tape without blocks");
     }
 
     #[test]

@@ -21,7 +21,6 @@ use super::{
     changer::Changer,
     drive::{StDrive, TapeDrive},
     label::label_block,
-    look::{self, Found},
     mtio::Op,
 };
 use crate::{
@@ -41,8 +40,6 @@ pub struct TapeOptions {
     pub label: Option<String>,
     /// Bring all to the tape each time so many bytes were accepted; 0: only at the end.
     pub sync_interval: u64,
-    /// Write over a tape that has the label of another series.
-    pub force: bool,
     /// Pad the last block with zeros: harmless behind a TAR archive, wrong behind anything else.
     pub pad: bool,
 }
@@ -88,7 +85,8 @@ impl Loader for DriveLoader {
     }
 
     fn open(&mut self, volume: usize) -> Result<Box<dyn TapeDrive>> {
-        let drive = StDrive::open(&self.path).doing(|| format!("opening {:?} for volume {volume}", self.path))?;
+        let drive =
+            StDrive::open(&self.path, false).doing(|| format!("opening {:?} for volume {volume}", self.path))?;
         Ok(Box::new(drive))
     }
 }
@@ -119,12 +117,7 @@ pub struct TapeSink {
     needs_filemark: bool,
     /// What comes next goes to another tape.
     full: bool,
-    /// The first bytes of each volume that this run wrote, by which it would be known again.
-    written: Vec<(usize, Vec<u8>)>,
 }
-
-/// As much of a volume's first block is kept in mind.
-const KNOWN_MAX: usize = 64 << 10;
 
 impl TapeSink {
     /// A drive that is open for writing. Without a loader its tape cannot be changed.
@@ -150,7 +143,6 @@ impl TapeSink {
             synced: 0,
             needs_filemark: false,
             full: false,
-            written: Vec::new(),
         }
     }
 
@@ -199,63 +191,12 @@ impl TapeSink {
         Ok(())
     }
 
-    /// Looks what the tape in the drive has where this volume is to begin.
-    fn check_tape(&mut self) -> Result<()> {
-        let (name, block) = (self.name.clone(), self.block_size as usize);
-        let doing = || format!("looking what the tape in {name} has");
-        let drive = self.drive()?;
-        if !drive.can_read() {
-            return Ok(());
-        }
-        let found = look::look(drive, block).doing(doing)?;
-        if let Some(label) = look::label(&found) {
-            let is_ours = self.options.label.as_ref() == Some(&label.text);
-            let what = format!("the tape in {name} is volume {} of {:?}", label.volume, label.text);
-            if is_ours && label.volume < self.volume {
-                return Err(Error::new(format!(
-                    "{what}, which this run has written; volume {} is wanted",
-                    self.volume
-                )));
-            }
-            if !is_ours && !self.options.force {
-                return Err(Error::new(what).hint("--force writes over it"));
-            }
-        }
-        let Found::Block(bytes) = &found else { return self.warn_of_loss(found) };
-        let is_known = |first: &[u8]| bytes.iter().zip(first).all(|(a, b)| a == b);
-        if let Some((number, _)) = self.written.iter().find(|(_, first)| is_known(first)) {
-            let volume = self.volume;
-            let why =
-                format!("the tape in {name} is volume {number}, which this run has written; volume {volume} is wanted");
-            return Err(Error::new(why));
-        }
-        self.warn_of_loss(found)
-    }
-
-    fn warn_of_loss(&mut self, found: Found) -> Result<()> {
-        if found == Found::EndOfData {
-            return Ok(());
-        }
-        let name = self.name.clone();
-        let files = look::files_behind(self.drive()?).doing(|| format!("looking what the tape in {name} has"))?;
-        if let Some(files) = files.filter(|files| *files > 0) {
-            let what = if files == 1 {
-                "a file of it is".into()
-            } else {
-                format!("{} files of it are", grouped(files.into()))
-            };
-            log::warn(format_args!("{name}: the tape is not empty here: {what} written over"));
-        }
-        Ok(())
-    }
-
     /// Begins the volume that is in the drive: with a label if there is to be one.
     fn begin_volume(&mut self) -> Result<()> {
         let name = self.name.clone();
         if let Some(text) = &self.options.label {
             let block = label_block(text, self.volume, self.fixed as usize);
             write_whole(self.drive()?, &block).doing(|| format!("writing the label to {name}"))?;
-            self.written.push((self.volume, block));
             self.needs_filemark = true;
         }
         let drive = self.drive()?;
@@ -317,9 +258,6 @@ impl TapeSink {
                 Ok(0) => return Err(self.failed(Error::new("the drive took no bytes"))),
                 // In fixed-block mode a write that meets the end of the tape is cut short.
                 Ok(n) => {
-                    if self.blocks == 0 && self.options.label.is_none() {
-                        self.written.push((self.volume, rest[..n.min(KNOWN_MAX)].to_vec()));
-                    }
                     self.took(n, stream);
                     (rest, stream) = (&rest[n..], stream.saturating_sub(n));
                 }
@@ -423,17 +361,16 @@ impl TapeSink {
         }
         log::info(format_args!("{}: {full}", self.name));
         self.close()?;
-        let next = self.volume + 1;
+        self.volume += 1;
         let Some(loader) = &mut self.loader else { return Ok(()) };
-        loader.change(next).doing(|| full).map_err(is_full)?;
-        let mut drive = loader.open(next)?;
+        loader.change(self.volume).doing(|| full).map_err(is_full)?;
+        let mut drive = loader.open(self.volume)?;
         // A drive may forget with its tape what it was set to.
-        let opening = || format!("opening {} for volume {next}", self.name);
+        let opening = || format!("opening {} for volume {}", self.name, self.volume);
         if drive.status().doing(opening)?.block_size != self.fixed {
             drive.operate(Op::SetBlockSize, self.fixed).doing(opening)?;
         }
-        (self.drive, self.full, self.volume) = (Some(drive), false, next);
-        self.check_tape()?;
+        (self.drive, self.full) = (Some(drive), false);
         self.begin_volume()
     }
 }
@@ -451,11 +388,6 @@ fn write_whole(drive: &mut dyn TapeDrive, block: &[u8]) -> Result<()> {
 }
 
 impl Sink for TapeSink {
-    fn prepare(&mut self, start: &SinkStart) -> Result<()> {
-        self.examine(start.block_size)?;
-        if self.volumes.all().is_empty() { self.check_tape() } else { Ok(()) }
-    }
-
     fn begin(&mut self, start: &SinkStart) -> Result<()> {
         self.cancel = start.cancel.clone();
         self.whole_block = start.block_size;
