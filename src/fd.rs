@@ -99,7 +99,7 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// If a read fails, there is more than a gibibyte, or a signal asks to stop.
 pub fn read_to_end(from: impl AsFd) -> Result<Vec<u8>> {
-    let (mut all, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+    let (mut all, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         match read_once(&from, &mut piece)? {
             Some(0) => return Ok(all),

@@ -38,6 +38,8 @@ pub struct CheckpointWriter {
     records: usize,
     /// Bytes of what is kept of an earlier run; the rest is cut off.
     kept: u64,
+    /// What an earlier run left, and the number of the last line if that is torn.
+    found: (Vec<CheckpointRecord>, Option<usize>),
 }
 
 /// One line: a blob, and where it ends on the medium.
@@ -63,11 +65,18 @@ impl CheckpointWriter {
         let opening = || format!("opening the checkpoint {path:?}");
         let file = OwnedFile::open(path).doing(opening)?;
         let is_regular = file.metadata().doing(opening)?.is_file();
-        if is_regular {
-            parse_file(path).map_err(|e| e.hint("it is no ledger, and is not written over"))?;
-        }
-        let (path, kept) = (path.into(), 0);
-        Ok(CheckpointWriter { path, file, is_regular, pending: Vec::new(), records: 0, kept })
+        let found = match is_regular {
+            true => parse_file(path).map_err(|e| e.hint("it is no ledger, and is not written over"))?,
+            false => Default::default(),
+        };
+        Ok(CheckpointWriter { path: path.into(), file, is_regular, pending: Vec::new(), records: 0, kept: 0, found })
+    }
+
+    /// What it held when it was opened. A torn last line is left out, with a warning.
+    pub fn take_records(&mut self) -> Vec<CheckpointRecord> {
+        let (records, torn) = std::mem::take(&mut self.found);
+        told_of_torn(&self.path, torn);
+        records
     }
 
     /// Goes on behind these records in it.
@@ -163,10 +172,14 @@ pub fn read(path: &Path, offset: u64) -> Result<HashSet<Digest>> {
 /// that was killed or a machine that lost its power leaves it: it is left out, with a warning.
 pub fn records(path: &Path) -> Result<Vec<CheckpointRecord>> {
     let (all, torn) = parse_file(path)?;
+    told_of_torn(path, torn);
+    Ok(all)
+}
+
+fn told_of_torn(path: &Path, torn: Option<usize>) {
     if let Some(number) = torn {
         log::warn(format_args!("{}: it is cut short and was left out", reading(path, number)));
     }
-    Ok(all)
 }
 
 fn reading(path: &Path, line: usize) -> String {

@@ -41,8 +41,7 @@ pub fn run(options: &MbufferOptions) -> Result<()> {
     let input = open(&options.input)?;
     let input_name = input.name.clone();
     let mut outputs = Outputs::open(options)?;
-    let is_file = outputs.all.iter().all(|(_, kind, _)| *kind == MediumKind::File);
-    let geometry = if is_file { options.geometry.without_strokes() } else { options.geometry };
+    let geometry = options.geometry;
     let pump = Mutex::new(InputPump::new(input, options.sha256));
     let progress = Progress::new(&options.progress)?;
     let job = StreamJob {

@@ -227,6 +227,10 @@ impl Sink for FileSink {
         self.accepted
     }
 
+    fn needs_strokes(&self) -> bool {
+        self.kind != MediumKind::File
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

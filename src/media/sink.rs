@@ -66,6 +66,11 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// Whether it is better written in long strokes, with waits between them. A file is written as bytes come.
+    fn needs_strokes(&self) -> bool {
+        true
+    }
+
     /// For messages.
     fn name(&self) -> &str;
 

@@ -70,6 +70,54 @@ impl fmt::Debug for Piece {
     }
 }
 
+/// The piece at hand, and how much of it was taken.
+#[derive(Debug)]
+pub struct PieceCursor {
+    piece: Arc<Piece>,
+    taken: usize,
+}
+
+impl Default for PieceCursor {
+    fn default() -> PieceCursor {
+        PieceCursor::at_start(Piece::new(Vec::new(), None))
+    }
+}
+
+impl PieceCursor {
+    /// Nothing of this piece was taken.
+    pub fn at_start(piece: Arc<Piece>) -> PieceCursor {
+        PieceCursor { piece, taken: 0 }
+    }
+
+    /// Bytes of the whole piece.
+    pub fn len(&self) -> usize {
+        self.piece.bytes().len()
+    }
+
+    /// Bytes that were taken.
+    pub fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// What is left.
+    pub fn rest(&self) -> &[u8] {
+        &self.piece.bytes()[self.taken..]
+    }
+
+    /// Takes `n` bytes of the rest.
+    pub fn take(&mut self, n: usize) {
+        self.taken += n;
+    }
+
+    /// Takes up to `most` bytes of the rest, without a copy.
+    pub fn take_window(&mut self, most: u64) -> Window {
+        let len = self.rest().len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        let window = Window::Memory { piece: self.piece.clone(), from: self.taken, len };
+        self.take(len);
+        window
+    }
+}
+
 /// Bytes of a stream that may outlive the call that gave them, and go to another thread.
 #[derive(Clone, Debug)]
 pub enum Window {

@@ -7,10 +7,7 @@
 use std::{
     io::{self, BufRead, Read},
     path::PathBuf,
-    sync::{
-        Arc,
-        mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender},
-    },
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender},
     thread,
     time::Duration,
 };
@@ -19,7 +16,7 @@ use crate::{
     error::{Context, Error, Result},
     media::{
         block_reader::BlockReader,
-        source::{MediaSource, MediumPosition, Piece, Window, copy_piece, skip_by_reading},
+        source::{MediaSource, MediumPosition, Piece, PieceCursor, Window, copy_piece, skip_by_reading},
         tape::{changer::Changer, label::Label},
     },
     signal,
@@ -58,11 +55,9 @@ pub struct StreamInput {
     used: Sender<Vec<u8>>,
     /// Has the thread go on with the next file or volume.
     more: Sender<()>,
-    piece: Arc<Piece>,
+    piece: PieceCursor,
     /// Bytes of each block in the piece.
     each: usize,
-    /// Bytes of the piece that were taken.
-    taken: usize,
     /// Number of the piece's first block.
     block: u64,
     volume: usize,
@@ -100,9 +95,8 @@ impl StreamInput {
             deliveries,
             used,
             more,
-            piece: Piece::new(Vec::new(), None),
+            piece: PieceCursor::default(),
             each: 1,
-            taken: 0,
             block: 0,
             volume: 1,
             volumes,
@@ -138,7 +132,7 @@ impl StreamInput {
 
 impl BufRead for StreamInput {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.taken == self.piece.bytes().len() && self.state != StreamState::Finished {
+        while self.piece.rest().is_empty() && self.state != StreamState::Finished {
             if self.state == StreamState::Ended {
                 if self.ends_here {
                     break;
@@ -147,13 +141,13 @@ impl BufRead for StreamInput {
                 self.state = StreamState::Reading;
                 self.volume += 1;
                 self.block = 0;
-                (self.piece, self.taken) = (Piece::new(Vec::new(), None), 0);
+                self.piece = PieceCursor::default();
             }
             match self.next_delivery()? {
                 Delivery::Blocks(bytes, each) => {
-                    self.block += self.piece.bytes().len().div_ceil(self.each) as u64;
-                    self.piece = Piece::new(bytes, Some(self.used.clone()));
-                    (self.taken, self.each) = (0, each);
+                    self.block += self.piece.len().div_ceil(self.each) as u64;
+                    self.piece = PieceCursor::at_start(Piece::new(bytes, Some(self.used.clone())));
+                    self.each = each;
                 }
                 Delivery::Label => self.block += 1,
                 Delivery::End => self.state = StreamState::Ended,
@@ -164,11 +158,11 @@ impl BufRead for StreamInput {
                 }
             }
         }
-        Ok(&self.piece.bytes()[self.taken..])
+        Ok(self.piece.rest())
     }
 
     fn consume(&mut self, n: usize) {
-        self.taken += n;
+        self.piece.take(n);
     }
 }
 
@@ -185,15 +179,13 @@ impl MediaSource for StreamInput {
 
     /// What is left of the piece at hand, without a copy.
     fn take_window(&mut self, most: u64) -> io::Result<Window> {
-        let len = self.fill_buf()?.len().min(usize::try_from(most).unwrap_or(usize::MAX));
-        let window = Window::Memory { piece: self.piece.clone(), from: self.taken, len };
-        self.consume(len);
-        Ok(window)
+        self.fill_buf()?;
+        Ok(self.piece.take_window(most))
     }
 
     fn position(&self) -> MediumPosition {
         let volume = if self.volumes > 1 || self.volume > 1 { self.volume } else { 0 };
-        let block = self.is_tape.then(|| self.block + (self.taken / self.each) as u64);
+        let block = self.is_tape.then(|| self.block + (self.piece.taken() / self.each) as u64);
         MediumPosition { volume, block }
     }
 

@@ -36,6 +36,7 @@ pub struct Tee {
     abandoned: CancelToken,
     overview: Overview,
     name: String,
+    needs_strokes: bool,
     accepted: u64,
 }
 
@@ -119,6 +120,7 @@ impl Tee {
     /// If there is no memory.
     pub fn new(sinks: Vec<Box<dyn Sink>>, block: usize) -> Result<Tee> {
         let name = sinks.iter().map(|sink| sink.name()).collect::<Vec<_>>().join(" and ");
+        let needs_strokes = sinks.iter().any(|sink| sink.needs_strokes());
         let (to, outcomes) = mpsc::channel();
         let memory = MmapMut::map_anon(block).doing(|| format!("taking {block} bytes of memory"))?;
         Ok(Tee {
@@ -131,6 +133,7 @@ impl Tee {
             abandoned: CancelToken::default(),
             overview: Overview::default(),
             name,
+            needs_strokes,
             accepted: 0,
         })
     }
@@ -239,6 +242,10 @@ impl Sink for Tee {
 
     fn accepted(&self) -> u64 {
         self.accepted
+    }
+
+    fn needs_strokes(&self) -> bool {
+        self.needs_strokes
     }
 
     fn name(&self) -> &str {

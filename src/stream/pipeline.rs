@@ -73,9 +73,9 @@ impl Geometry {
         Ok(Geometry { block: block_bytes, slots: slots as usize, mark, asked })
     }
 
-    /// For a medium that needs no strokes, as a file: with a mark only if the user wants one.
-    pub fn without_strokes(self) -> Geometry {
-        Geometry { mark: if self.asked { self.mark } else { 1 }, ..self }
+    /// The mark for this sink: one that needs no strokes has one only if the user wants it.
+    fn mark_for(&self, sink: &dyn Sink) -> u64 {
+        if self.asked || sink.needs_strokes() { self.mark } else { 1 }
     }
 }
 
@@ -223,7 +223,8 @@ impl<F: FnMut(&Snapshot) -> Result<()>> Observer for F {
 /// has accepted by then it keeps.
 pub fn run(job: StreamJob, sink: &mut dyn Sink, observer: &mut dyn Observer) -> (Snapshot, Result<()>) {
     let begun = Instant::now();
-    let Geometry { block, slots, mark, .. } = job.geometry;
+    let Geometry { block, slots, .. } = job.geometry;
+    let mark = job.geometry.mark_for(sink);
     let meters = Meters::default();
     let start = SinkStart {
         block_size: block,

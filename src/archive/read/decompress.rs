@@ -3,15 +3,12 @@
 
 use std::{
     io::{self, BufRead, ErrorKind as IoErrorKind, Read},
-    sync::{
-        Arc,
-        mpsc::{self, Receiver, Sender},
-    },
+    sync::mpsc::{self, Receiver, Sender},
 };
 
 use crate::{
     compression::Format,
-    media::source::{MediaSource, MediumPosition, Piece, Window, copy_piece, skip_by_reading},
+    media::source::{MediaSource, MediumPosition, Piece, PieceCursor, Window, copy_piece, skip_by_reading},
     signal,
 };
 
@@ -22,8 +19,7 @@ const PIECE: usize = 128 << 10;
 pub struct Decompressed<'a, S: MediaSource> {
     format: Format,
     from: FrameState<S>,
-    piece: Arc<Piece>,
-    taken: usize,
+    piece: PieceCursor,
     /// Memory that nobody uses any more, and its way back.
     used: Receiver<Vec<u8>>,
     to_used: Sender<Vec<u8>>,
@@ -74,8 +70,7 @@ impl<'a, S: MediaSource> Decompressed<'a, S> {
         Decompressed {
             format,
             from: FrameState::Between(CountingSource { from, at: 0 }),
-            piece: Piece::new(Vec::new(), None),
-            taken: 0,
+            piece: PieceCursor::default(),
             used,
             to_used,
             at: 0,
@@ -86,9 +81,8 @@ impl<'a, S: MediaSource> Decompressed<'a, S> {
 
     /// Decompresses the next bytes; none at the end of the stream.
     fn next_piece(&mut self) -> io::Result<()> {
-        self.taken = 0;
         // The memory of the piece before comes back first, if nobody holds a window onto it.
-        self.piece = Piece::new(Vec::new(), None);
+        self.piece = PieceCursor::default();
         let mut piece = self.used.try_recv().unwrap_or_default();
         piece.resize(PIECE, 0);
         loop {
@@ -143,7 +137,7 @@ impl<'a, S: MediaSource> Decompressed<'a, S> {
                 }
                 Ok(n) => {
                     piece.truncate(n);
-                    self.piece = Piece::new(piece, Some(self.to_used.clone()));
+                    self.piece = PieceCursor::at_start(Piece::new(piece, Some(self.to_used.clone())));
                     self.at += n as u64;
                     return Ok(());
                 }
@@ -154,14 +148,14 @@ impl<'a, S: MediaSource> Decompressed<'a, S> {
 
 impl<S: MediaSource> BufRead for Decompressed<'_, S> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.taken == self.piece.bytes().len() {
+        if self.piece.rest().is_empty() {
             self.next_piece()?;
         }
-        Ok(&self.piece.bytes()[self.taken..])
+        Ok(self.piece.rest())
     }
 
     fn consume(&mut self, n: usize) {
-        self.taken += n;
+        self.piece.take(n);
     }
 }
 
@@ -177,10 +171,8 @@ impl<S: MediaSource> MediaSource for Decompressed<'_, S> {
     }
 
     fn take_window(&mut self, most: u64) -> io::Result<Window> {
-        let len = self.fill_buf()?.len().min(usize::try_from(most).unwrap_or(usize::MAX));
-        let window = Window::Memory { piece: self.piece.clone(), from: self.taken, len };
-        self.consume(len);
-        Ok(window)
+        self.fill_buf()?;
+        Ok(self.piece.take_window(most))
     }
 
     fn position(&self) -> MediumPosition {

@@ -426,4 +426,4 @@ impl PlanBuilder {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     archive::{
-        checkpoint::{self, CheckpointRecord, CheckpointWriter},
+        checkpoint::{CheckpointRecord, CheckpointWriter},
         write::{
             encoding::Encoding,
             plan::Plan,
-            resume::{self, ResumePoint},
+            resume::{self, ResumePoint, Resumed},
         },
     },
     compression::Codec,
@@ -59,6 +59,8 @@ pub struct OpenedDestination {
     destination: Option<Destination>,
     /// Open, and nobody else's, if there is to be one.
     ledger: Option<CheckpointWriter>,
+    /// What the ledger says, if the archive is to go on by it.
+    records: Vec<CheckpointRecord>,
     kind: MediumKind,
     /// It holds the beginning of an archive.
     begun: bool,
@@ -123,7 +125,6 @@ impl WriteOptions {
     /// If one cannot be opened or somebody else writes it, or if the destination cannot be resumed or holds
     /// something already.
     pub fn open(&self) -> Result<OpenedDestination> {
-        let checkpoint = self.checkpoint.as_deref().filter(|_| self.resume);
         let dest = &self.dest;
         let there = std::fs::metadata(dest).ok();
         let tape = there.as_ref().is_some_and(mtio::is_tape);
@@ -132,10 +133,11 @@ impl WriteOptions {
             let why = "--resume is for regular files and tapes only";
             return Err(Error::usage(why).doing(format!("the destination {dest:?}")));
         }
-        let begun = match checkpoint {
-            Some(path) if tape => path.exists() && !checkpoint::records(path)?.is_empty(),
-            Some(_) => there.is_some_and(|meta| meta.len() > 0),
-            None => false,
+        let mut ledger = self.checkpoint.as_deref().map(CheckpointWriter::open).transpose()?;
+        let records = ledger.as_mut().filter(|_| self.resume).map_or(Vec::new(), CheckpointWriter::take_records);
+        let begun = match tape {
+            true => !records.is_empty(),
+            false => self.resume && there.is_some_and(|meta| meta.len() > 0),
         };
         let destination = match begun {
             _ if self.is_stdout() => Destination::stdout()?,
@@ -143,7 +145,6 @@ impl WriteOptions {
             // That a tape can be opened is found out before anything is fetched.
             _ => Destination::open(dest, self.force)?,
         };
-        let ledger = self.checkpoint.as_deref().map(CheckpointWriter::open).transpose()?;
         if self.resume && tape && !begun {
             log::warn(format_args!(
                 "the ledger speaks of nothing yet: the archive begins where the tape stands in {dest:?}"
@@ -152,7 +153,7 @@ impl WriteOptions {
         let kind = destination.kind();
         // The drive is opened again, to be positioned.
         let destination = Some(destination).filter(|_| !(begun && tape));
-        Ok(OpenedDestination { destination, ledger, kind, begun })
+        Ok(OpenedDestination { destination, ledger, records, kind, begun })
     }
 }
 
@@ -191,9 +192,8 @@ impl WriteSession<'_> {
         let keeper = CheckpointKeeper::new(ledger, &records, kept, sink.volumes());
         let tape_block = (kind == MediumKind::Tape).then_some(self.options.geometry.block);
         let encoding = Encoding::new(self.plan, self.store, self.options.codec, point, self.threads, tape_block);
-        let geometry = self.options.geometry;
         let job = StreamJob {
-            geometry: if kind == MediumKind::File { geometry.without_strokes() } else { geometry },
+            geometry: self.options.geometry,
             from,
             preserve_until,
             bounds: encoding.bounds(),
@@ -213,7 +213,7 @@ impl WriteSession<'_> {
 
     /// Begins the archive, or finds where it goes on.
     fn begin(&self, opened: OpenedDestination) -> Result<Begun> {
-        let OpenedDestination { destination, begun, .. } = opened;
+        let OpenedDestination { destination, records, begun, .. } = opened;
         let options = self.options;
         let tape = TapeOptions {
             changer: options.changer.clone(),
@@ -221,26 +221,21 @@ impl WriteSession<'_> {
             sync_interval: if options.checkpoint.is_some() { options.sync_interval } else { 0 },
             pad: options.codec.is_none(),
         };
-        match (destination, &options.checkpoint) {
-            (None, Some(checkpoint)) => self.resume_tape(checkpoint, tape),
-            (Some(destination), Some(checkpoint)) if begun => {
+        let Some(destination) = destination else { return self.resume_tape(records, tape) };
+        let (point, records) = match begun {
+            true => {
                 let block = options.geometry.block as u64;
-                let (point, records) = resume::examine(self.plan, &options.dest, checkpoint, options.codec, block)?;
-                Ok(Begun { point, records, sink: destination.into_sink(tape) })
+                resume::examine(self.plan, &options.dest, records, options.codec, block)?
             }
-            (Some(destination), _) => {
-                let point = ResumePoint::default();
-                Ok(Begun { point, records: Vec::new(), sink: destination.into_sink(tape) })
-            }
-            (None, None) => Err(Error::new("it is not open").doing(format!("{:?}", options.dest))),
-        }
+            false => Resumed::default(),
+        };
+        Ok(Begun { point, records, sink: destination.into_sink(tape) })
     }
 
     /// Positions the tape, and goes on with it.
-    fn resume_tape(&self, checkpoint: &Path, options: TapeOptions) -> Result<Begun> {
+    fn resume_tape(&self, records: Vec<CheckpointRecord>, options: TapeOptions) -> Result<Begun> {
         let path = &self.options.dest;
         let doing = || format!("resuming on the tape in {path:?}");
-        let records = checkpoint::records(checkpoint)?;
         let drive = StDrive::open(path, true).doing(|| format!("opening the destination {path:?}"));
         let mut drive = Box::new(drive.doing(doing)?);
         let format = self.options.codec.map(|codec| codec.format);
@@ -364,15 +359,20 @@ impl Settle<'_> {
                 Ok(WriteOutcome::Complete(Box::new(WriteSummary { last, kind, volumes, recorded })))
             }
             Err(e) => {
-                let at = self.interrupted(e, sink, &keeper.volumes)?;
                 let has_filemark = written && synced.is_ok();
-                Ok(WriteOutcome::Interrupted(Box::new(Interruption { has_filemark, ..at })))
+                Ok(WriteOutcome::Interrupted(Box::new(self.interrupted(e, sink, &keeper.volumes, has_filemark)?)))
             }
         }
     }
 
     /// Finds where the archive stands.
-    fn interrupted(&self, error: Error, sink: &mut dyn Sink, volumes: &Volumes) -> Result<Interruption> {
+    fn interrupted(
+        &self,
+        error: Error,
+        sink: &mut dyn Sink,
+        volumes: &Volumes,
+        has_filemark: bool,
+    ) -> Result<Interruption> {
         let (plan, written, synced) = (self.session.plan, self.reached.capacity > 0, sink.synced());
         let offset = |end: u64| self.encoding.medium_offset(end);
         let there = |end: u64| end <= self.begin || offset(end).is_some_and(|at| at <= synced);
@@ -395,7 +395,7 @@ impl Settle<'_> {
             planned: plan.blobs(),
             offset: end,
             volume: volumes.at(synced.max(1)).filter(|_| self.kind == MediumKind::Tape),
-            has_filemark: false,
+            has_filemark,
         })
     }
 }

@@ -14,10 +14,23 @@ fn graph_of(store: &MemoryStore, root: &Descriptor) -> Graph {
 }
 
 fn plan(store: &MemoryStore, root: &Descriptor, on_media: &HashSet<Digest>, existing: &HashSet<Digest>) -> Plan {
+    planned(store, root, on_media, existing, "t").unwrap()
+}
+
+/// The plan for all below `root`, written by this version.
+///
+/// # Errors
+/// Those of [`Plan::new`].
+pub fn planned(
+    store: &MemoryStore,
+    root: &Descriptor,
+    on_media: &HashSet<Digest>,
+    existing: &HashSet<Digest>,
+    version: &str,
+) -> Result<Plan> {
     let root = root.clone();
-    let spec =
-        ArchiveSpec { root: root.clone(), recursive: true, on_media, existing, manifest_json: false, version: "t" };
-    Plan::new(&graph_of(store, &root), &spec).unwrap()
+    let spec = ArchiveSpec { root: root.clone(), recursive: true, on_media, existing, manifest_json: false, version };
+    Plan::new(&graph_of(store, &root), &spec)
 }
 
 /// The archive that a plan describes.
@@ -81,16 +94,7 @@ fn sizes_that_no_medium_holds_are_refused() {
     let layer = Descriptor::new("layer", Digest::of(b"x"), i64::MAX as u64);
     let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": media::MANIFEST, "layers": [layer, layer]});
     let root = store.add(media::MANIFEST, manifest.to_string().as_bytes());
-    let none = HashSet::new();
-    let spec = ArchiveSpec {
-        root: root.clone(),
-        recursive: false,
-        on_media: &none,
-        existing: &none,
-        manifest_json: false,
-        version: "t",
-    };
-    let error = Plan::new(&graph_of(&store, &root), &spec).unwrap_err();
+    let error = planned(&store, &root, &HashSet::new(), &HashSet::new(), "t").unwrap_err();
     assert!(error.to_string().contains("more than any medium holds"), "{error}");
 }
 

@@ -13,7 +13,7 @@ use std::{fs::File, path::Path};
 
 use crate::{
     archive::{
-        checkpoint::{self, CheckpointRecord},
+        checkpoint::CheckpointRecord,
         write::{plan::Plan, producer::WrittenPrefix},
     },
     compression::Codec,
@@ -38,27 +38,29 @@ pub struct ResumePoint {
 /// A resume point, and the checkpoint's records that stay.
 pub type Resumed = (ResumePoint, Vec<CheckpointRecord>);
 
-/// Looks at what an interrupted run has left in the file at `path`, and in its checkpoint. Blocks are of
-/// `block` bytes.
+/// Looks at what an interrupted run has left in the file at `path`, of which its checkpoint has these records.
+/// Blocks are of `block` bytes.
 ///
 /// # Errors
 /// If that is no beginning of the archive that is planned: then it says what has changed.
-pub fn examine(plan: &Plan, path: &Path, checkpoint: &Path, codec: Option<Codec>, block: u64) -> Result<Resumed> {
+pub fn examine(
+    plan: &Plan,
+    path: &Path,
+    mut records: Vec<CheckpointRecord>,
+    codec: Option<Codec>,
+    block: u64,
+) -> Result<Resumed> {
     let doing = || format!("resuming {path:?}");
     let format = codec.map(|codec| codec.format);
     let explained = |e: Error| moved_on::explained(e, plan, path, format);
     let file = File::open(path).doing(doing)?;
     let length = file.metadata().doing(doing)?.len();
-    let mut records = match checkpoint.exists() {
-        true => checkpoint::records(checkpoint)?,
-        false => Vec::new(),
-    };
     belong(plan, &records).map_err(explained).doing(doing)?;
     let told = records.len();
     records.retain(|record| record.offset <= length);
     if records.len() < told {
         log::warn(format_args!(
-            "{path:?} has {} bytes, and the checkpoint {checkpoint:?} speaks of more: what is missing is made again",
+            "{path:?} has {} bytes, and the checkpoint speaks of more: what is missing is made again",
             grouped(length)
         ));
     }

@@ -14,14 +14,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    archive::write::plan::ArchiveSpec,
+    archive::{checkpoint, write::plan::tests::planned},
     compression::{CompressionLevel, Format},
     oci::{Descriptor, Digest},
-    store::{
-        Locator, Origin,
-        graph::{self, FetchOptions, Graph},
-        memory::MemoryStore,
-    },
+    store::{Locator, Origin, memory::MemoryStore},
     util::scratch::Scratch,
 };
 
@@ -38,18 +34,7 @@ fn images() -> (MemoryStore, Descriptor) {
 }
 
 fn plan(store: &MemoryStore, root: &Descriptor, version: &str) -> Plan {
-    let options = FetchOptions { recursive: false, threads: 2, fetched: &|| () };
-    let graph = graph::fetch(store, Graph::default(), vec![(store.origin(), root.clone())], &options);
-    let none = HashSet::new();
-    let spec = ArchiveSpec {
-        root: root.clone(),
-        recursive: false,
-        on_media: &none,
-        existing: &none,
-        manifest_json: false,
-        version,
-    };
-    Plan::new(&graph, &spec).unwrap()
+    planned(store, root, &HashSet::new(), &HashSet::new(), version).unwrap()
 }
 
 fn options(dir: &Path, codec: Option<Format>) -> WriteOptions {
