@@ -6,7 +6,8 @@
 //!
 //! Of an archive on tapes a line also says on which of them the blob ends ([`annotation::VOLUME`]) and
 //! where the archive begins on that one ([`annotation::VOLUME_BEGIN`]): the offset in the archive, the
-//! file of the tape and the block in it, and the bytes of a block.
+//! file of the tape and the block in it, and the bytes of a block. And what some blocks hold that are on it for
+//! sure, so that it is known again ([`annotation::VOLUME_BLOCKS`]).
 
 use std::{
     collections::HashSet,
@@ -17,7 +18,7 @@ use std::{
 use crate::{
     error::{Context, Error, Result},
     fd, log,
-    media::sink::Volume,
+    media::sink::{KnownBlock, Volume},
     oci::{Descriptor, Digest, annotation, json},
     owned_file::OwnedFile,
 };
@@ -115,6 +116,7 @@ impl CheckpointWriter {
         if let Some(volume) = volume {
             descriptor.annotations.insert(annotation::VOLUME.into(), volume.number.to_string());
             descriptor.annotations.insert(annotation::VOLUME_BEGIN.into(), volume_begin(volume));
+            descriptor.annotations.insert(annotation::VOLUME_BLOCKS.into(), known_blocks(&volume.known));
         }
         let mut line = json::compact(&descriptor);
         line.push(b'\n');
@@ -237,7 +239,10 @@ fn parse(line: &[u8]) -> std::result::Result<Option<(Digest, u64, Option<Volume>
     let volume = match (annotations.get(annotation::VOLUME), annotations.get(annotation::VOLUME_BEGIN)) {
         (Some(number), Some(text)) => {
             let volume = number.parse().ok().and_then(|number| volume_of(number, text));
-            Some(volume.ok_or_else(|| format!("volume {number:?} with {text:?} is none"))?)
+            let mut volume = volume.ok_or_else(|| format!("volume {number:?} with {text:?} is none"))?;
+            let known = annotations.get(annotation::VOLUME_BLOCKS).map_or("", String::as_str);
+            volume.known = known_of(known).ok_or_else(|| format!("blocks {known:?} are none"))?;
+            Some(volume)
         }
         _ => None,
     };
@@ -260,8 +265,23 @@ fn volume_begin(volume: &Volume) -> String {
     text
 }
 
+/// Blocks that a volume is known by, as [`annotation::VOLUME_BLOCKS`] says them.
+fn known_blocks(known: &[KnownBlock]) -> String {
+    let texts: Vec<String> = known.iter().map(|block| format!("{}:{:08x}", block.number, block.crc)).collect();
+    texts.join(",")
+}
+
+fn known_of(text: &str) -> Option<Vec<KnownBlock>> {
+    let blocks = text.split(',').filter(|block| !block.is_empty());
+    let known = blocks.map(|block| {
+        let (number, crc) = block.split_once(':')?;
+        Some(KnownBlock { number: number.parse().ok()?, crc: u32::from_str_radix(crc, 16).ok()? })
+    });
+    known.collect()
+}
+
 fn volume_of(number: usize, text: &str) -> Option<Volume> {
-    let mut volume = Volume { number, offset: 0, file: None, block: None, position: None, block_size: 0, blocks: 0 };
+    let mut volume = Volume { number, ..Volume::default() };
     for pair in text.split(',') {
         let (key, value) = pair.split_once('=')?;
         match key {
@@ -283,10 +303,20 @@ mod tests {
     #[test]
     fn a_volume_is_read_as_it_was_written() {
         for (file, block) in [(Some(3), Some(17)), (None, None)] {
-            let volume =
-                Volume { number: 2, offset: 1 << 40, file, block, position: block, block_size: 512, blocks: 0 };
+            let volume = Volume {
+                number: 2,
+                offset: 1 << 40,
+                file,
+                block,
+                position: block,
+                block_size: 512,
+                ..Volume::default()
+            };
             assert_eq!(volume_of(2, &volume_begin(&volume)), Some(volume));
         }
+        let known = vec![KnownBlock::of(0, b"a"), KnownBlock::of(1 << 33, b"")];
+        assert_eq!(known_of(&known_blocks(&known)), Some(known));
+        assert_eq!((known_of(""), known_of("1")), (Some(Vec::new()), None));
         assert_eq!(volume_of(1, "offset=1"), None);
         assert_eq!(volume_of(1, "offset=x,size=1"), None);
     }

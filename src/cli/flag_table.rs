@@ -177,7 +177,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "resume",
         on: ARCHIVES,
-        text: "Go on with an interrupted `DEST-FILE`, by its ledger: give the same command again, with `--checkpoint` and this. What is there is compared with the plan, but blobs that the ledger speaks of are not read again: damage to the file since then is not found. What is whole is not fetched again, and of the blob that the run stopped in only the rest. The end is the very archive that an uninterrupted run makes. If the sources have moved on meanwhile, the error says which, and nothing is changed. If `DEST-FILE` is not there or empty, the run starts from the beginning. For regular files and tapes. A tape is rewound and brought to the block in which the last blob ends that the ledger speaks of; of several tapes that one must be in the drive on which the ledger says that it ends. If the ledger speaks of nothing yet, the archive begins where the tape stands.",
+        text: "Go on with an interrupted `DEST-FILE`, by its ledger: give the same command again, with `--checkpoint` and this. What is there is compared with the plan, but blobs that the ledger speaks of are not read again: damage to the file since then is not found. What is whole is not fetched again, and of the blob that the run stopped in only the rest. The end is the very archive that an uninterrupted run makes. If the sources have moved on meanwhile, the error says which, and nothing is changed. If `DEST-FILE` is not there or empty, the run starts from the beginning. For regular files and tapes. A tape is rewound and brought to the block in which the last blob ends that the ledger speaks of; of several tapes that one must be in the drive on which the ledger says that it ends. That it is the right tape is proved first: by its label, by blocks whose CRC-32 the ledger has, and on the first volume by the archive's beginning. If something else stands behind the archive, it is told, and lost only with `--force`; an archive that is whole is left as it is. If the ledger speaks of nothing yet, the archive begins where the tape stands.",
         set: |a, _| yes(&mut a.resume),
         ..FLAG
     },
@@ -285,7 +285,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "force",
         on: ARCHIVES,
-        text: "Write over a `DEST-FILE` that is a regular file and not empty.",
+        text: "Write over a `DEST-FILE` that is a regular file and not empty, or a tape with the label of another series. With `--resume`: give up what stands on the tape behind the archive.",
         set: |a, _| yes(&mut a.force),
         ..FLAG
     },
@@ -372,7 +372,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "force",
         on: &["util mbuffer"],
-        text: "Write over an `--output` that is a regular file and not empty.",
+        text: "Write over an `--output` that is a regular file and not empty, or a tape with a label.",
         set: |a, _| yes(&mut a.force),
         ..FLAG
     },
@@ -393,7 +393,7 @@ pub static FLAGS: &[Flag] = &[
         long: "volume-command",
         value: Value::Required("COMMAND"),
         on: &["mirror archive", "mirror serialize", "util mbuffer"],
-        text: "When a tape is full, have `/bin/sh` run this, which must put the next one into the drive; then the stream goes on there. `$ACE_DT_VOLUME` is its number (2 for the second), `$ACE_DT_DEVICE` the drive, and `$ACE_DT_ACTION` `write`. The drive is closed meanwhile. If the command fails, what it last printed is told, and the run ends. Without it the terminal is asked, if there is one.",
+        text: "When a tape is full, have `/bin/sh` run this, which must put the next one into the drive; then the stream goes on there. `$ACE_DT_VOLUME` is its number (2 for the second), `$ACE_DT_DEVICE` the drive, and `$ACE_DT_ACTION` `write`. The drive is closed meanwhile. Each further volume begins at the beginning of its tape; a tape that this run wrote already is refused. If the command fails, what it last printed is told, and the run ends. Without it the terminal is asked, if there is one.",
         set: |a, v| {
             a.volume_command = Some(v.into());
             Ok(())

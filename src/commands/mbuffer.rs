@@ -121,7 +121,7 @@ impl Outputs {
             let destination =
                 if is_dash(path) { Destination::stdout()? } else { Destination::open(path, options.force)? };
             let kind = destination.kind();
-            let tape = TapeOptions { changer: options.changer.clone(), ..TapeOptions::default() };
+            let tape = TapeOptions { changer: options.changer.clone(), force: options.force, ..TapeOptions::default() };
             let sink = destination.into_sink(tape);
             all.push((sink.name().to_string(), kind, sink.volumes()));
             sinks.push(sink);

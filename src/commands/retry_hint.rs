@@ -8,6 +8,7 @@ use crate::{
     archive::write::session::{Interruption, OpenedDestination, WriteOptions, WriteOutcome, WriteSession},
     cli::{command_line::CommandLine, progress::Progress},
     error::{Error, ErrorKind, Result},
+    log,
     media::file_sink::MediumKind,
     util::units::grouped,
 };
@@ -37,6 +38,11 @@ pub fn write(
             progress.done(last, told.then(|| report::streaming(last, &summary.volumes)));
             report::advise(last, geometry, summary.kind);
             summary.recorded
+        }
+        WriteOutcome::WasWhole => {
+            progress.clear();
+            log::info(format_args!("{:?}: the archive is whole, and nothing was written", session.options.dest));
+            Ok(())
         }
         WriteOutcome::Interrupted(at) => {
             progress.clear();

@@ -2,10 +2,16 @@
 
 use std::{fs::File, path::Path};
 
+use nix::fcntl::OFlag;
+
 use crate::{
     error::{Context, Error, Result},
     fd::{self, enlarge_pipe, read_once},
-    media::tape::{drive::StDrive, mtio, reader::TapeReader},
+    media::tape::{
+        drive::{StDrive, open_node},
+        mtio,
+        reader::TapeReader,
+    },
     signal,
 };
 
@@ -39,7 +45,11 @@ impl BlockReader {
         let is_stdin = path == Path::new("-");
         let file = match is_stdin {
             true => fd::stdin()?,
-            false => fd::open_to_read(path).doing(opening)?,
+            false => match std::fs::metadata(path) {
+                Ok(there) if mtio::is_tape(&there) => open_node(path, OFlag::O_RDONLY),
+                _ => fd::open_to_read(path),
+            }
+            .doing(opening)?,
         };
         let name = if is_stdin { "standard input".into() } else { format!("{path:?}") };
         let read_size = read_size.map_or(PIECE, |size| usize::try_from(size).unwrap_or(usize::MAX)).min(PIECE_MAX);
@@ -51,6 +61,17 @@ impl BlockReader {
             Medium::Bytes(file, read_size)
         };
         Ok(BlockReader { name, medium })
+    }
+
+    /// Brings a tape that was just put in to its beginning.
+    ///
+    /// # Errors
+    /// If it cannot be rewound.
+    pub fn rewind(&mut self) -> Result<()> {
+        match &mut self.medium {
+            Medium::Tape(tape) => tape.rewind(),
+            Medium::Bytes(..) => Ok(()),
+        }
     }
 
     /// Whether it is a tape.

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::fcntl::OFlag;
+
 use crate::{
     error::{Context, Error, Result},
     fd,
@@ -13,7 +15,7 @@ use crate::{
         file_sink::{FileSink, MediumKind},
         sink::Sink,
         tape::{
-            drive::StDrive,
+            drive::{StDrive, open_node},
             mtio,
             sink::{DriveLoader, TapeOptions, TapeSink},
         },
@@ -52,7 +54,12 @@ impl Destination {
     /// without `force`.
     pub fn open(path: &Path, force: bool) -> Result<Destination> {
         let opening = || format!("opening the destination {path:?}");
-        let file = OwnedFile::open(path).doing(opening)?;
+        let file = match std::fs::metadata(path) {
+            // What is on a tape is looked at before it is written over.
+            Ok(there) if mtio::is_tape(&there) => open_node(path, OFlag::O_RDWR).and_then(OwnedFile::of),
+            _ => OwnedFile::open(path),
+        };
+        let file = file.doing(opening)?;
         let meta = file.metadata().doing(opening)?;
         if meta.is_file() && meta.len() > 0 && !force {
             let why = format!(

@@ -81,7 +81,7 @@ pub trait Sink: Send {
 }
 
 /// Where a stream lies on one tape.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
     /// Counted from 1.
     pub number: usize,
@@ -98,6 +98,26 @@ pub struct Volume {
     pub block_size: u32,
     /// Blocks of the stream on it.
     pub blocks: u64,
+    /// Blocks that are on it for sure, by which it is known again: the first, and the last two.
+    pub known: Vec<KnownBlock>,
+}
+
+/// A block that a volume is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownBlock {
+    /// Counted from the first of the stream on the volume.
+    pub number: u64,
+    /// The CRC-32 of its bytes (that of RFC 1952).
+    pub crc: u32,
+}
+
+impl KnownBlock {
+    /// Block `number`, which holds these bytes.
+    pub fn of(number: u64, bytes: &[u8]) -> KnownBlock {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        KnownBlock { number, crc: crc.sum() }
+    }
 }
 
 /// The volumes of a stream, for whoever looks on.
@@ -117,6 +137,11 @@ impl Volumes {
     /// Tells how many blocks the last one has.
     pub fn count(&self, blocks: u64) {
         self.with(|all| all.iter_mut().last().into_iter().for_each(|last| last.blocks = blocks));
+    }
+
+    /// Tells which blocks are on the last one for sure.
+    pub fn know(&self, known: &[KnownBlock]) {
+        self.with(|all| all.iter_mut().last().into_iter().for_each(|last| last.known = known.to_vec()));
     }
 
     /// The last one's position is not to be relied on.

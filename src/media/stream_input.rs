@@ -265,7 +265,9 @@ impl Reading {
             None if was_tape && self.options.changer.is_there() => {
                 let path = &self.paths[self.paths.len() - 1];
                 self.options.changer.change(path, self.volume, "read")?;
-                BlockReader::open(path, read_size).map(Some)
+                let mut reader = BlockReader::open(path, read_size)?;
+                reader.rewind()?;
+                Ok(Some(reader))
             }
             None => Ok(None),
         }

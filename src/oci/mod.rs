@@ -44,4 +44,6 @@ pub mod annotation {
     pub const VOLUME: &str = "vnd.act3-ace.data.volume";
     /// Where the archive begins on that tape: `offset=N,file=N,block=N,position=N,size=N` (see `archive::ledger`).
     pub const VOLUME_BEGIN: &str = "vnd.act3-ace.data.volume.begin";
+    /// Blocks that the tape is known by: `NUMBER:CRC,...`, in hexadecimal the latter.
+    pub const VOLUME_BLOCKS: &str = "vnd.act3-ace.data.volume.blocks";
 }

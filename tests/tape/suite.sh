@@ -174,7 +174,7 @@ ace-dt mirror verify -q $T 2> err
 check "the wrong volume is refused" says 'volume 1 of "week-48" is wanted' err
 change T1
 mt rewind
-ace-dt mirror archive -q -b 64Ki --volume-command 'echo no tape left; echo jammed >&2; exit 3' large.list $T 2> err
+ace-dt mirror archive -q --force -b 64Ki --volume-command 'echo no tape left; echo jammed >&2; exit 3' large.list $T 2> err
 check "why a tape cannot be changed is told" says jammed err
 
 change T0

@@ -252,6 +252,20 @@ impl Plan {
         known
     }
 
+    /// What stands behind the last blob.
+    pub fn tail(&self) -> Vec<u8> {
+        let mut known = Vec::new();
+        for n in self.slots.partition_point(|slot| slot.start < self.last_blob_end())..self.entries() {
+            let Entry { header, body, padding, .. } = self.entry(n);
+            known.extend(header);
+            if let EntryBody::Bytes(bytes) = body {
+                known.extend(&*bytes);
+            }
+            known.resize(known.len() + padding as usize, 0);
+        }
+        known
+    }
+
     /// The bytes of the first blob, if they are here: the root's manifest.
     pub fn root_manifest(&self) -> Option<&[u8]> {
         self.inline.iter().find_map(|inline| match inline {

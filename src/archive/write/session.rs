@@ -8,7 +8,7 @@ use crate::{
         write::{
             encoding::Encoding,
             plan::Plan,
-            resume::{self, ResumePoint, Resumed},
+            resume::{self, ResumePoint, Resumed, tape::TapePoint},
         },
     },
     compression::Codec,
@@ -19,6 +19,7 @@ use crate::{
         file_sink::MediumKind,
         sink::{Sink, Volume, Volumes},
         tape::{
+            cartridge::WantedVolume,
             changer::Changer,
             drive::StDrive,
             mtio,
@@ -70,6 +71,8 @@ pub struct OpenedDestination {
 pub enum WriteOutcome {
     /// All that was planned is on the medium.
     Complete(Box<WriteSummary>),
+    /// It was there before, and nothing was written.
+    WasWhole,
     /// It ended before.
     Interrupted(Box<Interruption>),
 }
@@ -182,7 +185,7 @@ impl WriteSession<'_> {
         observer: &mut dyn FnMut(&Snapshot, Option<u64>),
     ) -> Result<WriteOutcome> {
         let (kind, ledger) = (opened.kind, opened.ledger.take());
-        let Begun { point, records, mut sink } = self.begin(opened)?;
+        let Some(Begun { point, records, mut sink }) = self.begin(opened)? else { return Ok(WriteOutcome::WasWhole) };
         let sink = &mut *sink;
         let (begin, from) = (point.plan_offset, point.medium_offset);
         let preserve_until = from + point.overlap.len() as u64;
@@ -211,14 +214,15 @@ impl WriteSession<'_> {
         settle.run(sink, &mut keeper, outcome)
     }
 
-    /// Begins the archive, or finds where it goes on.
-    fn begin(&self, opened: OpenedDestination) -> Result<Begun> {
+    /// Begins the archive, or finds where it goes on; `None` if it is whole.
+    fn begin(&self, opened: OpenedDestination) -> Result<Option<Begun>> {
         let OpenedDestination { destination, records, begun, .. } = opened;
         let options = self.options;
         let tape = TapeOptions {
             changer: options.changer.clone(),
             label: options.label.clone(),
             sync_interval: if options.checkpoint.is_some() { options.sync_interval } else { 0 },
+            force: options.force,
             pad: options.codec.is_none(),
         };
         let Some(destination) = destination else { return self.resume_tape(records, tape) };
@@ -229,20 +233,26 @@ impl WriteSession<'_> {
             }
             false => Resumed::default(),
         };
-        Ok(Begun { point, records, sink: destination.into_sink(tape) })
+        Ok(Some(Begun { point, records, sink: destination.into_sink(tape) }))
     }
 
     /// Positions the tape, and goes on with it.
-    fn resume_tape(&self, records: Vec<CheckpointRecord>, options: TapeOptions) -> Result<Begun> {
+    fn resume_tape(&self, records: Vec<CheckpointRecord>, options: TapeOptions) -> Result<Option<Begun>> {
         let path = &self.options.dest;
         let doing = || format!("resuming on the tape in {path:?}");
-        let drive = StDrive::open(path, true).doing(|| format!("opening the destination {path:?}"));
+        let name = format!("{path:?}");
+        let drive = StDrive::open(path).doing(|| format!("opening the destination {name}"));
         let mut drive = Box::new(drive.doing(doing)?);
+        let wanted = WantedVolume {
+            drive: &name,
+            number: 1,
+            label: options.label.as_deref(),
+            force: options.force,
+            block: self.options.geometry.block,
+        };
         let format = self.options.codec.map(|codec| codec.format);
-        let block = self.options.geometry.block as u64;
-        let found = resume::tape::examine(self.plan, (&mut *drive, &format!("{path:?}")), records, format, block)
-            .doing(doing)?;
-        let resume::tape::TapePoint { resumed: (point, records), volume } = found;
+        let found = resume::tape::examine(self.plan, &mut *drive, &wanted, records, format).doing(doing)?;
+        let Some(TapePoint { resumed: (point, records), volume }) = found else { return Ok(None) };
         let at = point.medium_offset;
         log::info(format_args!(
             "{path:?}: going on with volume {} at block {} of the archive",
@@ -250,9 +260,15 @@ impl WriteSession<'_> {
             grouped((at - volume.offset) / u64::from(volume.block_size))
         ));
         let loader = DriveLoader::boxed(path.clone(), options.changer.clone());
-        let mut sink = TapeSink::new(drive, Some(loader), format!("{path:?}"), options);
-        sink.resume_at(volume, at);
-        Ok(Begun { point, records, sink: Box::new(sink) })
+        let mut sink = TapeSink::new(drive, Some(loader), name, options);
+        let mut earlier: Vec<Volume> = Vec::new();
+        for one in records.iter().rev().filter_map(|record| record.volume.as_ref()) {
+            if one.number < earlier.last().map_or(volume.number, |last| last.number) {
+                earlier.push(one.clone());
+            }
+        }
+        sink.resume_at(volume, at, earlier);
+        Ok(Some(Begun { point, records, sink: Box::new(sink) }))
     }
 }
 

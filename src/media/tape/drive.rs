@@ -3,13 +3,24 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::{fd::IntoRawFd, unix::fs::OpenOptionsExt},
+    os::fd::IntoRawFd,
     path::Path,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
 };
 
-use nix::{errno::Errno, libc};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    libc,
+};
 
 use super::mtio::{self, DriveStatus, Limits, Op};
+use crate::{error, fd, log};
+
+/// After so long it is told that a tape is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A drive with a tape in it. A write(2) or read(2) is a block, or in fixed-block mode several (st(4)).
 pub trait TapeDrive: Send {
@@ -43,6 +54,9 @@ pub trait TapeDrive: Send {
     /// Sizes of blocks that the drive takes, if it tells.
     fn limits(&self) -> Option<Limits>;
 
+    /// Whether it was opened for reading, too.
+    fn can_read(&self) -> bool;
+
     /// Whether the tape is rewound when this is closed.
     fn rewinds_on_close(&self) -> bool;
 
@@ -62,15 +76,31 @@ impl StDrive {
         StDrive(file)
     }
 
-    /// Opens the node at `path` for writing, and with `reading` for that too.
+    /// Opens the node at `path` for writing and reading.
     ///
     /// # Errors
-    /// Those of open(2).
-    pub fn open(path: &Path, reading: bool) -> io::Result<StDrive> {
-        let mut options = File::options();
-        options.write(true).read(reading).custom_flags(libc::O_CLOEXEC);
-        options.open(path).map(StDrive)
+    /// As [`open_node`].
+    pub fn open(path: &Path) -> error::Result<StDrive> {
+        open_node(path, OFlag::O_RDWR).map(StDrive)
     }
+}
+
+/// Opens the node of a drive. The driver waits for a tape, two minutes or more (st(4)), and that is told.
+///
+/// # Errors
+/// Those of open(2), or a signal.
+pub fn open_node(path: &Path, flags: OFlag) -> error::Result<File> {
+    let (opened, waiting) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                log::warn(format_args!("{path:?}: the drive is not ready; waiting for a tape in it"));
+            }
+        });
+        let file = fd::open(path, flags);
+        drop(opened);
+        file
+    })
 }
 
 impl TapeDrive for StDrive {
@@ -96,6 +126,10 @@ impl TapeDrive for StDrive {
 
     fn limits(&self) -> Option<Limits> {
         mtio::limits(&self.0)
+    }
+
+    fn can_read(&self) -> bool {
+        fcntl(&self.0, FcntlArg::F_GETFL).is_ok_and(|mode| mode & libc::O_ACCMODE != libc::O_WRONLY)
     }
 
     fn rewinds_on_close(&self) -> bool {

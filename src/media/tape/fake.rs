@@ -31,6 +31,16 @@ pub struct FakeTape {
     pub items: Vec<Item>,
     /// In front of which item it stands.
     pub at: usize,
+    /// What the driver does not know of that, as st.c has it: after an error the block, after a seek the file, too.
+    lost: (bool, bool),
+    /// It has met the end of data, and has noticed.
+    end_of_data: bool,
+    /// It tells of the end of the medium.
+    end_of_tape: bool,
+    /// Behind the last block it tells of the end and not of how much was read, which the driver takes for all.
+    pub ends_vaguely: bool,
+    /// The driver counts so many files more than there are: it has not heard that the tape was changed.
+    pub stale_files: u32,
     /// So many blocks fit; then ENOSPC.
     pub capacity: Option<usize>,
     /// The size that the drive is set to; 0 for any.
@@ -49,6 +59,8 @@ pub struct FakeTape {
     pub writes_despite_enospc: bool,
     /// Items that cannot be read.
     pub bad: Vec<usize>,
+    /// A read that fails there has passed over one.
+    pub passes_bad: bool,
     /// What was done, in order.
     pub calls: Vec<String>,
 }
@@ -117,17 +129,37 @@ impl FakeTape {
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.bad.contains(&self.at) {
+            self.at += usize::from(self.passes_bad);
+            self.lost.0 = true;
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
+        if self.fixed > 0 && into.len() > self.fixed as usize {
+            return self.read_several(into);
+        }
         match self.items.get(self.at).cloned() {
-            None => Ok(0),
+            None if self.ends_vaguely => {
+                let behind_mark = self.at > 0 && self.items[self.at - 1] == Item::Mark;
+                (self.end_of_data, self.end_of_tape) = (behind_mark, !behind_mark);
+                Ok(into.len())
+            }
+            // The driver takes only the first BLANK CHECK behind a filemark for the end.
+            None if self.at > 0 && self.items[self.at - 1] == Item::Mark => {
+                self.end_of_data = true;
+                Ok(0)
+            }
+            None => {
+                self.lost.0 = true;
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            }
             Some(Item::Mark) => {
                 self.at += 1;
+                self.lost.0 = false;
                 Ok(0)
             }
             Some(Item::Block(bytes)) => {
                 // The driver goes back in front of a block of the wrong size (st.c, st_read).
                 if self.fixed > 0 && bytes.len() != self.fixed as usize {
+                    self.lost.0 = true;
                     return Err(io::Error::from_raw_os_error(libc::EIO));
                 }
                 self.at += 1;
@@ -137,6 +169,23 @@ impl FakeTape {
                 Ok(bytes.len())
             }
         }
+    }
+
+    /// One read in fixed-block mode; it fails as a whole if a block does.
+    fn read_several(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        for piece in into.chunks_mut(self.fixed as usize) {
+            // What ends a read that gave something is met by the next one.
+            if filled > 0 && !matches!(self.items.get(self.at), Some(Item::Block(_))) {
+                break;
+            }
+            match self.read(piece) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(filled)
     }
 
     fn forward(&mut self, count: u32, over: impl Fn(&Item) -> bool) -> Result<(), Errno> {
@@ -150,8 +199,9 @@ impl FakeTape {
     }
 
     fn operate(&mut self, op: Op, count: u32) -> Result<(), Errno> {
+        (self.end_of_data, self.end_of_tape) = (false, false);
         match op {
-            Op::Rewind => self.at = 0,
+            Op::Rewind => (self.at, self.lost, self.stale_files) = (0, (false, false), 0),
             Op::WriteFilemarks => {
                 if let Some(Some(error)) = self.mark_errors.pop_front() {
                     return Err(error);
@@ -162,15 +212,21 @@ impl FakeTape {
             Op::BackwardBlocks => self.at = self.at.saturating_sub(count as usize),
             Op::ForwardFiles => {
                 for _ in 0..count {
-                    while self.items.get(self.at).ok_or(Errno::EIO)? != &Item::Mark {
+                    while self.items.get(self.at) != Some(&Item::Mark) {
+                        if self.at == self.items.len() {
+                            self.lost.0 = true;
+                            return Err(Errno::EIO);
+                        }
                         self.at += 1;
                     }
                     self.at += 1;
+                    self.lost.0 = false;
                 }
             }
             Op::SetBlockSize => self.fixed = count,
             Op::Seek => {
                 let to = count as usize;
+                self.lost = (true, true);
                 self.at = to.min(self.items.len());
                 if to > self.items.len() {
                     return Err(Errno::EIO);
@@ -201,7 +257,10 @@ impl TapeDrive for FakeDrive {
     fn status(&self) -> Result<DriveStatus, Errno> {
         let tape = self.tape();
         let (file, block) = tape.place();
-        Ok(DriveStatus { file: Some(file), block: Some(block), block_size: tape.fixed })
+        let (file, block) = (file + tape.stale_files, Some(block).filter(|_| !tape.lost.0));
+        let file = Some(file).filter(|_| !tape.lost.1);
+        let (end_of_data, end_of_tape) = (tape.end_of_data, tape.end_of_tape);
+        Ok(DriveStatus { file, block, block_size: tape.fixed, end_of_data, end_of_tape })
     }
 
     fn position(&self) -> Option<u64> {
@@ -211,6 +270,10 @@ impl TapeDrive for FakeDrive {
 
     fn limits(&self) -> Option<Limits> {
         self.tape().limits
+    }
+
+    fn can_read(&self) -> bool {
+        true
     }
 
     fn rewinds_on_close(&self) -> bool {
@@ -237,6 +300,9 @@ impl Loader for FakeLoader {
     }
 
     fn open(&mut self, _: usize) -> Result<Box<dyn TapeDrive>> {
-        Ok(Box::new(self.0.pop_front().expect("it was changed")))
+        let drive = self.0.pop_front().expect("it was changed");
+        // A tape is put in at its beginning.
+        drive.tape().at = 0;
+        Ok(Box::new(drive))
     }
 }

@@ -19,6 +19,10 @@ const MAJOR: u64 = 9;
 const NO_REWIND: u64 = 0x80;
 /// Bits of the drive's block size in `mt_dsreg`.
 const BLOCK_SIZE_MASK: i64 = 0xff_ffff;
+/// `GMT_EOD` in `mt_gstat`.
+const END_OF_DATA: i64 = 0x0800_0000;
+/// `GMT_EOT` there.
+const END_OF_TAPE: i64 = 0x2000_0000;
 
 #[repr(C)]
 struct MtOp {
@@ -106,6 +110,10 @@ pub struct DriveStatus {
     pub block: Option<u32>,
     /// Fixed size of blocks, 0 in variable-block mode.
     pub block_size: u32,
+    /// The driver has met the end of what was written. It does not always notice (st(4) knows it after a filemark).
+    pub end_of_data: bool,
+    /// The drive has told of the end of the medium.
+    pub end_of_tape: bool,
 }
 
 /// Sizes of blocks that the drive takes, in bytes (READ BLOCK LIMITS of SSC-3).
@@ -153,7 +161,9 @@ pub fn status(tape: &File) -> Result<DriveStatus, Errno> {
     // SAFETY: the descriptor is open, and the structure has the layout that the kernel writes.
     unsafe { ioctl::mtiocget(tape.as_raw_fd(), &mut got) }?;
     let block_size = (got.dsreg & BLOCK_SIZE_MASK) as u32;
-    Ok(DriveStatus { file: got.file.try_into().ok(), block: got.block.try_into().ok(), block_size })
+    let (file, block) = (got.file.try_into().ok(), got.block.try_into().ok());
+    let is = |bit: i64| got.gstat & bit != 0;
+    Ok(DriveStatus { file, block, block_size, end_of_data: is(END_OF_DATA), end_of_tape: is(END_OF_TAPE) })
 }
 
 /// The absolute block that the drive stands at. Not every drive tells.

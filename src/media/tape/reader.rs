@@ -1,9 +1,16 @@
 //! The reading side of a tape: blocks as they stand on it, whatever their size. A read that asks for
 //! less than a block fails (st(4)), so the size is found out.
 
+use std::io;
+
 use nix::errno::Errno;
 
-use super::{drive::TapeDrive, mtio::Op};
+use super::{
+    drive::TapeDrive,
+    locate::Place,
+    look::{self, Found},
+    mtio::Op,
+};
 use crate::{
     error::{Context, Error, Result},
     log, signal,
@@ -14,6 +21,8 @@ use crate::{
 const PIECE: usize = 1 << 20;
 /// No block of a tape is larger: SCSI has 24 bits for it.
 const BLOCK_MAX: usize = (1 << 24) - 1;
+
+const ENDED: &str = "the end of data is there, without a filemark";
 
 /// Reads one file of a tape, up to its filemark.
 pub struct TapeReader {
@@ -27,8 +36,10 @@ pub struct TapeReader {
     fixed: u32,
     /// The one that it was set to before, to be set again.
     was_fixed: u32,
-    /// The block of the tape's file at which reading began.
-    first: Option<u32>,
+    /// Where reading began.
+    first: Place,
+    /// The block at which the drive was set to blocks of any size.
+    tried_at: u64,
     /// A block that was read and belongs into the next piece.
     ahead: Option<Vec<u8>>,
     /// What the next call is to tell, and all that follow.
@@ -44,6 +55,7 @@ impl TapeReader {
     /// If the drive does not tell its status.
     pub fn new(drive: Box<dyn TapeDrive>, name: String, read_size: usize) -> Result<TapeReader> {
         let status = drive.status().map_err(Error::from_errno)?;
+        let first = Place::of(&*drive)?;
         let largest = drive.limits().map_or(BLOCK_MAX, |limits| limits.most as usize);
         let read_size_max = largest.max(read_size.min(BLOCK_MAX));
         let mut read_size = read_size.min(read_size_max);
@@ -58,11 +70,23 @@ impl TapeReader {
             read_size_max,
             fixed: status.block_size,
             was_fixed: 0,
-            first: status.block,
+            first,
+            tried_at: 0,
             ahead: None,
             ending: None,
             blocks: 0,
         })
+    }
+
+    /// Brings a tape that was just put in to its beginning: a driver that has not heard of the change counts on from
+    /// where the other tape stood.
+    ///
+    /// # Errors
+    /// If it cannot be rewound.
+    pub fn rewind(&mut self) -> Result<()> {
+        self.drive.operate(Op::Rewind, 1).doing(|| format!("rewinding {}", self.name))?;
+        self.first = Place::of(&*self.drive)?;
+        Ok(())
     }
 
     /// The next blocks, all of one size but the last, with that size; `None` at the filemark.
@@ -77,6 +101,7 @@ impl TapeReader {
         }
         while self.ending.is_none() {
             match self.read_block(&mut into, filled) {
+                Ok(0) if self.blocks == 0 => self.ending = Some(self.began_with_nothing()),
                 Ok(0) => self.ending = Some(Ok(())),
                 Ok(n) if each != 0 && n != each => {
                     self.ahead = Some(into[filled..filled + n].to_vec());
@@ -106,8 +131,14 @@ impl TapeReader {
                 into.resize(at + self.read_size, 0);
             }
             let failed = match self.drive.read(&mut into[at..at + self.read_size]) {
+                // Where something could not be read nothing ends.
+                Ok(0) if self.was_fixed > 0 && self.tried_at == self.blocks => Errno::EIO.into(),
                 Ok(n) => {
-                    self.blocks += n.div_ceil(if self.fixed > 0 { self.fixed as usize } else { n.max(1) }) as u64;
+                    let blocks = n.div_ceil(if self.fixed > 0 { self.fixed as usize } else { n.max(1) });
+                    if !self.is_there(n, blocks as u32).doing(|| self.place())? {
+                        continue;
+                    }
+                    self.blocks += blocks as u64;
                     return Ok(n);
                 }
                 Err(e) => e,
@@ -118,13 +149,72 @@ impl TapeReader {
                     continue;
                 }
                 Some(Errno::ENOMEM) if self.fixed == 0 => self.enlarge_read(),
-                // The tape has other blocks than those that the drive is set to.
-                Some(Errno::EIO) if self.fixed > 0 && self.blocks == 0 => self.set_variable_blocks(),
-                _ => Err(Error::from_io(failed)),
+                Some(Errno::EIO) if self.fixed > 0 => self.read_differently(failed),
+                _ => Err(self.explained(failed)),
             };
-            let place = || format!("reading {} at block {}", self.name, grouped(self.blocks));
-            failed.doing(place)?;
+            failed.doing(|| self.place())?;
         }
+    }
+
+    /// Whether what a read gave is on the tape. If only some of it may be, it is to be read again, one block at a time.
+    fn is_there(&mut self, n: usize, blocks: u32) -> Result<bool> {
+        let place = self.first.ahead(self.blocks);
+        let is_all = n == self.read_size && place.is_known();
+        match look::is_there(&mut *self.drive, &place, is_all, blocks)? {
+            true => Ok(true),
+            false if self.fixed > 0 && blocks > 1 => {
+                self.read_size = self.fixed as usize;
+                place.go(&mut *self.drive).map(|()| false)
+            }
+            false if self.blocks > 0 => Err(Error::new(ENDED)),
+            false if place.is_beginning() => Err(nothing_there(&Found::Blank)),
+            false => Err(nothing_there(&Found::EndOfData)),
+        }
+    }
+
+    fn place(&self) -> String {
+        format!("reading {} at block {}", self.name, grouped(self.blocks))
+    }
+
+    /// Why a read failed: the driver says the same of a bad block and of the end.
+    fn explained(&mut self, failed: io::Error) -> Error {
+        let place = self.first.ahead(self.blocks);
+        let is_vague = failed.raw_os_error() == Some(Errno::EIO as i32) && place.is_known();
+        let found = if is_vague { look::unread(&mut *self.drive, &place) } else { Ok(Found::Unreadable) };
+        match found {
+            Ok(Found::EndOfData) if self.blocks > 0 => Error::from_io(failed).after(ENDED),
+            Ok(found) if found.is_empty() => nothing_there(&found),
+            _ => Error::from_io(failed),
+        }
+    }
+
+    /// The first read gave nothing.
+    fn began_with_nothing(&self) -> Result<()> {
+        let ended = self.drive.status().is_ok_and(|status| status.end_of_data);
+        let found = match (ended, self.first.is_beginning()) {
+            (true, true) => Found::Blank,
+            (true, false) => Found::EndOfData,
+            (false, _) => Found::Filemark,
+        };
+        Err(nothing_there(&found)).doing(|| self.place())
+    }
+
+    /// After a read in fixed-block mode that failed: the same blocks one at a time, and then the one that fails
+    /// whatever its size.
+    fn read_differently(&mut self, failed: io::Error) -> Result<()> {
+        let place = self.first.ahead(self.blocks);
+        let several = self.read_size > self.fixed as usize;
+        if !place.is_known() {
+            let last = self.blocks + (self.read_size / self.fixed as usize) as u64 - 1;
+            let why = format!("it may be any block up to {}, and nobody tells where the tape stands", grouped(last));
+            return Err(if several { Error::from_io(failed).after(why) } else { Error::from_io(failed) });
+        }
+        place.go(&mut *self.drive).doing(|| "going back to blocks that could not be read")?;
+        match several {
+            true => self.read_size = self.fixed as usize,
+            false => self.set_variable_blocks()?,
+        }
+        Ok(())
     }
 
     /// After a block that did not fit, which the tape has passed (st(4)): back in front of it, and
@@ -135,17 +225,15 @@ impl TapeReader {
                 format!("a block is larger than the {} bytes that a read can have", grouped(self.read_size as u64));
             return Err(Error::new(why));
         }
-        let stands = self.first.map(|first| u64::from(first) + self.blocks);
-        let now = self.drive.status().ok().and_then(|status| status.block).map(u64::from);
-        if now != stands || now.is_none() {
+        if !self.first.ahead(self.blocks).is_here(&*self.drive) {
             self.drive.operate(Op::BackwardBlocks, 1).doing(|| "going back to a block that did not fit")?;
         }
-        self.read_size = (self.read_size * 2).min(self.read_size_max);
+        self.read_size = (self.read_size * 2).max(PIECE).min(self.read_size_max);
         log::debug(format_args!("{}: reading blocks of up to {} bytes", self.name, grouped(self.read_size as u64)));
         Ok(())
     }
 
-    /// Has the drive take blocks of any size, after a first read in fixed-block mode that failed.
+    /// Has the drive take blocks of any size, after a read in fixed-block mode that failed.
     fn set_variable_blocks(&mut self) -> Result<()> {
         let was = self.fixed;
         self.drive.operate(Op::SetBlockSize, 0).doing(|| "setting the drive to blocks of any size")?;
@@ -155,7 +243,7 @@ impl TapeReader {
             grouped(was.into())
         ));
         self.read_size = PIECE.min(self.read_size_max);
-        (self.fixed, self.was_fixed) = (0, was);
+        (self.fixed, self.was_fixed, self.tried_at) = (0, was, self.blocks);
         Ok(())
     }
 
@@ -166,6 +254,20 @@ impl TapeReader {
             let _ = self.drive.operate(Op::SetBlockSize, was);
         }
     }
+}
+
+impl Drop for TapeReader {
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+fn nothing_there(found: &Found) -> Error {
+    Error::new(match found {
+        Found::Blank => "the tape is blank",
+        Found::EndOfData => "the end of data is here: nothing was written here, or behind it",
+        _ => "a filemark is here, and nothing in front of it",
+    })
 }
 
 #[cfg(test)]
@@ -202,7 +304,7 @@ mod tests {
     fn blocks_of_any_size_are_found_out() {
         let drive = tape(&[64, 64, 64, 10]);
         assert_eq!(read_all(&mut reader(&drive, 16)).0, [64, 64, 64, 10]);
-        assert_eq!(drive.tape().calls, ["BackwardBlocks 1"; 2], "back in front of the block that did not fit");
+        assert_eq!(drive.tape().calls, ["BackwardBlocks 1"], "back in front of the block that did not fit");
         assert_eq!(drive.tape().at, 5, "behind the filemark");
     }
 
@@ -223,6 +325,53 @@ mod tests {
         assert_eq!(drive.tape().fixed, 0);
         reader.restore();
         assert_eq!(drive.tape().fixed, 512);
+    }
+
+    #[test]
+    fn a_bad_block_in_fixed_mode_is_told_by_its_number_after_all_before_it() {
+        for passes_bad in [false, true] {
+            for tells_position in [false, true] {
+                for bad in [0, 40, 49] {
+                    let drive = tape(&[512; 50]);
+                    (drive.tape().passes_bad, drive.tape().tells_position) = (passes_bad, tells_position);
+                    (drive.tape().fixed, drive.tape().bad) = (512, vec![bad]);
+                    let mut reader = reader(&drive, 16 * 512);
+                    let (sizes, ending) = read_all(&mut reader);
+                    assert_eq!(sizes, vec![512; bad]);
+                    let error = ending.unwrap_err().to_string();
+                    assert!(error.contains(&format!("at block {bad}: Input/output error")), "{error}");
+                    drop(reader);
+                    assert_eq!(drive.tape().fixed, 512, "set back");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_label_smaller_than_the_blocks_behind_it_is_read_in_a_drive_set_to_its_size() {
+        let drive = tape(&[512, 4096, 4096, 100]);
+        drive.tape().fixed = 512;
+        assert_eq!(read_all(&mut reader(&drive, 1 << 20)).0, [512, 4096, 4096, 100]);
+    }
+
+    #[test]
+    fn an_empty_place_is_called_what_it_is() {
+        for (fixed, ends_vaguely) in [(0, false), (512, false), (0, true), (512, true)] {
+            let told = |drive: &FakeDrive| {
+                (drive.tape().fixed, drive.tape().ends_vaguely) = (fixed, ends_vaguely);
+                read_all(&mut reader(drive, 512)).1.unwrap_err().to_string()
+            };
+            let drive = FakeDrive::default();
+            assert!(told(&drive).contains("the tape is blank"), "{}", told(&drive));
+            let drive = tape(&[512]);
+            drive.tape().at = 2;
+            assert!(told(&drive).contains("the end of data is here"), "{}", told(&drive));
+            let drive = tape(&[]);
+            assert!(told(&drive).contains("a filemark is here"), "{}", told(&drive));
+            let drive = tape(&[512]);
+            drive.tape().items.pop();
+            assert!(told(&drive).contains("the end of data is there, without a filemark"), "{}", told(&drive));
+        }
     }
 
     #[test]

@@ -18,15 +18,17 @@ use std::{
 use nix::{errno::Errno, libc};
 
 use super::{
+    cartridge::WantedVolume,
     changer::Changer,
     drive::{StDrive, TapeDrive},
     label::label_block,
+    locate::Place,
     mtio::Op,
 };
 use crate::{
     error::{Context, Error, ErrorKind, Result},
     log,
-    media::sink::{Sink, SinkStart, Volume, Volumes},
+    media::sink::{KnownBlock, Sink, SinkStart, Volume, Volumes},
     signal::{self, CancelToken},
     util::units::grouped,
 };
@@ -40,6 +42,8 @@ pub struct TapeOptions {
     pub label: Option<String>,
     /// Bring all to the tape each time so many bytes were accepted; 0: only at the end.
     pub sync_interval: u64,
+    /// Write over the label of another series.
+    pub force: bool,
     /// Pad the last block with zeros: harmless behind a TAR archive, wrong behind anything else.
     pub pad: bool,
 }
@@ -85,8 +89,7 @@ impl Loader for DriveLoader {
     }
 
     fn open(&mut self, volume: usize) -> Result<Box<dyn TapeDrive>> {
-        let drive =
-            StDrive::open(&self.path, false).doing(|| format!("opening {:?} for volume {volume}", self.path))?;
+        let drive = StDrive::open(&self.path).doing(|| format!("opening {:?} for volume {volume}", self.path))?;
         Ok(Box::new(drive))
     }
 }
@@ -109,8 +112,14 @@ pub struct TapeSink {
     /// Number of the volume that is in the drive.
     volume: usize,
     volumes: Volumes,
+    /// Volumes that an earlier run has written.
+    earlier: Vec<Volume>,
     /// Blocks written to this volume.
     blocks: u64,
+    /// Those by which it will be known again: the first, and the last two.
+    known: Vec<KnownBlock>,
+    /// Where the tape stood when it was looked at.
+    stood: Option<Place>,
     accepted: u64,
     synced: u64,
     /// Something was written since a filemark.
@@ -138,7 +147,10 @@ impl TapeSink {
             block_size: 0,
             volume: 1,
             volumes: Volumes::default(),
+            earlier: Vec::new(),
             blocks: 0,
+            known: Vec::new(),
+            stood: None,
             accepted: 0,
             synced: 0,
             needs_filemark: false,
@@ -147,10 +159,13 @@ impl TapeSink {
     }
 
     /// Goes on with a volume whose beginning `volume` tells, at offset `from` of the stream: the drive
-    /// stands in front of that block. As long as nothing is written, the tape stays as it is.
-    pub fn resume_at(&mut self, volume: Volume, from: u64) {
+    /// stands in front of that block. As long as nothing is written, the tape stays as it is. `earlier` are the
+    /// volumes before it.
+    pub fn resume_at(&mut self, volume: Volume, from: u64, earlier: Vec<Volume>) {
+        self.earlier = earlier;
         (self.volume, self.accepted, self.synced) = (volume.number, from, from);
         self.blocks = (from - volume.offset) / u64::from(volume.block_size.max(1));
+        self.known = volume.known.iter().filter(|known| known.number < self.blocks).copied().collect();
         self.volumes.push(volume);
     }
 
@@ -191,34 +206,65 @@ impl TapeSink {
         Ok(())
     }
 
+    /// Looks what the tape in the drive has where the volume is to begin.
+    fn look_at_tape(&mut self) -> Result<()> {
+        let (name, label) = (self.name.clone(), self.options.label.clone());
+        let written = [self.earlier.clone(), self.volumes.all()].concat();
+        let wanted = WantedVolume {
+            drive: &name,
+            number: self.volume,
+            label: label.as_deref(),
+            force: self.options.force,
+            block: self.whole_block,
+        };
+        let drive = self.drive()?;
+        self.stood = if drive.can_read() { Some(wanted.may_begin(drive, &written)?) } else { None };
+        Ok(())
+    }
+
     /// Begins the volume that is in the drive: with a label if there is to be one.
     fn begin_volume(&mut self) -> Result<()> {
         let name = self.name.clone();
+        let mut place = self.stood.take();
         if let Some(text) = &self.options.label {
             let block = label_block(text, self.volume, self.fixed as usize);
             write_whole(self.drive()?, &block).doing(|| format!("writing the label to {name}"))?;
             self.needs_filemark = true;
+            place = place.map(|place| place.ahead(1));
         }
-        let drive = self.drive()?;
-        let status = drive.status().doing(|| format!("asking {name} for its status"))?;
-        let position = drive.position().and_then(|at| at.try_into().ok());
+        // At the end of data the driver may miscount once it was read there.
+        let place = match place {
+            Some(place) => Place { position: self.drive()?.position(), ..place },
+            None => Place::of(self.drive()?).doing(|| format!("asking {name} for its status"))?,
+        };
         self.blocks = 0;
+        self.known.clear();
         self.volumes.push(Volume {
             number: self.volume,
             offset: self.accepted,
-            file: status.file,
-            block: status.block,
-            position,
+            file: place.file,
+            block: place.block,
+            position: place.position.and_then(|at| at.try_into().ok()),
             block_size: self.block_size,
-            blocks: 0,
+            ..Volume::default()
         });
         Ok(())
     }
 
-    /// One write, of which the driver took `n` bytes, `stream` of them of the stream at the most.
-    fn took(&mut self, n: usize, stream: usize) {
-        self.accepted += n.min(stream) as u64;
-        self.blocks += if self.fixed > 0 { n as u64 / u64::from(self.fixed) } else { 1 };
+    /// The driver took these bytes, `stream` of them of the stream at the most.
+    fn took(&mut self, bytes: &[u8], stream: usize) {
+        self.accepted += bytes.len().min(stream) as u64;
+        let each = if self.fixed > 0 { bytes.len().min(self.fixed as usize) } else { bytes.len() };
+        if self.blocks == 0 {
+            self.known = vec![KnownBlock::of(0, &bytes[..each])];
+        }
+        self.blocks += (bytes.len() / each) as u64;
+        if self.blocks > 1 {
+            if self.known.len() > 2 {
+                self.known.remove(1);
+            }
+            self.known.push(KnownBlock::of(self.blocks - 1, &bytes[bytes.len() - each..]));
+        }
         self.needs_filemark = true;
         self.volumes.count(self.blocks);
     }
@@ -258,7 +304,7 @@ impl TapeSink {
                 Ok(0) => return Err(self.failed(Error::new("the drive took no bytes"))),
                 // In fixed-block mode a write that meets the end of the tape is cut short.
                 Ok(n) => {
-                    self.took(n, stream);
+                    self.took(&rest[..n], stream);
                     (rest, stream) = (&rest[n..], stream.saturating_sub(n));
                 }
                 Err(e) if e.kind() == IoErrorKind::Interrupted => self.cancel.check().map_err(|e| self.failed(e))?,
@@ -266,7 +312,7 @@ impl TapeSink {
                     self.full = true;
                     let n = self.written_despite_enospc(rest.len())?;
                     if n > 0 {
-                        self.took(n, stream);
+                        self.took(&rest[..n], stream);
                         (rest, stream) = (&rest[n..], stream.saturating_sub(n));
                     }
                 }
@@ -305,7 +351,7 @@ impl TapeSink {
     fn flush(&mut self) -> Result<()> {
         self.check_position()?;
         match self.drive()?.operate(Op::WriteFilemarks, 0) {
-            Ok(()) => self.synced = self.accepted,
+            Ok(()) => self.is_synced(),
             // The early warning: writes will tell.
             Err(Errno::ENOSPC) => {}
             Err(e) => {
@@ -314,6 +360,12 @@ impl TapeSink {
             }
         }
         Ok(())
+    }
+
+    /// All that was accepted is on the tape.
+    fn is_synced(&mut self) {
+        self.synced = self.accepted;
+        self.volumes.know(&self.known);
     }
 
     /// Ends what stands on this tape with a filemark.
@@ -333,7 +385,7 @@ impl TapeSink {
                 format!("only what was brought to it before, up to offset {}, is on it for sure", grouped(self.synced));
             return Err(self.failed(Error::from_errno(e)).doing("writing the filemark").after(synced));
         }
-        self.synced = self.accepted;
+        self.is_synced();
         self.needs_filemark = false;
         Ok(())
     }
@@ -365,12 +417,15 @@ impl TapeSink {
         let Some(loader) = &mut self.loader else { return Ok(()) };
         loader.change(self.volume).doing(|| full).map_err(is_full)?;
         let mut drive = loader.open(self.volume)?;
-        // A drive may forget with its tape what it was set to.
         let opening = || format!("opening {} for volume {}", self.name, self.volume);
+        // A driver that has not heard of the change counts on from where the other tape stood.
+        drive.operate(Op::Rewind, 1).doing(opening)?;
+        // A drive may forget with its tape what it was set to.
         if drive.status().doing(opening)?.block_size != self.fixed {
             drive.operate(Op::SetBlockSize, self.fixed).doing(opening)?;
         }
         (self.drive, self.full) = (Some(drive), false);
+        self.look_at_tape()?;
         self.begin_volume()
     }
 }
@@ -388,6 +443,13 @@ fn write_whole(drive: &mut dyn TapeDrive, block: &[u8]) -> Result<()> {
 }
 
 impl Sink for TapeSink {
+    /// Looks whether the drive takes the blocks, and what the tape has where the stream is to begin.
+    fn prepare(&mut self, start: &SinkStart) -> Result<()> {
+        self.whole_block = start.block_size;
+        self.examine(start.block_size)?;
+        if self.volumes.all().is_empty() { self.look_at_tape() } else { Ok(()) }
+    }
+
     fn begin(&mut self, start: &SinkStart) -> Result<()> {
         self.cancel = start.cancel.clone();
         self.whole_block = start.block_size;

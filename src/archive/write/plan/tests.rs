@@ -34,7 +34,7 @@ pub fn planned(
 }
 
 /// The archive that a plan describes.
-fn bytes(store: &MemoryStore, plan: &Plan) -> Vec<u8> {
+pub fn bytes(store: &MemoryStore, plan: &Plan) -> Vec<u8> {
     let mut all = Vec::new();
     for n in 0..plan.entries() {
         let entry = plan.entry(n);

@@ -60,13 +60,14 @@ fn run(options: &WriteOptions, plan: &Plan, store: &dyn Store) -> Result<WriteOu
 fn complete(outcome: Result<WriteOutcome>) -> Box<WriteSummary> {
     match outcome.unwrap() {
         WriteOutcome::Complete(summary) => summary,
+        WriteOutcome::WasWhole => panic!("nothing was written"),
         WriteOutcome::Interrupted(at) => panic!("{}", at.error),
     }
 }
 
 fn interrupted(outcome: Result<WriteOutcome>) -> Interruption {
     match outcome.unwrap() {
-        WriteOutcome::Complete(_) => panic!("it was completed"),
+        WriteOutcome::Complete(_) | WriteOutcome::WasWhole => panic!("it was completed"),
         WriteOutcome::Interrupted(at) => *at,
     }
 }

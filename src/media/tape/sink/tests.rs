@@ -229,7 +229,7 @@ fn a_tape_goes_on_at_a_block_by_address_and_by_counting() {
         let sought = drive.tape().calls.iter().any(|call| call.starts_with("Seek"));
         assert_eq!(sought, tells_position);
         let mut again = sink(&drive, &[], TapeOptions::default());
-        again.resume_at(volume.clone(), 30);
+        again.resume_at(volume.clone(), 30, Vec::new());
         again.begin(&start(30)).unwrap();
         write(&mut again, 7..9).unwrap();
         again.finish().unwrap();
@@ -260,4 +260,78 @@ fn addresses_that_do_not_count_blocks_are_forgotten() {
     drive.tape().at += 1;
     sink.finish().unwrap();
     assert_eq!(sink.volumes().all()[0].position, None);
+}
+
+/// A sink on a tape that holds what `items` says.
+fn on(items: Vec<Item>, options: TapeOptions) -> (FakeDrive, TapeSink) {
+    let drive = FakeDrive::default();
+    drive.tape().items = items;
+    let sink = sink(&drive, &[], options);
+    (drive, sink)
+}
+
+fn labelled(text: &str) -> TapeOptions {
+    TapeOptions { label: Some(text.into()), ..TapeOptions::default() }
+}
+
+#[test]
+fn a_label_of_another_series_is_written_over_only_by_force() {
+    let items = || vec![Item::Block(label_block("week 47", 2, 0)), Item::Block(block(1)), Item::Mark];
+    for options in [TapeOptions::default(), labelled("week 48")] {
+        let (drive, mut refused) = on(items(), options.clone());
+        let error = refused.prepare(&start(0)).unwrap_err().to_string();
+        assert!(error.contains("is volume 2 of \"week 47\""), "{error}");
+        assert_eq!(drive.tape().items, items(), "it stays as it is");
+        let (drive, mut forced) = on(items(), TapeOptions { force: true, ..options });
+        forced.prepare(&start(0)).unwrap();
+        assert_eq!(drive.tape().items, items());
+        assert_eq!(drive.tape().at, 0, "brought back");
+    }
+    let (_, mut again) = on(items(), labelled("week 47"));
+    again.prepare(&start(0)).unwrap();
+}
+
+#[test]
+fn a_volume_of_this_run_is_not_written_again() {
+    for options in [TapeOptions::default(), labelled("week"), TapeOptions { force: true, ..labelled("week") }] {
+        let first = FakeDrive::with_capacity(3);
+        // Nobody has changed the tape.
+        let mut sink = sink(&first, std::slice::from_ref(&first), options);
+        sink.prepare(&start(0)).unwrap();
+        sink.begin(&start(0)).unwrap();
+        let error = write(&mut sink, 0..9).unwrap_err().to_string();
+        assert!(error.contains("volume 1 of ") && error.ends_with("; volume 2 is wanted"), "{error}");
+        let _ = sink.finish();
+        assert_eq!(first.tape().items.len(), 4, "three blocks and the filemark");
+    }
+}
+
+#[test]
+fn a_further_volume_begins_at_the_beginning_whatever_the_driver_counts() {
+    let (first, second) = (FakeDrive::with_capacity(2), FakeDrive::default());
+    second.tape().stale_files = 1;
+    let mut sink = sink(&first, std::slice::from_ref(&second), TapeOptions::default());
+    sink.prepare(&start(0)).unwrap();
+    sink.begin(&start(0)).unwrap();
+    write(&mut sink, 0..4).unwrap();
+    sink.finish().unwrap();
+    let volume = sink.volumes().all()[1].clone();
+    assert_eq!((volume.number, volume.file, volume.block), (2, Some(0), Some(0)));
+}
+
+#[test]
+fn a_place_behind_other_files_is_told_as_it_was_before_it_was_looked_at() {
+    for tells_position in [true, false] {
+        let (drive, mut sink) = on(vec![Item::Block(block(1)), Item::Mark], TapeOptions::default());
+        (drive.tape().at, drive.tape().tells_position) = (2, tells_position);
+        sink.prepare(&start(0)).unwrap();
+        sink.begin(&start(0)).unwrap();
+        write(&mut sink, 0..4).unwrap();
+        sink.finish().unwrap();
+        let volume = sink.volumes().all()[0].clone();
+        assert_eq!((volume.file, volume.block), (Some(1), Some(0)));
+        let numbers: Vec<u64> = volume.known.iter().map(|known| known.number).collect();
+        assert_eq!(numbers, [0, 2, 3], "the first block, and the last two");
+        assert_eq!(volume.known[2], KnownBlock::of(3, &block(3)));
+    }
 }
