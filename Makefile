@@ -7,7 +7,7 @@ CARGO  ?= cargo
 # Seconds of `make stress`.
 STRESS_SECONDS ?= 60
 
-.PHONY: all static test lint deny man test-big test-second test-tape test-position soak loom miri stress bench strokes
+.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress bench strokes
 .PHONY: install clean
 
 all:
@@ -57,6 +57,11 @@ test-second:
 test-tape: static
 	tests/deps.sh tape
 	tests/tape/run.sh $(STATIC)
+
+# Both commands of the README in a Debian that has next to nothing, in a chroot without CAP_SYS_ADMIN.
+test-fresh:
+	tests/deps.sh fresh
+	tests/fresh.sh
 
 # The same on a drive that tells its position, with a kernel of the next release's backports: 120 MB of packages.
 test-position: static

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to it that the Debian packages are here which the tests named by the arguments need:
-# `test`, `static`, `big`, `second`, `tape`, `bench`. Installs them as root, else says which command does.
+# `test`, `static`, `big`, `second`, `fresh`, `tape`, `bench`. Installs them as root, else says which command does.
 set -eu
 
 missing=""
@@ -16,10 +16,10 @@ for what in "$@"; do
             need mandoc mandoc
             need openssl openssl
             need htpasswd apache2-utils
-            need unshare util-linux
             need zstd zstd
             need tinyproxy tinyproxy-bin
             need microsocks microsocks
+            [ -e "/usr/lib/$(uname -m)-linux-gnu/libnss_wrapper.so" ] || missing="$missing libnss-wrapper"
             ;;
         static)
             need musl-gcc musl-tools
@@ -33,6 +33,10 @@ for what in "$@"; do
             need docker-registry docker-registry
             need strace strace
             need python3 python3
+            ;;
+        fresh)
+            need mmdebstrap mmdebstrap
+            need setpriv util-linux
             ;;
         second)
             need go golang-go
@@ -52,7 +56,7 @@ for what in "$@"; do
             need go golang-go
             ;;
         *)
-            echo "deps.sh: $what is none of test, static, big, second, tape, bench" >&2
+            echo "deps.sh: $what is none of test, static, big, second, fresh, tape, bench" >&2
             exit 2
             ;;
     esac

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Write, process::Stdio, thread, time::Duration};
 
-use crate::util::{Dir, ace_dt, ace_dt_with, finish, noise, tool};
+use crate::util::{Dir, Signal, ace_dt, ace_dt_with, finish, noise, send, tool};
 
 #[test]
 fn what_goes_in_comes_out() {
@@ -66,7 +66,7 @@ fn a_signal_ends_it_though_the_source_is_silent() {
     let mut child = tool(&dir, &["util", "mbuffer", "-m", "1Mi"]).stdin(Stdio::piped()).spawn().unwrap();
     let kept = child.stdin.take();
     thread::sleep(Duration::from_millis(200));
-    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    send(&child, Signal::SIGINT);
     finish(child).fails(130, &["0 bytes were written", "interrupted by SIGINT"]);
     drop(kept);
 }
@@ -162,7 +162,7 @@ fn a_signal_ends_it_wherever_it_waits() {
         let words = [&["util", "mbuffer", "-q", "-m", "1Mi", "-b", "64Ki", "--force"], words].concat();
         let child = tool(&dir, &words).spawn().unwrap();
         thread::sleep(Duration::from_millis(300));
-        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        send(&child, Signal::SIGINT);
         finish(child).fails(130, &["interrupted by SIGINT"]);
     }
 }

@@ -1,11 +1,11 @@
 //! The command line, configuration, sources and credentials.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use crate::{
     registry::{Registry, Storage, configure},
     scripted::{Content, Scripted},
-    util::{Dir, ace_dt, ace_dt_with, noise, peer, tool},
+    util::{Dir, Signal, ace_dt, ace_dt_with, noise, peer, send, tool},
 };
 
 const IMAGE: &str = "reg.example.com/app:v1";
@@ -62,7 +62,7 @@ fn a_signal_ends_a_wait_for_the_sources() {
         tool(&dir, &["mirror", "archive", "-", "out.tar"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
     let kept = child.stdin.take();
     std::thread::sleep(std::time::Duration::from_millis(200));
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    send(&child, Signal::SIGINT);
     crate::util::finish(child).fails(130, &["interrupted by SIGINT"]);
     drop(kept);
 }

@@ -11,6 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use nix::sys::signal::Signal;
+use nix::{sys::signal::kill, unistd::Pid};
+
 /// No run of a test takes longer; one that does hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -147,6 +150,11 @@ pub fn finish(mut child: Child) -> Outcome {
     let err = String::from_utf8(err.join().unwrap()).unwrap();
     assert!(!err.contains("panicked"), "{err}");
     Outcome { status: status.code().unwrap_or(-1), out: out.join().unwrap(), err }
+}
+
+/// Sends a signal to a run.
+pub fn send(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id() as i32), signal).unwrap();
 }
 
 /// Waits until `done`.

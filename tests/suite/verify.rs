@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     registry::{Registry, Storage, golden},
-    util::{Dir, Outcome, ace_dt, ace_dt_with, finish, noise, peer, tool},
+    util::{Dir, Outcome, Signal, ace_dt, ace_dt_with, finish, noise, peer, send, tool},
 };
 
 fn archive(name: &str) -> Vec<u8> {
@@ -377,7 +377,7 @@ fn an_interrupted_check_tells_of_no_damage() {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(&bytes[..bytes.len() / 2]).unwrap();
     thread::sleep(Duration::from_millis(300));
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    send(&child, Signal::SIGINT);
     let outcome = finish(child).fails(130, &["interrupted by SIGINT"]);
     assert_eq!(outcome.text(), "");
     drop(stdin);
