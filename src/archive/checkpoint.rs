@@ -242,6 +242,9 @@ fn parse(line: &[u8]) -> std::result::Result<Option<(Digest, u64, Option<Volume>
             let mut volume = volume.ok_or_else(|| format!("volume {number:?} with {text:?} is none"))?;
             let known = annotations.get(annotation::VOLUME_BLOCKS).map_or("", String::as_str);
             volume.known = known_of(known).ok_or_else(|| format!("blocks {known:?} are none"))?;
+            if !is_possible(&volume, offset) {
+                return Err(format!("volume {number:?} with {text:?} and blocks {known:?} cannot end at {offset}"));
+            }
             Some(volume)
         }
         _ => None,
@@ -263,6 +266,13 @@ fn volume_begin(volume: &Volume) -> String {
         }
     }
     text
+}
+
+/// Whether a blob can end at `offset` on a volume.
+fn is_possible(volume: &Volume, offset: u64) -> bool {
+    let largest = volume.known.iter().map(|known| known.number).max().unwrap_or(0);
+    let end = largest.checked_mul(volume.block_size.into()).and_then(|bytes| bytes.checked_add(volume.offset));
+    volume.offset <= offset && end.is_some_and(|end| end < u64::MAX / 2)
 }
 
 /// Blocks that a volume is known by, as [`annotation::VOLUME_BLOCKS`] says them.

@@ -58,7 +58,10 @@ pub fn run(options: &ArchiveOptions) -> Result<()> {
         store.keep(&found.graph, &found.roots(), selection.recursive);
     }
     match &selection.report {
-        Some(path) => outcome.and(report::write(path, &found.records)),
+        Some(path) => {
+            let done = if options.dry_run { "the plan was made" } else { "the archive is whole" };
+            report::write(path, &found.records, outcome, done)
+        }
         None => outcome,
     }
 }

@@ -35,7 +35,7 @@ pub fn run(options: &GatherOptions) -> Result<()> {
     let outcome = push(options, &setup, &mut found, &progress);
     setup.store.keep(&found.graph, &found.roots(), selection.recursive);
     match &selection.report {
-        Some(path) => outcome.and(report::write(path, &found.records)),
+        Some(path) => report::write(path, &found.records, outcome, "all was pushed"),
         None => outcome,
     }
 }

@@ -28,11 +28,17 @@ pub fn prepare(path: &Path) -> Result<()> {
     opened.map(drop).doing(|| format!("opening the report {path:?}"))
 }
 
-/// Writes the report: an array, a source an object, in the order of the archive.
+/// Writes the report at the end of a run: an array, a source an object, in the order of the archive. `outcome` is how the
+/// run ended, and `done` what is there if it ended well.
 ///
 /// # Errors
-/// If it cannot be written.
-pub fn write(path: &Path, records: &[SourceRecord]) -> Result<()> {
+/// That of the run, or else if the report cannot be written.
+pub fn write(path: &Path, records: &[SourceRecord], outcome: Result<()>, done: &str) -> Result<()> {
+    let written = write_records(path, records);
+    outcome.and(written.map_err(|e| e.after(format_args!("{done} all the same"))))
+}
+
+fn write_records(path: &Path, records: &[SourceRecord]) -> Result<()> {
     let mut text = json::pretty(records);
     text.push(b'\n');
     let opened = fd::open(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC);

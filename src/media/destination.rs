@@ -62,10 +62,7 @@ impl Destination {
         let file = file.doing(opening)?;
         let meta = file.metadata().doing(opening)?;
         if meta.is_file() && meta.len() > 0 && !force {
-            let why = format!(
-                "it holds {} bytes already, and a second archive behind the first would be invisible",
-                grouped(meta.len())
-            );
+            let why = format!("it holds {} bytes already", grouped(meta.len()));
             return Err(Error::new(why).doing(opening()).hint("--force writes over it"));
         }
         Destination::new(file, format!("{path:?}"), Some(path.into()))

@@ -25,6 +25,8 @@ use crate::{
 /// Pieces that are ready or being filled.
 const PIECES: usize = 16;
 const LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked whether the reading thread has ended, at the end.
+const ENDING_LOOKS: usize = 10;
 
 /// How to read.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,22 @@ pub struct StreamInput {
     /// Whether the stream ends with this file or volume.
     ends_here: bool,
     is_tape: bool,
+    /// The reading thread.
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for StreamInput {
+    /// Lets the thread end that reads a tape, which sets the drive as it was; a read that blocks is not waited for.
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take().filter(|_| self.is_tape) else { return };
+        (self.deliveries, self.more) = (mpsc::sync_channel(0).1, mpsc::channel().0);
+        for _ in 0..ENDING_LOOKS {
+            if thread.is_finished() {
+                break;
+            }
+            thread::sleep(LOOK);
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,6 +91,8 @@ enum StreamState {
     Reading,
     /// At the end of a file or volume.
     Ended,
+    /// The next one is waited for.
+    Between,
     Finished,
 }
 
@@ -89,8 +109,8 @@ impl StreamInput {
         let first = BlockReader::open(&paths[0], options.read_size)?;
         let is_tape = first.is_tape();
         let reading = Reading { paths, options, to, buffers, go_on, volume: 1, series: None };
-        // It is not joined: a read that blocks ends with the process.
-        thread::Builder::new().name("reader".into()).spawn(move || reading.run(first)).doing(|| "starting a thread")?;
+        let thread = thread::Builder::new().name("reader".into()).spawn(move || reading.run(first));
+        let thread = Some(thread.doing(|| "starting a thread")?);
         Ok(StreamInput {
             deliveries,
             used,
@@ -103,6 +123,7 @@ impl StreamInput {
             state: StreamState::Reading,
             ends_here: false,
             is_tape,
+            thread,
         })
     }
 
@@ -138,12 +159,15 @@ impl BufRead for StreamInput {
                     break;
                 }
                 let _ = self.more.send(());
-                self.state = StreamState::Reading;
-                self.volume += 1;
-                self.block = 0;
-                self.piece = PieceCursor::default();
+                self.state = StreamState::Between;
             }
-            match self.next_delivery()? {
+            let delivery = self.next_delivery()?;
+            // A file or volume that is not there has no number.
+            if self.state == StreamState::Between && !matches!(delivery, Delivery::Finished) {
+                self.state = StreamState::Reading;
+                (self.volume, self.block, self.piece) = (self.volume + 1, 0, PieceCursor::default());
+            }
+            match delivery {
                 Delivery::Blocks(bytes, each) => {
                     self.block += self.piece.len().div_ceil(self.each) as u64;
                     self.piece = PieceCursor::at_start(Piece::new(bytes, Some(self.used.clone())));
@@ -212,6 +236,7 @@ impl Reading {
         let mut reader = first;
         loop {
             if let Err(e) = self.begin(&mut reader) {
+                reader.restore();
                 let _ = self.to.send(Delivery::Failed(e));
                 return;
             }

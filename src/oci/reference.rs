@@ -91,6 +91,9 @@ impl FromStr for Reference {
                 if registry.is_empty() { format!("docker.io/library/{text}") } else { format!("docker.io/{text}") };
             return Err(bad(&format!("it does not name its registry; write the full name, such as {full}")));
         }
+        if registry.starts_with('.') {
+            return Err(bad("it looks like a file: an archive is oci-archive:FILE, an OCI layout oci:DIRECTORY"));
+        }
         if !is_host(registry) {
             return Err(bad(&format!("{registry:?} is not a host name with an optional port")));
         }

@@ -43,10 +43,13 @@ impl WantedVolume<'_> {
             self.check_label(&label)?;
         }
         for volume in written {
-            if self.is_at(drive, &place, volume).doing(doing)? {
+            if self.is_tape_of(drive, volume).doing(doing)? {
                 let why = format!("the tape in {name} is volume {} of this archive", volume.number);
                 return Err(self.wanted(why));
             }
+        }
+        if !written.is_empty() && place.is_known() {
+            place.go(drive).doing(doing)?;
         }
         match found {
             Found::Blank | Found::EndOfData => {}
@@ -61,16 +64,15 @@ impl WantedVolume<'_> {
         Ok(place)
     }
 
-    /// Whether what a volume is known by stands at a place. Archives begin alike, so all of it must.
-    fn is_at(&self, drive: &mut dyn TapeDrive, place: &Place, volume: &Volume) -> Result<bool> {
-        let mut is_same = volume.known.len() > 1 && place.is_known();
+    /// Whether the tape has what a volume is known by, where the volume has it. Archives begin alike, so all of it
+    /// must be there. The tape is not brought back.
+    fn is_tape_of(&self, drive: &mut dyn TapeDrive, volume: &Volume) -> Result<bool> {
+        let first = Place::of_volume(volume);
+        let mut is_same = volume.known.len() > 1 && first.is_known();
         for known in &volume.known {
             is_same = is_same
-                && place.ahead(known.number).go(drive).is_ok()
+                && first.ahead(known.number).go(drive).is_ok()
                 && known.is_in(&look::look(drive, self.block)?.0);
-        }
-        if place.is_known() {
-            place.go(drive)?;
         }
         Ok(is_same)
     }
@@ -105,6 +107,11 @@ impl WantedVolume<'_> {
                 Some(label) => return Err(another(format!("it is volume {} of {:?}", label.volume, label.text))),
                 None => return Err(another(self.nothing_there(drive).unwrap_or_else(|| "it has no label".into()))),
             }
+        }
+        if volume.known.is_empty() && self.number > 1 && self.label.is_none() && !self.force {
+            return Err(
+                another("the ledger does not say what it is known by".into()).hint("--force goes on all the same")
+            );
         }
         let first = KnownBlock { number: 0, crc: 0 };
         let known = if volume.known.is_empty() { &[first][..] } else { &volume.known };
@@ -145,12 +152,25 @@ impl WantedVolume<'_> {
     /// If something does, and it is not to be written over.
     pub fn nothing_behind(&self, drive: &mut dyn TapeDrive) -> Result<()> {
         let doing = || format!("looking what stands behind the archive on the tape in {}", self.drive);
-        // The filemark that ended the interrupted run.
-        if drive.operate(Op::ForwardFiles, 1).is_err() {
+        if self.force {
             return Ok(());
         }
-        let (found, place) = look::look(drive, self.block).doing(doing)?;
-        if found.is_empty() || self.force {
+        // The filemark that ended the interrupted run.
+        if drive.operate(Op::ForwardFiles, 1).is_err() {
+            return match look::is_nothing_here(drive, self.block).doing(doing)? {
+                true => Ok(()),
+                false => {
+                    let why = "the tape cannot be moved to the end of the archive, and what stands there is not known";
+                    Err(Error::new(why)).doing(doing).map_err(|e| e.hint("--force writes over it"))
+                }
+            };
+        }
+        let (mut found, mut place) = look::look(drive, self.block).doing(doing)?;
+        // Some drivers and programs end a tape with two (st(4), MT_ST_TWO_FM).
+        if found == Found::Filemark && drive.operate(Op::ForwardFiles, 1).is_ok() {
+            (found, place) = look::look(drive, self.block).doing(doing)?;
+        }
+        if found.is_empty() {
             return Ok(());
         }
         let files = match found {
@@ -168,11 +188,11 @@ impl WantedVolume<'_> {
 
 /// The label in front of what a volume has of the stream.
 fn label_of(drive: &mut dyn TapeDrive, volume: &Volume, block: usize) -> Result<Option<Label>> {
-    locate::go_to(drive, volume, volume.offset)?;
+    locate::go_exactly(drive, volume, volume.offset)?;
     if drive.operate(Op::BackwardBlocks, 1).is_err() {
         return Ok(None);
     }
-    Ok(Label::read(&locate::read_block(drive, block.max(512))?))
+    Ok(look::look(drive, block)?.0.label())
 }
 
 /// What stands behind a place with so many filemarks behind it.

@@ -39,6 +39,8 @@ pub struct FakeTape {
     end_of_tape: bool,
     /// Behind the last block it tells of the end and not of how much was read, which the driver takes for all.
     pub ends_vaguely: bool,
+    /// The driver counts blocks from here on: it was made to write out its buffer.
+    pub counts_from: usize,
     /// The driver counts so many files more than there are: it has not heard that the tape was changed.
     pub stale_files: u32,
     /// So many blocks fit; then ENOSPC.
@@ -192,6 +194,11 @@ impl FakeTape {
         for _ in 0..count {
             match self.items.get(self.at) {
                 Some(item) if over(item) => self.at += 1,
+                // The driver notices a BLANK CHECK.
+                None => {
+                    self.end_of_data = !self.ends_vaguely;
+                    return Err(Errno::EIO);
+                }
                 _ => return Err(Errno::EIO),
             }
         }
@@ -201,7 +208,10 @@ impl FakeTape {
     fn operate(&mut self, op: Op, count: u32) -> Result<(), Errno> {
         (self.end_of_data, self.end_of_tape) = (false, false);
         match op {
-            Op::Rewind => (self.at, self.lost, self.stale_files) = (0, (false, false), 0),
+            Op::Rewind => {
+                (self.at, self.lost) = (0, (false, false));
+                (self.stale_files, self.counts_from) = (0, 0);
+            }
             Op::WriteFilemarks => {
                 if let Some(Some(error)) = self.mark_errors.pop_front() {
                     return Err(error);
@@ -215,6 +225,7 @@ impl FakeTape {
                     while self.items.get(self.at) != Some(&Item::Mark) {
                         if self.at == self.items.len() {
                             self.lost.0 = true;
+                            self.end_of_data = !self.ends_vaguely;
                             return Err(Errno::EIO);
                         }
                         self.at += 1;
@@ -257,6 +268,7 @@ impl TapeDrive for FakeDrive {
     fn status(&self) -> Result<DriveStatus, Errno> {
         let tape = self.tape();
         let (file, block) = tape.place();
+        let block = if tape.counts_from > 0 { tape.at.saturating_sub(tape.counts_from) as u32 } else { block };
         let (file, block) = (file + tape.stale_files, Some(block).filter(|_| !tape.lost.0));
         let file = Some(file).filter(|_| !tape.lost.1);
         let (end_of_data, end_of_tape) = (tape.end_of_data, tape.end_of_tape);

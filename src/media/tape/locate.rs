@@ -3,8 +3,6 @@
 //! A drive that answers READ POSITION is sent to the block's address (`MTSEEK`). Any other is rewound, and
 //! moved forward by files and blocks, which the driver counts.
 
-use std::io::ErrorKind as IoErrorKind;
-
 use nix::errno::Errno;
 
 use super::{drive::TapeDrive, mtio::Op};
@@ -12,7 +10,6 @@ use crate::{
     error::{Context, Error, Result},
     log,
     media::sink::Volume,
-    signal,
     util::units::grouped,
 };
 
@@ -41,7 +38,7 @@ impl Place {
     }
 
     /// Where a stream begins on a volume.
-    fn of_volume(volume: &Volume) -> Place {
+    pub fn of_volume(volume: &Volume) -> Place {
         Place { file: volume.file, block: volume.block, position: volume.position.map(u64::from) }
     }
 
@@ -56,7 +53,8 @@ impl Place {
 
     /// Whether this is the beginning of the tape.
     pub fn is_beginning(&self) -> bool {
-        (self.file, self.block) == (Some(0), Some(0)) || self.position == Some(0)
+        // The driver's count of blocks begins anew when the drive was made to write out its buffer (st.c).
+        self.position.map_or((self.file, self.block) == (Some(0), Some(0)), |at| at == 0)
     }
 
     /// Whether a tape can be brought there.
@@ -138,24 +136,16 @@ pub fn go_to(drive: &mut dyn TapeDrive, volume: &Volume, offset: u64) -> Result<
     Ok(volume.offset + reached * u64::from(volume.block_size))
 }
 
-/// Reads what stands where the tape stands, at most as much as one write of `block` bytes put there; nothing at a
-/// filemark. The tape must be positioned again then.
+/// As [`go_to`], and nowhere else.
 ///
 /// # Errors
-/// If it cannot be read, or a block is larger, or a signal asks to stop.
-pub fn read_block(drive: &mut dyn TapeDrive, block: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; block];
-    loop {
-        match drive.read(&mut bytes) {
-            Ok(n) => {
-                bytes.truncate(n);
-                return Ok(bytes);
-            }
-            Err(e) if e.kind() == IoErrorKind::Interrupted => signal::check()?,
-            Err(e) if e.raw_os_error() == Some(Errno::ENOMEM as i32) => {
-                return Err(Error::new(format!("a block has more than {} bytes", grouped(block as u64))));
-            }
-            Err(e) => return Err(e).doing(|| "reading a block of it"),
+/// If the stream does not reach as far on the tape.
+pub fn go_exactly(drive: &mut dyn TapeDrive, volume: &Volume, offset: u64) -> Result<()> {
+    match go_to(drive, volume, offset)? {
+        reached if reached == offset => Ok(()),
+        reached => {
+            let why = format!("it stands at offset {} of the archive, not {}", grouped(reached), grouped(offset));
+            Err(Error::new(why))
         }
     }
 }

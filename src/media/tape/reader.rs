@@ -19,6 +19,8 @@ use crate::{
 
 /// What is read at once, at the least: small blocks come together.
 const PIECE: usize = 1 << 20;
+/// Every drive takes reads as large as this.
+const READ_MIN: usize = 64 << 10;
 /// No block of a tape is larger: SCSI has 24 bits for it.
 const BLOCK_MAX: usize = (1 << 24) - 1;
 
@@ -139,6 +141,9 @@ impl TapeReader {
                         continue;
                     }
                     self.blocks += blocks as u64;
+                    if n > 0 && self.blocks == blocks as u64 {
+                        self.check_addresses();
+                    }
                     return Ok(n);
                 }
                 Err(e) => e,
@@ -149,6 +154,11 @@ impl TapeReader {
                     continue;
                 }
                 Some(Errno::ENOMEM) if self.fixed == 0 => self.enlarge_read(),
+                Some(errno) if look::is_too_large(errno as i32) && self.fixed == 0 && self.read_size > READ_MIN => {
+                    self.read_size = (self.read_size / 2).max(READ_MIN);
+                    self.read_size_max = self.read_size;
+                    Ok(())
+                }
                 Some(Errno::EIO) if self.fixed > 0 => self.read_differently(failed),
                 _ => Err(self.explained(failed)),
             };
@@ -169,6 +179,13 @@ impl TapeReader {
             false if self.blocks > 0 => Err(Error::new(ENDED)),
             false if place.is_beginning() => Err(nothing_there(&Found::Blank)),
             false => Err(nothing_there(&Found::EndOfData)),
+        }
+    }
+
+    /// The drive's addresses are of no use if they do not count blocks.
+    fn check_addresses(&mut self) {
+        if self.first.position.is_some() && self.drive.position() != self.first.ahead(self.blocks).position {
+            self.first.position = None;
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::io::Read;
 
+use nix::errno::Errno;
+
 use super::{ResumePoint, Resumed, another, belong};
 use crate::{
     archive::{
@@ -13,7 +15,12 @@ use crate::{
     log,
     media::{
         sink::Volume,
-        tape::{cartridge::WantedVolume, drive::TapeDrive, locate},
+        tape::{
+            cartridge::WantedVolume,
+            drive::TapeDrive,
+            locate::{self, Place},
+            look,
+        },
     },
     util::units::grouped,
 };
@@ -53,44 +60,59 @@ pub fn examine(
     if format.is_none() && records.iter().enumerate().any(moved) {
         return Err(another("blobs end elsewhere"));
     }
+    // The volume that the tape proved to be.
+    let mut proved = 0;
     loop {
         let last =
             records.last().ok_or_else(|| Error::new("the tape holds nothing that the ledger speaks of"))?.clone();
         let Some(volume) = last.volume else {
             return Err(Error::usage("the ledger is that of a file, not of a tape"));
         };
-        check_blocks(drive, &volume, block)?;
         let wanted = WantedVolume { number: volume.number, ..wanted.clone() };
-        wanted.must_be(drive, &volume)?;
-        if volume.number == 1 {
-            let beginning = same_beginning(plan, drive, &volume, format, (wanted.block, records[0].offset));
-            beginning.doing(|| format!("the tape in {name} is not volume 1 of this archive"))?;
+        if proved != volume.number {
+            check_blocks(drive, &volume, block)?;
+            wanted.must_be(drive, &volume)?;
+            if volume.number == 1 {
+                let beginning = same_beginning(plan, drive, &volume, format, (wanted.block, records[0].offset));
+                beginning.doing(|| format!("the tape in {name} is not volume 1 of this archive"))?;
+            }
+            proved = volume.number;
         }
         let at = (last.offset / block * block).max(volume.offset);
         let need = (last.offset - at) as usize;
-        let mut reached = locate::go_to(drive, &volume, at).doing(positioning)?;
+        let reached = locate::go_to(drive, &volume, at).doing(positioning)?;
         if reached == at && records.len() == plan.blobs() && is_whole(plan, drive, need, format, wanted.block)? {
             return Ok(None);
         }
-        reached = locate::go_to(drive, &volume, reached).doing(positioning)?;
+        locate::go_exactly(drive, &volume, reached).doing(positioning)?;
         let mut overlap = Vec::new();
         if need > 0 && reached == at {
-            overlap = locate::read_block(drive, wanted.block)?;
+            overlap = read_if_there(drive, wanted.block)?;
         }
         if reached < at || overlap.len() < need {
             log::warn(format_args!(
                 "{name}: the tape ends before offset {}, of which the ledger speaks: what is missing is made again",
                 grouped(last.offset)
             ));
-            records.retain(|record| record.offset <= reached && record.offset < last.offset);
+            let there = reached + overlap.len() as u64;
+            records.retain(|record| record.offset <= there && record.offset < last.offset);
             continue;
         }
         overlap.truncate(need);
         wanted.nothing_behind(drive)?;
-        locate::go_to(drive, &volume, at).doing(positioning)?;
+        locate::go_exactly(drive, &volume, at).doing(positioning)?;
         let plan_offset = plan.blob_end(records.len() - 1).unwrap_or(0);
         let point = ResumePoint { plan_offset, medium_offset: at, overlap, prefix: None };
         return Ok(Some(TapePoint { resumed: (point, records), volume }));
+    }
+}
+
+/// The block where the tape stands, or nothing if the data ends there.
+fn read_if_there(drive: &mut dyn TapeDrive, block: usize) -> Result<Vec<u8>> {
+    let place = Place::of(drive)?;
+    match look::read_block(drive, block) {
+        Err(e) if e.os_error() == Some(Errno::EIO as i32) && look::unread(drive, &place)?.is_empty() => Ok(Vec::new()),
+        other => other,
     }
 }
 
@@ -101,7 +123,7 @@ fn is_whole(plan: &Plan, drive: &mut dyn TapeDrive, need: usize, format: Option<
     let mut there = Vec::new();
     // Frames are hardly larger than what is in them.
     while there.len() <= need + 2 * planned.len() + 2 * block {
-        match locate::read_block(drive, block) {
+        match look::read_block(drive, block) {
             Ok(bytes) if bytes.is_empty() => {
                 let ended = drive.status().doing(|| "asking for its status")?.end_of_data;
                 let behind = there.get(need..).unwrap_or_default();
@@ -150,10 +172,10 @@ fn same_beginning(
 ) -> Result<()> {
     let mut planned = plan.known_prefix(true);
     planned.truncate(BEGINNING_MAX);
-    locate::go_to(drive, volume, volume.offset)?;
+    locate::go_exactly(drive, volume, volume.offset)?;
     let mut there = Vec::new();
     while there.len() < planned.len() + FRAME_SLACK {
-        match locate::read_block(drive, block) {
+        match look::read_block(drive, block) {
             Ok(bytes) if !bytes.is_empty() => there.extend(bytes),
             Err(e) if e.is_signal() => return Err(e),
             _ => break,

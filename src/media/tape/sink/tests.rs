@@ -335,3 +335,35 @@ fn a_place_behind_other_files_is_told_as_it_was_before_it_was_looked_at() {
         assert_eq!(volume.known[2], KnownBlock::of(3, &block(3)));
     }
 }
+
+#[test]
+fn a_first_volume_behind_other_files_is_known_again() {
+    for tells_position in [true, false] {
+        let first = FakeDrive::with_capacity(6);
+        first.tape().items = vec![Item::Block(block(9)), Item::Mark, Item::Block(block(8)), Item::Mark];
+        (first.tape().at, first.tape().tells_position) = (4, tells_position);
+        let mut sink = sink(&first, std::slice::from_ref(&first), TapeOptions::default());
+        sink.prepare(&start(0)).unwrap();
+        sink.begin(&start(0)).unwrap();
+        let error = write(&mut sink, 0..9).unwrap_err().to_string();
+        assert!(error.contains("is volume 1 of this archive; volume 2 is wanted"), "{error}");
+        assert_eq!(first.tape().items.len(), 9, "two files, four blocks and a filemark");
+    }
+}
+
+#[test]
+fn a_tape_that_stands_elsewhere_than_the_driver_says_is_not_written_over() {
+    for (tells_position, fixed) in [(true, 0), (false, 0), (true, 10), (false, 10)] {
+        // Killed behind three blocks, just after they were brought to the tape.
+        let items = || (0..3).map(|n| Item::Block(block(n))).collect::<Vec<_>>();
+        let (drive, mut sink) = on(items(), TapeOptions::default());
+        (drive.tape().at, drive.tape().counts_from) = (3, 3);
+        (drive.tape().tells_position, drive.tape().fixed) = (tells_position, fixed);
+        let told = sink.prepare(&start(0));
+        assert_eq!(drive.tape().items, items());
+        match tells_position {
+            true => assert_eq!(drive.tape().at, 3, "behind what is there"),
+            false => assert!(told.unwrap_err().to_string().contains("does not know where the tape stands")),
+        }
+    }
+}
