@@ -207,7 +207,7 @@ pub fn read_block(drive: &mut dyn TapeDrive, block: usize) -> Result<Vec<u8>> {
     loop {
         match drive.read(&mut bytes) {
             Ok(n) => {
-                let blocks = if fixed > 0 { n as u32 / fixed } else { 1 };
+                let blocks = (n as u32).checked_div(fixed).unwrap_or(1);
                 let is_there = is_there(drive, &place, n == block && place.is_known(), blocks)?;
                 bytes.truncate(if is_there { n } else { 0 });
                 return Ok(bytes);
