@@ -56,19 +56,35 @@ fn same(dir: &Dir, a: &str, b: &str) {
     }
 }
 
-/// Kills runs at random moments until one comes to its end; how often, and that the end is right.
+/// What the ledger says at a moment at which the run was killed: each blob lies whole up to its offset, so up to
+/// there the archive is that of a run that nobody killed.
+fn speaks_the_truth(dir: &Dir, whole: &[u8]) {
+    let (out, ledger) = (fs::read(dir.join("out")).unwrap_or_default(), fs::read(dir.join("out.ledger")));
+    let text = String::from_utf8(ledger.unwrap_or_default()).unwrap();
+    // The last line may be torn.
+    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let offset: usize = record["annotations"]["vnd.act3-ace.data.offset"].as_str().unwrap().parse().unwrap();
+        assert!(offset <= out.len(), "the ledger speaks of {offset} bytes, the archive has {}", out.len());
+        assert!(out[..offset] == whole[..offset], "the ledger speaks of {offset} bytes that are not the archive's");
+    }
+}
+
+/// Kills runs at random moments until one comes to its end; how often, and that the end is right. Each goes on with
+/// what the one before left, or begins anew over it.
 fn killed(dir: &Dir, runs: usize, random: &mut u64, words: &[&str]) -> usize {
     let begun = Instant::now();
     archive(dir, "whole", &[words, &["--force"]].concat()).ok();
     // With a high mark nothing is written for most of a run: some must come to their end.
     let span = begun.elapsed().as_micros() as u64 * 5 / 4;
-    let mut kills = 0;
+    let (mut kills, whole) = (0, dir.read("whole"));
     while kills < runs {
         let _ = fs::remove_file(dir.join("out"));
         let _ = fs::remove_file(dir.join("out.ledger"));
         loop {
-            let mut child = tool(dir, &[&words_for("out")[..], words, &["--resume"]].concat()).spawn().unwrap();
             *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let way = if (*random >> 20).is_multiple_of(4) { "--force" } else { "--resume" };
+            let mut child = tool(dir, &[&words_for("out")[..], words, &[way]].concat()).spawn().unwrap();
             let until = Instant::now() + Duration::from_micros((*random >> 33) % span);
             let mut ended = false;
             while Instant::now() < until && !ended {
@@ -81,6 +97,7 @@ fn killed(dir: &Dir, runs: usize, random: &mut u64, words: &[&str]) -> usize {
             }
             child.kill().unwrap();
             child.wait().unwrap();
+            speaks_the_truth(dir, &whole);
             kills += 1;
         }
         same(dir, "out", "whole");
@@ -112,7 +129,7 @@ fn runs_that_are_killed_go_on() {
 #[test]
 #[ignore = "long: make soak"]
 fn soak_of_kills() {
-    const KILLS: usize = 200;
+    const KILLS: usize = 1000;
     let registry = slow();
     let dir = Dir::new();
     prepare(&dir, &registry.endpoint());
@@ -125,7 +142,8 @@ fn soak_of_kills() {
         }
     }
     println!(
-        "{kills} kills by SIGKILL at random moments, plain, zstd and gzip: every archive and ledger as if none had been"
+        "{kills} kills by SIGKILL at random moments, with --resume and --force, plain, zstd and gzip: at each the ledger \
+         was true of the file, and every archive and ledger ended as if none had been"
     );
     assert!(kills >= KILLS);
 }
