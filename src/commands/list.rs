@@ -66,6 +66,9 @@ fn row(image: &Image) -> Row<'_> {
     }
 }
 
+/// Characters of a column of the table; what is longer sticks out.
+const WIDTH_MAX: usize = 120;
+
 fn table(images: &[Image]) -> String {
     let mut rows = vec![["REFERENCE", "PLATFORM", "SIZE", "DIGEST"].map(String::from)];
     for image in images {
@@ -73,7 +76,8 @@ fn table(images: &[Image]) -> String {
         let size = image.size.map_or("?".into(), human_size);
         rows.push([or_dash(&image.reference), or_dash(&image.platform), size, image.digest.to_string()]);
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    // One very long name does not widen the lines of all others.
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(WIDTH_MAX);
     let (reference, platform, size) = (width(0), width(1), width(2));
     let line = |[r, p, s, d]: &[String; 4]| format!("{r:<reference$}  {p:<platform$}  {s:>size$}  {d}\n");
     rows.iter().map(line).collect()

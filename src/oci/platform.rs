@@ -39,6 +39,30 @@ impl fmt::Display for Platform {
     }
 }
 
+impl Platform {
+    /// Operating system, architecture and variant as they are written by default: other names that uname(1) and Debian
+    /// have for an architecture are the same, and so is the variant that an architecture has if none is named (as
+    /// containerd normalizes them).
+    fn canonical(&self) -> (String, String, String) {
+        let (os, variant) = (self.os.to_ascii_lowercase(), self.variant.to_ascii_lowercase());
+        let os = if os == "macos" { "darwin".into() } else { os };
+        let architecture = self.architecture.to_ascii_lowercase();
+        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+            ("i386" | "i486" | "i586" | "i686" | "x86", _) => ("386", ""),
+            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+            ("x86_64" | "x86-64", variant) => ("amd64", variant),
+            ("aarch64" | "arm64", "8" | "v8") => ("arm64", ""),
+            ("aarch64", variant) => ("arm64", variant),
+            ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
+            ("armel", _) | ("arm", "6") => ("arm", "v6"),
+            ("arm", "5") => ("arm", "v5"),
+            ("arm", "8") => ("arm", "v8"),
+            (architecture, variant) => (architecture, variant),
+        };
+        (os, architecture.into(), variant.into())
+    }
+}
+
 /// A platform asked for: `os/arch`, `os/arch/variant`, optionally `:osversion`. Variant and
 /// version are compared only where they are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +71,11 @@ pub struct PlatformFilter(Platform);
 impl PlatformFilter {
     /// Whether a platform is what is asked for.
     pub fn matches(&self, platform: &Platform) -> bool {
-        let given = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
-        self.0.os == platform.os
-            && self.0.architecture == platform.architecture
-            && given(&self.0.variant, &platform.variant)
-            && given(&self.0.os_version, &platform.os_version)
+        let (wanted, is) = (self.0.canonical(), platform.canonical());
+        let named = !self.0.variant.is_empty() || matches!(self.0.architecture.as_str(), "armhf" | "armel");
+        (&wanted.0, &wanted.1) == (&is.0, &is.1)
+            && (!named || wanted.2 == is.2)
+            && (self.0.os_version.is_empty() || self.0.os_version == platform.os_version)
     }
 }
 
@@ -107,6 +131,32 @@ mod tests {
         assert!(wanted("windows/amd64").matches(&server));
         assert!(wanted("windows/amd64:10.0.1").matches(&server));
         assert!(!wanted("windows/amd64:10.0.2").matches(&server));
+        let of = |architecture: &str, variant: &str| Platform {
+            os: "linux".into(),
+            architecture: architecture.into(),
+            variant: variant.into(),
+            ..Platform::default()
+        };
+        for (text, is) in [
+            ("linux/arm64/v8", of("arm64", "")),
+            ("linux/aarch64", of("arm64", "v8")),
+            ("linux/arm/v7", of("arm", "")),
+            ("linux/arm", of("arm", "v6")),
+            ("linux/armhf", of("arm", "v7")),
+            ("linux/amd64/v1", of("amd64", "")),
+            ("Linux/x86_64", of("amd64", "")),
+            ("linux/i686", of("386", "")),
+        ] {
+            assert!(wanted(text).matches(&is), "{text} {is}");
+        }
+        for (text, is) in [
+            ("linux/arm64/v8", of("arm64", "v9")),
+            ("linux/arm/v6", of("arm", "")),
+            ("linux/armhf", of("arm", "v6")),
+            ("linux/amd64/v3", of("amd64", "")),
+        ] {
+            assert!(!wanted(text).matches(&is), "{text} {is}");
+        }
         for bad in ["", "linux", "linux/", "/amd64", "a/b/c/d", "a/b/"] {
             assert!(bad.parse::<PlatformFilter>().is_err(), "{bad}");
         }

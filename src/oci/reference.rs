@@ -102,9 +102,12 @@ impl FromStr for Reference {
                 "{path:?} is not a repository (lower-case letters, digits, separators . _ - and /)"
             )));
         }
+        // Docker Hub's own images have a short name for people, and none for the registry.
+        let is_short = matches!(registry, "docker.io" | "index.docker.io") && !path.contains('/');
+        let path = if is_short { format!("library/{path}") } else { path.to_string() };
         Ok(Reference {
             written: text.to_string(),
-            repository: Repository { registry: registry.to_string(), path: path.to_string() },
+            repository: Repository { registry: registry.to_string(), path },
             tag: tag.map(str::to_string),
             digest,
         })

@@ -18,7 +18,7 @@ check "and its ledger says so" says "position=83,size=512" led
 mt rewind
 ace-dt mirror archive -v debug -q -b 512 --resume --checkpoint led small.list $T 2> err
 check "resuming seeks by the drive's address" says "sought block 83 of the tape, and it stands at 83" err
-check "and what is not the archive is refused" says "it is not the beginning of the archive that is planned" err
+check "and what is not the archive is refused" says "is not volume 1 of this archive" err
 mt rewind && mt setblk 512
 check "fixed blocks of 512" ace-dt mirror archive -q -b 4Ki --checkpoint led small.list $T
 # 82 blocks, padded to a whole write of eight.

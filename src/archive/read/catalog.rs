@@ -235,6 +235,9 @@ impl Catalog {
     pub fn check_lists(&self, elsewhere: &dyn Fn(&Digest) -> bool, tell: &mut dyn FnMut(String)) {
         let Some(index) = &self.index else { return };
         let ours = is_ours(index);
+        if index.manifests.is_empty() && !self.blobs.is_empty() {
+            tell("index.json lists no image, though there are blobs".into());
+        }
         let listed = || self.documents.values().flat_map(|document| &*document.index);
         if ours && self.indexes < 2 {
             tell("the index.json behind the blobs is missing".into());
