@@ -268,7 +268,7 @@ pub static FLAGS: &[Flag] = &[
         long: "report",
         value: Value::Required("FILE"),
         on: GATHERS,
-        text: "Write a JSON array with each source and its outcome (`archived`, `gathered`, `planned`, `unmatched`, `failed` or `incomplete`), digest, bytes and error.",
+        text: "Write a JSON array with each source and its outcome (`archived`, `gathered`, `planned`, `unmatched`, `failed` or `incomplete`), digest, bytes and error. A file that holds anything but a report is not written over.",
         set: |a, v| {
             a.report = Some(args::file(v)?);
             Ok(())

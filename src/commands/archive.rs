@@ -3,7 +3,8 @@
 use std::{fmt::Write as _, path::Path};
 
 use super::{
-    path_conflicts, report,
+    path_conflicts,
+    report::ReportFile,
     retry_hint::{self, RetryHint},
     setup::{self, Setup},
 };
@@ -33,7 +34,10 @@ pub fn run(options: &ArchiveOptions) -> Result<()> {
     let archives = sources.iter().filter_map(|source| source.locator.archive());
     let archives: Vec<_> = archives.chain(options.existing.images.iter().filter_map(Locator::archive)).collect();
     path_conflicts::check(&archives.iter().map(|path| ("a source", *path)).collect::<Vec<_>>(), &written(options))?;
-    selection.report.as_deref().map_or(Ok(()), report::prepare)?;
+    let layouts = sources.iter().map(|source| &source.locator).chain(&options.existing.images);
+    let layouts: Vec<&Path> = layouts.filter_map(Locator::layout).collect();
+    path_conflicts::not_inside(&layouts, &written(options))?;
+    let report = selection.report.as_deref().map(ReportFile::open).transpose()?;
     let mut existing = ExistingContent::by_checkpoints(&options.existing.checkpoints)?;
     let setup = Setup::new(&options.connection)?;
     let (store, threads) = (&*setup.store, setup.threads);
@@ -57,10 +61,10 @@ pub fn run(options: &ArchiveOptions) -> Result<()> {
     if !options.dry_run {
         store.keep(&found.graph, &found.roots(), selection.recursive);
     }
-    match &selection.report {
-        Some(path) => {
+    match report {
+        Some(report) => {
             let done = if options.dry_run { "the plan was made" } else { "the archive is whole" };
-            report::write(path, &found.records, outcome, done)
+            report.write(&found.records, outcome, done)
         }
         None => outcome,
     }

@@ -1,6 +1,6 @@
 //! `mirror gather`: from a list of sources to one artifact in a registry.
 
-use super::{path_conflicts, report, setup::Setup};
+use super::{path_conflicts, report::ReportFile, setup::Setup};
 use crate::{
     cli::{options::GatherOptions, output, progress::Progress},
     copy::push_graph::PushJob,
@@ -19,7 +19,7 @@ pub fn run(options: &GatherOptions) -> Result<()> {
     let written: Vec<_> = selection.report.iter().map(|path| ("--report", path.as_path())).collect();
     path_conflicts::check(&[("SOURCES-FILE", &selection.sources)], &written)?;
     let sources = collect::read(&selection.sources)?;
-    selection.report.as_deref().map_or(Ok(()), report::prepare)?;
+    let report = selection.report.as_deref().map(ReportFile::open).transpose()?;
     let setup = Setup::new(&options.connection)?;
     let progress = Progress::new(&options.progress)?;
     let settings = GatherSettings {
@@ -34,8 +34,8 @@ pub fn run(options: &GatherOptions) -> Result<()> {
     let mut found = found?;
     let outcome = push(options, &setup, &mut found, &progress);
     setup.store.keep(&found.graph, &found.roots(), selection.recursive);
-    match &selection.report {
-        Some(path) => report::write(path, &found.records, outcome, "all was pushed"),
+    match report {
+        Some(report) => report.write(&found.records, outcome, "all was pushed"),
         None => outcome,
     }
 }

@@ -47,6 +47,21 @@ pub fn check(read: &Parts, written: &Parts) -> Result<()> {
     Ok(())
 }
 
+/// Nothing is written into the layout of a source: into the directory or one below it.
+///
+/// # Errors
+/// Wrong usage, if something is.
+pub fn not_inside(layouts: &[&Path], written: &Parts) -> Result<()> {
+    for (part, path) in written.iter().filter(|(_, path)| !is_dash(path)) {
+        let Ok(parent) = directory(path).canonicalize() else { continue };
+        let inside = |layout: &&&Path| layout.canonicalize().is_ok_and(|layout| parent.starts_with(layout));
+        if let Some(layout) = layouts.iter().find(inside) {
+            return Err(Error::usage(format!("{part} {path:?} lies in the layout of a source, {layout:?}")));
+        }
+    }
+    Ok(())
+}
+
 /// A file with its part in a run.
 struct NamedFile {
     part: &'static str,

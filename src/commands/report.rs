@@ -1,12 +1,15 @@
 //! What is told at the end: `--report`, which says in JSON what became of each source, and how the
 //! device was kept busy.
 
-use std::path::Path;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
-use nix::fcntl::OFlag;
+use serde::de::IgnoredAny;
 
 use crate::{
-    error::{Context, Result},
+    error::{Context, Error, Result},
     fd,
     gather::collect::SourceRecord,
     log,
@@ -15,34 +18,55 @@ use crate::{
         sink::{Volume, Volumes},
     },
     oci::json,
+    owned_file::OwnedFile,
     stream::pipeline::{Geometry, Snapshot},
     util::units::grouped,
 };
 
-/// Finds out whether a report can be written there, before it costs anything.
-///
-/// # Errors
-/// If it cannot.
-pub fn prepare(path: &Path) -> Result<()> {
-    let opened = fd::open(path, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT);
-    opened.map(drop).doing(|| format!("opening the report {path:?}"))
+/// A report that is to be written at the end of a run: its file is open, and nobody else's.
+pub struct ReportFile {
+    path: PathBuf,
+    file: OwnedFile,
 }
 
-/// Writes the report at the end of a run: an array, a source an object, in the order of the archive. `outcome` is how the
-/// run ended, and `done` what is there if it ended well.
-///
-/// # Errors
-/// That of the run, or else if the report cannot be written.
-pub fn write(path: &Path, records: &[SourceRecord], outcome: Result<()>, done: &str) -> Result<()> {
-    let written = write_records(path, records);
-    outcome.and(written.map_err(|e| e.after(format_args!("{done} all the same"))))
+impl ReportFile {
+    /// Finds out whether a report can be written there, before it costs anything.
+    ///
+    /// # Errors
+    /// If it cannot, somebody else writes it, or what is there is no report.
+    pub fn open(path: &Path) -> Result<ReportFile> {
+        let opening = || format!("opening the report {path:?}");
+        let file = OwnedFile::open(path).doing(opening)?;
+        let meta = file.metadata().doing(opening)?;
+        if meta.is_file() && meta.len() > 0 && !is_report(&fd::read_file(path).doing(opening)?) {
+            return Err(Error::new("what it holds is no report, and is not written over").doing(opening()));
+        }
+        Ok(ReportFile { path: path.into(), file })
+    }
+
+    /// Writes the report: an array, a source an object, in the order of the archive. `outcome` is how the run ended, and
+    /// `done` what is there if it ended well.
+    ///
+    /// # Errors
+    /// That of the run, or else if the report cannot be written.
+    pub fn write(mut self, records: &[SourceRecord], outcome: Result<()>, done: &str) -> Result<()> {
+        let mut text = json::pretty(records);
+        text.push(b'\n');
+        self.file.keep();
+        let cut = match self.file.metadata() {
+            Ok(meta) if meta.is_file() => self.file.set_len(0).map_err(Error::from_io),
+            _ => Ok(()),
+        };
+        let written = cut.and_then(|()| fd::write_all(&*self.file, &text));
+        let written = written.doing(|| format!("writing the report {:?}", self.path));
+        outcome.and(written.map_err(|e| e.after(format_args!("{done} all the same"))))
+    }
 }
 
-fn write_records(path: &Path, records: &[SourceRecord]) -> Result<()> {
-    let mut text = json::pretty(records);
-    text.push(b'\n');
-    let opened = fd::open(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC);
-    opened.and_then(|file| fd::write_all(file, &text)).doing(|| format!("writing the report {path:?}"))
+/// Whether a file holds what a run has reported.
+fn is_report(bytes: &[u8]) -> bool {
+    let records: std::result::Result<Vec<HashMap<String, IgnoredAny>>, _> = serde_json::from_slice(bytes);
+    records.is_ok_and(|records| records.iter().all(|record| record.contains_key("source")))
 }
 
 /// How the device was kept busy, and where a stream lies on tapes.

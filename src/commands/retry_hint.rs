@@ -57,7 +57,10 @@ pub fn write(
 impl RetryHint<'_> {
     /// Adds to an error where the archive stands, and the command that goes on with it.
     fn explain(&self, at: Interruption) -> Error {
-        let Interruption { error, device, kind, blobs, planned, offset, volume, has_filemark } = at;
+        let Interruption { error, device, kind, blobs, planned, offset, volume, has_filemark, is_begun } = at;
+        if !is_begun {
+            return error.after(format!("nothing was written to {device}"));
+        }
         let mark = if has_filemark { ", and a filemark behind them" } else { "" };
         let place = volume.map_or(String::new(), |volume| {
             format!("; volume {} has {} blocks of it{mark}", volume.number, grouped(volume.blocks))

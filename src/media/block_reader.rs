@@ -2,7 +2,7 @@
 
 use std::{fs::File, path::Path};
 
-use nix::fcntl::OFlag;
+use nix::{errno::Errno, fcntl::OFlag};
 
 use crate::{
     error::{Context, Error, Result},
@@ -52,6 +52,9 @@ impl BlockReader {
             .doing(opening)?,
         };
         let name = if is_stdin { "standard input".into() } else { format!("{path:?}") };
+        if file.metadata().doing(opening)?.is_dir() {
+            return Err(Error::from_errno(Errno::EISDIR)).doing(|| format!("reading {name}"));
+        }
         let read_size = read_size.map_or(PIECE, |size| usize::try_from(size).unwrap_or(usize::MAX)).min(PIECE_MAX);
         let medium = if mtio::is_tape(&file.metadata().doing(opening)?) {
             let reader = TapeReader::new(Box::new(StDrive::new(file)), name.clone(), read_size);

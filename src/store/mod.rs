@@ -71,6 +71,14 @@ impl Locator {
         }
     }
 
+    /// The layout that it is in, if it is in one.
+    pub fn layout(&self) -> Option<&Path> {
+        match self {
+            Locator::Layout(dir, _) => Some(dir),
+            Locator::Registry(_) | Locator::Archive(..) => None,
+        }
+    }
+
     /// The archive that it is in, if it is in one.
     pub fn archive(&self) -> Option<&Path> {
         match self {

@@ -353,9 +353,12 @@ fn a_resumed_archive_is_the_very_archive_or_an_error() {
     };
     let whole = good.len();
     resume(&[], 0, whole, Some(&ledger)).ok();
+    for (bytes, at) in [(vec![b'X'; 1024], whole - 1024), (vec![b'X'], whole - 1)] {
+        resume(&bytes, at, whole, None).fails(1, &["not what is planned"]);
+        // The ledger proves what is in front of it: the rest may never have reached the disk.
+        resume(&bytes, at, whole, Some(&ledger)).ok();
+    }
     for ledger in [None, Some(&*ledger)] {
-        resume(&[b'X'; 1024], whole - 1024, whole, ledger).fails(1, &["not what is planned"]);
-        resume(b"X", whole - 1, whole, ledger).fails(1, &["not what is planned"]);
         resume(&[b'X'; 8], end - 8, whole, ledger).fails(1, &["not what is planned"]);
         resume(&[b'X'; 100], end - 100, end - 100, ledger).fails(1, &["not what is planned"]);
     }
@@ -407,4 +410,30 @@ fn one_run_at_a_time_has_a_batch_directory() {
         .fails(1, &["opening the directory \"out\"", "is writing it"]);
     drop(held);
     ace_dt(&dir, &["mirror", "batch-serialize", "-q", "batch.csv", "out"]).ok();
+}
+
+#[test]
+fn a_report_is_written_over_reports_only() {
+    let dir = prepare();
+    ace_dt(&dir, &["mirror", "archive", "-q", "--report", "r.json", "--checkpoint", "led", "small.list", "a.tar"]).ok();
+    for name in ["a.tar", "led"] {
+        let before = dir.read(name);
+        ace_dt(&dir, &["mirror", "archive", "-q", "--report", name, "small.list", "b.tar"])
+            .fails(1, &["opening the report", name, "is no report, and is not written over"]);
+        assert!(dir.read(name) == before && !dir.join("b.tar").exists());
+    }
+    ace_dt(&dir, &["mirror", "archive", "-q", "--report", "r.json", "small.list", "b.tar"]).ok();
+}
+
+#[test]
+fn nothing_is_written_into_the_layout_of_a_source() {
+    let dir = prepare();
+    let layout = dir.text("small.list").trim().trim_start_matches("oci:").rsplit_once(':').unwrap().0.to_string();
+    let inside = format!("{layout}/index.json");
+    let before = dir.read(&inside);
+    for words in [vec!["small.list", &inside, "--force"], vec!["small.list", "b.tar", "--report", &inside]] {
+        ace_dt(&dir, &[&["mirror", "archive", "-q"][..], &words].concat())
+            .fails(2, &[&inside, "lies in the layout of a source"]);
+        assert!(dir.read(&inside) == before && !dir.join("b.tar").exists());
+    }
 }

@@ -107,6 +107,8 @@ pub struct Interruption {
     pub volume: Option<Volume>,
     /// Whether a filemark stands behind it there.
     pub has_filemark: bool,
+    /// Whether the medium was written to; it holds what it held before otherwise.
+    pub is_begun: bool,
 }
 
 /// What an archive is begun or resumed with.
@@ -137,11 +139,19 @@ impl WriteOptions {
             return Err(Error::usage(why).doing(format!("the destination {dest:?}")));
         }
         let mut ledger = self.checkpoint.as_deref().map(CheckpointWriter::open).transpose()?;
-        let records = ledger.as_mut().filter(|_| self.resume).map_or(Vec::new(), CheckpointWriter::take_records);
+        let mut records = ledger.as_mut().map_or(Vec::new(), CheckpointWriter::take_records);
         let begun = match tape {
-            true => !records.is_empty(),
+            true => self.resume && !records.is_empty(),
             false => self.resume && there.is_some_and(|meta| meta.len() > 0),
         };
+        if !begun && !records.is_empty() && !self.force {
+            let blobs = grouped(records.len() as u64);
+            let ledger = self.checkpoint.as_deref().unwrap_or(dest);
+            log::warn(format_args!("{ledger:?} speaks of {blobs} blobs of an earlier archive: it is begun anew"));
+        }
+        if !begun {
+            records.clear();
+        }
         let destination = match begun {
             _ if self.is_stdout() => Destination::stdout()?,
             true if !tape => Destination::reopen(dest)?,
@@ -412,6 +422,7 @@ impl Settle<'_> {
             offset: end,
             volume: volumes.at(synced.max(1)).filter(|_| self.kind == MediumKind::Tape),
             has_filemark,
+            is_begun: written,
         })
     }
 }

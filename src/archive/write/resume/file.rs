@@ -16,6 +16,7 @@ use crate::{
         },
     },
     error::{Context, Result},
+    log,
     oci::Digest,
     util::units::grouped,
 };
@@ -38,7 +39,7 @@ impl WrittenPrefix for PlainFile {
 pub fn examine(
     plan: &Plan,
     file: &File,
-    length: u64,
+    mut length: u64,
     mut records: Vec<CheckpointRecord>,
     block: u64,
 ) -> Result<Resumed> {
@@ -56,6 +57,16 @@ pub fn examine(
             break;
         }
         if !is_there(plan, &entry, file, length, recorded).doing(|| "reading it")? {
+            // What a machine that lost its power had not brought to the disk yet.
+            if recorded > 0 && entry.start >= recorded {
+                log::warn(format_args!(
+                    "what it holds from offset {} on, of which the ledger does not speak, is not what is planned, and is \
+                     made again",
+                    grouped(entry.start)
+                ));
+                length = entry.start;
+                break;
+            }
             let why = format!("what it holds at offset {} is not what is planned", grouped(entry.start));
             return Err(another(why));
         }

@@ -83,6 +83,7 @@ fn belong(plan: &Plan, records: &[CheckpointRecord]) -> Result<()> {
 
 /// It is the beginning of another archive.
 fn another(why: impl std::fmt::Display) -> Error {
-    Error::new(format!("it is not the beginning of the archive that is planned: {why}"))
-        .hint("with the same sources, flags and version of this program it can go on; --force starts again")
+    Error::new(format!("it is not the beginning of the archive that is planned: {why}")).hint(
+        "with the same sources, flags and version of this program it can go on; without --resume, --force starts again",
+    )
 }
