@@ -153,7 +153,8 @@ pub fn is_there(drive: &mut dyn TapeDrive, place: &Place, all: bool, blocks: u32
     Ok(drive.operate(Op::ForwardBlocks, blocks).is_ok())
 }
 
-fn nothing_at(place: &Place) -> Found {
+/// What a place is called at which nothing was written.
+pub fn nothing_at(place: &Place) -> Found {
     if place.is_beginning() { Found::Blank } else { Found::EndOfData }
 }
 

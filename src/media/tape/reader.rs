@@ -177,8 +177,7 @@ impl TapeReader {
                 place.go(&mut *self.drive).map(|()| false)
             }
             false if self.blocks > 0 => Err(Error::new(ENDED)),
-            false if place.is_beginning() => Err(nothing_there(&Found::Blank)),
-            false => Err(nothing_there(&Found::EndOfData)),
+            false => Err(nothing_there(&look::nothing_at(&place))),
         }
     }
 
@@ -208,11 +207,7 @@ impl TapeReader {
     /// The first read gave nothing.
     fn began_with_nothing(&self) -> Result<()> {
         let ended = self.drive.status().is_ok_and(|status| status.end_of_data);
-        let found = match (ended, self.first.is_beginning()) {
-            (true, true) => Found::Blank,
-            (true, false) => Found::EndOfData,
-            (false, _) => Found::Filemark,
-        };
+        let found = if ended { look::nothing_at(&self.first) } else { Found::Filemark };
         Err(nothing_there(&found)).doing(|| self.place())
     }
 
