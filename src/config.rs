@@ -16,6 +16,7 @@ use crate::{
     compression::CompressionLevel,
     error::{Context, Error, ErrorKind, Result},
     fd, log,
+    oci::{Reference, is_loopback, json::or_default, split_port},
     util::units,
 };
 
@@ -30,6 +31,23 @@ const CONCURRENT_HTTP_MAX: usize = 1000;
 /// Keys that concern other programs that share the file.
 const FOREIGN: [&str; 8] =
     ["editor", "telemetry", "keys", "hideProgress", "compression", "metadata", "viewers", "userAgent"];
+
+/// An endpoint's URL as it is compared: without a slash at the end, and without the API's version, which others write
+/// there.
+pub fn endpoint_base(url: &str) -> &str {
+    let base = url.trim_end_matches('/');
+    base.strip_suffix("/v2").unwrap_or(base)
+}
+
+/// Where a registry without configuration is: `https`, and on this very machine also `http`.
+pub fn usual_endpoints(name: &str) -> Vec<String> {
+    let name = if matches!(name, "docker.io" | "index.docker.io") { "registry-1.docker.io" } else { name };
+    let mut urls = vec![format!("https://{name}")];
+    if is_loopback(split_port(name).0) {
+        urls.push(format!("http://{name}"));
+    }
+    urls
+}
 
 /// The configuration in effect.
 #[derive(Clone, Debug)]
@@ -66,6 +84,7 @@ pub struct NamedAuthFile {
 #[serde(rename_all = "camelCase", default)]
 pub struct RegistryOptions {
     /// URLs, tried in order.
+    #[serde(deserialize_with = "or_default")]
     pub endpoints: Vec<String>,
     /// Applied to the repository, in the order of the keys.
     #[serde(deserialize_with = "rewrites")]
@@ -79,6 +98,7 @@ pub struct RegistryOptions {
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointOptions {
     /// About its certificate.
+    #[serde(deserialize_with = "or_default")]
     pub tls: TlsOptions,
     /// How it lists referrers.
     pub supports_referrers: ReferrersSupport,
@@ -113,22 +133,32 @@ struct ConfigFile {
     #[serde(rename = "concurrentHTTP")]
     concurrent_http: Option<usize>,
     chunk_size: Option<String>,
+    #[serde(deserialize_with = "or_default")]
     compression_level: CompressionLevel,
     cache_path: Option<PathBuf>,
     cache_prune_max: Option<String>,
     registry_auth_file: Option<PathBuf>,
+    #[serde(deserialize_with = "or_default")]
     registry_config: RegistryConfig,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RegistryConfig {
+    #[serde(deserialize_with = "nulls")]
     registries: BTreeMap<String, RegistryOptions>,
+    #[serde(deserialize_with = "nulls")]
     endpoint_config: BTreeMap<String, EndpointOptions>,
 }
 
+/// A map whose values, and it itself, may be left empty.
+fn nulls<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<BTreeMap<String, T>, D::Error> {
+    let map: BTreeMap<String, Option<T>> = or_default(d)?;
+    Ok(map.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect())
+}
+
 fn rewrites<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(Regex, String)>, D::Error> {
-    let map = BTreeMap::<String, String>::deserialize(d)?;
+    let map: BTreeMap<String, String> = or_default(d)?;
     map.into_iter()
         .map(|(pattern, replacement)| match Regex::new(&pattern) {
             Ok(regex) => Ok((regex, replacement)),
@@ -232,6 +262,7 @@ fn resolve(file: ConfigFile) -> Result<Config> {
             }
         }
     }
+    check_endpoint_keys(&file.registry_config)?;
     let endpoints = file.registry_config.endpoint_config.into_iter();
     Ok(Config {
         concurrent_http,
@@ -241,8 +272,38 @@ fn resolve(file: ConfigFile) -> Result<Config> {
         cache: env_path("ACE_DT_CACHE_PATH").or(file.cache_path.map(at_home)),
         cache_prune_max,
         registries: file.registry_config.registries,
-        endpoints: endpoints.map(|(url, endpoint)| (url.trim_end_matches('/').to_string(), endpoint)).collect(),
+        endpoints: endpoints.map(|(url, endpoint)| (endpoint_base(&url).to_string(), endpoint)).collect(),
     })
+}
+
+/// What is said of an endpoint that no registry has would have no effect, and nobody would see it.
+fn check_endpoint_keys(config: &RegistryConfig) -> Result<()> {
+    let configured = |base: &str| {
+        config.registries.values().flat_map(|registry| &registry.endpoints).any(|url| endpoint_base(url) == base)
+    };
+    // A registry is where it usually is unless it has endpoints.
+    let usual = |base: &str| {
+        let name = base.split_once("://").map_or("", |(_, name)| name);
+        let is_moved = config.registries.get(name).is_some_and(|registry| !registry.endpoints.is_empty());
+        is_registry(name) && !is_moved && usual_endpoints(name).iter().any(|url| url == base)
+    };
+    for url in config.endpoint_config.keys() {
+        let base = endpoint_base(url);
+        if !configured(base) && !usual(base) {
+            let why = format!("endpointConfig has {url:?}, which is no endpoint of a registry: it matches nothing");
+            return Err(
+                Error::usage(why).hint("it must be as it stands in \"endpoints\", or https:// and the registry")
+            );
+        }
+    }
+    let Some(name) = config.registries.keys().find(|name| !is_registry(name)) else { return Ok(()) };
+    let why = format!("registries has {name:?}, which no reference can begin with: it matches nothing");
+    Err(Error::usage(why).hint("it must be a host with an optional port, such as reg.example.com:5000"))
+}
+
+/// Whether a reference can name a registry so.
+fn is_registry(name: &str) -> bool {
+    format!("{name}/x").parse::<Reference>().is_ok_and(|reference| reference.repository.registry == name)
 }
 
 fn parse(text: &str, unknown: &mut dyn FnMut(&str)) -> std::result::Result<ConfigFile, String> {
@@ -308,6 +369,40 @@ mod tests {
         let mut unknown = Vec::new();
         let file = parse(text, &mut |key| unknown.push(key.to_string()))?;
         Ok((file, unknown))
+    }
+
+    #[test]
+    fn usual_endpoints_of_registries() {
+        assert_eq!(usual_endpoints("docker.io"), ["https://registry-1.docker.io"]);
+        assert_eq!(usual_endpoints("reg.io:5000"), ["https://reg.io:5000"]);
+        assert_eq!(usual_endpoints("[::1]:5000"), ["https://[::1]:5000", "http://[::1]:5000"]);
+        assert_eq!(usual_endpoints("127.0.0.2"), ["https://127.0.0.2", "http://127.0.0.2"]);
+    }
+
+    #[test]
+    fn keys_that_can_match_nothing_are_refused() {
+        let check = |registries: &str, endpoint: &str| {
+            let text = format!("registryConfig:\n  registries: {registries}\n  endpointConfig: {{{endpoint}: null}}\n");
+            check_endpoint_keys(&read(&text).unwrap().0.registry_config)
+        };
+        let mirrored = "{reg.io: {endpoints: [\"http://mirror:5000/v2/\"]}}";
+        for (registries, endpoint) in [
+            (mirrored, "http://mirror:5000"),
+            (mirrored, "http://mirror:5000/"),
+            ("null", "https://reg.io"),
+            ("{}", "http://127.0.0.1:5000"),
+        ] {
+            assert!(check(registries, endpoint).is_ok(), "{registries} {endpoint}");
+        }
+        for (registries, endpoint) in [
+            (mirrored, "https://reg.io"),
+            ("{}", "reg.io"),
+            ("{}", "http://reg.io"),
+            ("{\"https://reg.io\": {}}", "https://reg.io"),
+            ("{reg.io/team: {}}", "https://reg.io"),
+        ] {
+            assert!(check(registries, endpoint).unwrap_err().to_string().contains("matches nothing"), "{endpoint}");
+        }
     }
 
     #[test]

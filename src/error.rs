@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Full,
     /// Content is not what its digest or its descriptor promises; what was written of it is of no use.
     Corrupt,
+    /// There is no such content where it was looked for.
+    Missing,
     /// No endpoint could be reached: another one may answer.
     Unreachable,
     /// A later try may fare better.

@@ -176,6 +176,22 @@ pub fn wait_until(file: impl AsFd, ready: PollFlags) {
     let _ = poll(&mut [PollFd::new(file.as_fd(), ready)], PollTimeout::from(100u8));
 }
 
+/// Acknowledges what came over a TCP connection at once (tcp(7), TCP_QUICKACK); for anything else it does nothing.
+pub fn acknowledge_at_once(connection: impl AsFd) {
+    let on: libc::c_int = 1;
+    let length = size_of_val(&on) as libc::socklen_t;
+    // SAFETY: the pointer is to an integer of that length, which outlives the call (setsockopt(2)).
+    unsafe {
+        libc::setsockopt(
+            connection.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_QUICKACK,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+}
+
 /// Gives a pipe as much room as an unprivileged process may ask for (pipe(7)); for anything else
 /// it does nothing.
 pub fn enlarge_pipe(file: &File) {

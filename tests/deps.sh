@@ -53,6 +53,7 @@ for what in "$@"; do
         bench)
             need docker-registry docker-registry
             need mbuffer mbuffer
+            need skopeo skopeo
             need go golang-go
             ;;
         *)

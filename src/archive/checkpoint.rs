@@ -158,13 +158,20 @@ fn writing(path: &Path) -> String {
     format!("writing the checkpoint {path:?}")
 }
 
-/// Which blobs the ledger at `path` says are on the medium up to `offset`, that offset included.
+/// Which blobs the ledger at `path` says are on the medium up to `offset`, that offset included, or all.
 ///
 /// # Errors
-/// As [`records`].
-pub fn read(path: &Path, offset: u64) -> Result<HashSet<Digest>> {
-    let known = records(path)?.into_iter().filter(|record| record.offset <= offset);
-    Ok(known.map(|record| record.digest).collect())
+/// As [`records`], and if the ledger ends before the offset.
+pub fn read(path: &Path, offset: Option<u64>) -> Result<HashSet<Digest>> {
+    let records = records(path)?;
+    let end = records.last().map_or(0, |record| record.offset);
+    let until = offset.unwrap_or(end);
+    if until > end {
+        let why = format!("it ends at offset {end}, and so says nothing of what lies up to {until}");
+        let doing = format!("reading the checkpoint {path:?}");
+        return Err(Error::usage(why).doing(doing).hint("without an offset all of it is taken"));
+    }
+    Ok(records.into_iter().filter(|record| record.offset <= until).map(|record| record.digest).collect())
 }
 
 /// All that a ledger says.

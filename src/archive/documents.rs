@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    oci::{Annotations, Descriptor, Digest, Manifest, annotation, json, layout::DEPTH_MAX, manifest::Index, media},
+    oci::{
+        Annotations, Descriptor, Digest, Manifest, Reference, annotation, json, layout::DEPTH_MAX, manifest::Index,
+        media,
+    },
     store::graph::Graph,
 };
 
@@ -40,7 +43,7 @@ struct DockerImage {
 pub fn manifest_json(graph: &Graph, sources: &[Descriptor]) -> Result<Vec<u8>> {
     let mut images: Vec<DockerImage> = Vec::new();
     let mut at = HashMap::new();
-    let (mut listed, mut barren) = (HashSet::new(), HashSet::new());
+    let (mut listed, mut named, mut barren) = (HashSet::new(), HashSet::new(), HashSet::new());
     for source in sources {
         let Some(reference) = source.annotations.get(annotation::SOURCE) else { continue };
         if !listed.insert(reference) {
@@ -56,9 +59,23 @@ pub fn manifest_json(graph: &Graph, sources: &[Descriptor]) -> Result<Vec<u8>> {
             });
             images.len() - 1
         });
-        images[index].repo_tags.push(reference.clone());
+        images[index].repo_tags.extend(docker_name(reference).filter(|name| named.insert(name.clone())));
     }
     Ok(json::pretty(&images))
+}
+
+/// The name of a source for `docker load`, which takes names with tags only: an image that has none is loaded without a
+/// name.
+pub fn docker_name(source: &str) -> Option<String> {
+    let reference: Reference = source.parse().ok()?;
+    let tag = match (&reference.tag, &reference.digest) {
+        (Some(tag), _) => tag,
+        (None, Some(_)) => return None,
+        (None, None) => "latest",
+    };
+    let written = source.split('@').next().unwrap_or(source);
+    let name = written.strip_suffix(&format!(":{tag}")).unwrap_or(written);
+    Some(format!("{name}:{tag}"))
 }
 
 /// The image that stands for `descriptor`: itself, or of an index linux/amd64, else the first.

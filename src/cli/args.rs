@@ -61,7 +61,7 @@ pub struct Args {
     /// A checkpoint to write or check.
     pub checkpoint: Option<PathBuf>,
     /// Ledgers, each with the offset up to which it is believed.
-    pub existing_from_checkpoint: Vec<(PathBuf, u64)>,
+    pub existing_from_checkpoint: Vec<(PathBuf, Option<u64>)>,
     /// List indexes in an annotation.
     pub index_fallback: bool,
     /// Add a `manifest.json`.
@@ -210,15 +210,21 @@ pub fn map(text: &str, map: &mut Annotations) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads `FILE:OFFSET`; a file's name may hold colons.
+/// Reads `FILE`, or `FILE:OFFSET`; a file's name may hold colons, but what stands behind the last of them must not look
+/// like an offset.
 ///
 /// # Errors
 /// If it is written otherwise.
-pub fn ledger(text: &str) -> Result<(PathBuf, u64), String> {
-    let malformed = || format!("{text:?} is not FILE:OFFSET");
-    let (path, offset) = text.rsplit_once(':').filter(|(path, _)| !path.is_empty()).ok_or_else(malformed)?;
-    let offset = offset.parse().map_err(|_| format!("{text:?} is not FILE:OFFSET: {offset:?} is not a number"))?;
-    Ok((path.into(), offset))
+pub fn ledger(text: &str) -> Result<(PathBuf, Option<u64>), String> {
+    match text.rsplit_once(':') {
+        Some((path, offset)) if path.is_empty() || offset.is_empty() => Err(format!("{text:?} is not FILE[:OFFSET]")),
+        Some((path, offset)) if offset.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let offset = offset.parse().map_err(|_| format!("{text:?}: there is no such offset"))?;
+            Ok((path.into(), Some(offset)))
+        }
+        _ if text.is_empty() => Err("the name of a file is missing".into()),
+        _ => Ok((text.into(), None)),
+    }
 }
 
 #[cfg(test)]
@@ -233,8 +239,9 @@ mod tests {
         let pairs: Vec<_> = annotations.iter().map(|(k, v)| format!("{k}:{v}")).collect();
         assert_eq!(pairs, ["a:4", "b:2,3", "c:="]);
         assert!(map("a", &mut annotations).is_err() && map("=b", &mut annotations).is_err());
-        assert_eq!(ledger("/a:b/c:12").unwrap(), ("/a:b/c".into(), 12));
-        for bad in ["a", "a:", "a:-1", ":1"] {
+        assert_eq!(ledger("/a:b/c:12").unwrap(), ("/a:b/c".into(), Some(12)));
+        assert_eq!(ledger("/a:b/c").unwrap(), ("/a:b/c".into(), None));
+        for bad in ["", "a:", ":1", "a:99999999999999999999"] {
             assert!(ledger(bad).is_err(), "{bad}");
         }
     }

@@ -163,9 +163,9 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "existing-from-checkpoint",
-        value: Value::Required("FILE:OFFSET"),
+        value: Value::Required("FILE[:OFFSET]"),
         on: ARCHIVES,
-        text: "Leave out every blob that the ledger `FILE` says is on the media already, up to and including `OFFSET`. The last colon separates. Several are separated by commas; may be repeated.",
+        text: "Leave out every blob that the ledger `FILE` says is on the media already, up to and including `OFFSET`; without one all of them. The last colon separates. The end of a run with `--checkpoint` tells the offset; one beyond the ledger's last is refused. Several are separated by commas; may be repeated.",
         set: |a, v| {
             for part in args::list(v)? {
                 a.existing_from_checkpoint.push(args::ledger(&part)?);
@@ -203,7 +203,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "manifest-json",
         on: SERIALIZES,
-        text: "Add a `manifest.json`, so that `docker load` and `ctr images import` read the archive.",
+        text: "Add a `manifest.json`, so that `docker load`, `podman load` and `ctr images import` read the archive. They take names with a tag only: a source that is named by its digest alone is loaded without a name, where the Go tool of this name writes a name that they refuse.",
         set: |a, _| yes(&mut a.manifest_json),
         ..FLAG
     },

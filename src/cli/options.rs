@@ -108,8 +108,8 @@ impl OutputOptions {
 /// What is at the destination already.
 #[derive(Clone, Debug)]
 pub struct ExistingOptions {
-    /// Checkpoints, each with the offset up to which it is believed.
-    pub checkpoints: Vec<(PathBuf, u64)>,
+    /// Checkpoints, each with the offset up to which it is believed; without one all of it is.
+    pub checkpoints: Vec<(PathBuf, Option<u64>)>,
     /// Images whose blobs are left out.
     pub images: Vec<Locator>,
 }

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::path_conflicts;
 use crate::{
-    archive::read::{catalog::Image, open::look},
-    cli::{args::ListFormat, options::ListOptions, output::print},
+    archive::read::{images::Image, open::look},
+    cli::{args::ListFormat, options::ListOptions, output::Printer},
     error::{Error, Result, one_line},
     log,
     oci::{Digest, json},
@@ -31,14 +31,13 @@ pub fn run(options: &ListOptions) -> Result<()> {
     path_conflicts::check(&[("TAR-FILE", path)], &[path_conflicts::stdout()])?;
     let (catalog, findings) = look(path, options.input.clone())?;
     let images = catalog.images();
-    print(&match options.format {
-        ListFormat::Table => table(&images),
-        ListFormat::Csv => comma_separated(&images),
-        ListFormat::Json => {
-            let rows: Vec<Row> = images.iter().map(row).collect();
-            String::from_utf8(json::pretty(&rows)).expect("JSON is UTF-8") + "\n"
-        }
-    })?;
+    let mut out = Printer::new()?;
+    match options.format {
+        ListFormat::Table => table(&images, &mut out),
+        ListFormat::Csv => comma_separated(&images, &mut out),
+        ListFormat::Json => objects(&images, &mut out),
+    }?;
+    out.finish()?;
     let unknown = images.iter().filter(|image| image.size.is_none()).count();
     if unknown > 0 {
         log::warn(format_args!("{path:?}: the manifests of {unknown} images are not in it"));
@@ -69,27 +68,46 @@ fn row(image: &Image) -> Row<'_> {
 /// Characters of a column of the table; what is longer sticks out.
 const WIDTH_MAX: usize = 120;
 
-fn table(images: &[Image]) -> String {
-    let mut rows = vec![["REFERENCE", "PLATFORM", "SIZE", "DIGEST"].map(String::from)];
-    for image in images {
-        let or_dash = |text: &Option<String>| text.as_deref().map_or("-".into(), one_line);
-        let size = image.size.map_or("?".into(), human_size);
-        rows.push([or_dash(&image.reference), or_dash(&image.platform), size, image.digest.to_string()]);
-    }
+fn table(images: &[Image], out: &mut Printer) -> Result<()> {
     // One very long name does not widen the lines of all others.
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(WIDTH_MAX);
-    let (reference, platform, size) = (width(0), width(1), width(2));
-    let line = |[r, p, s, d]: &[String; 4]| format!("{r:<reference$}  {p:<platform$}  {s:>size$}  {d}\n");
-    rows.iter().map(line).collect()
+    let width = |heading: &str, column: &dyn Fn(&Image) -> usize| {
+        images.iter().map(column).max().unwrap_or(0).max(heading.len()).min(WIDTH_MAX)
+    };
+    let length = |text: Option<&str>| text.map_or(1, |text| text.chars().take(WIDTH_MAX).count());
+    let size_of = |image: &Image| image.size.map_or("?".into(), human_size);
+    let reference = width("REFERENCE", &|image| length(image.reference.as_deref()));
+    let platform = width("PLATFORM", &|image| length(image.platform.as_deref()));
+    let size = width("SIZE", &|image| size_of(image).len());
+    let line = |r: &str, p: &str, s: &str, d: &str| format!("{r:<reference$}  {p:<platform$}  {s:>size$}  {d}\n");
+    out.put(&line("REFERENCE", "PLATFORM", "SIZE", "DIGEST"))?;
+    for image in images {
+        let or_dash = |text: Option<&str>| text.map_or("-".into(), one_line);
+        let (r, p) = (or_dash(image.reference.as_deref()), or_dash(image.platform.as_deref()));
+        out.put(&line(&r, &p, &size_of(image), &image.digest.to_string()))?;
+    }
+    Ok(())
 }
 
-fn comma_separated(images: &[Image]) -> String {
-    let mut text = csv::line(&["reference", "platform", "digest", "size"]);
+fn comma_separated(images: &[Image], out: &mut Printer) -> Result<()> {
+    out.put(&csv::line(&["reference", "platform", "digest", "size"]))?;
     for image in images {
         let size = image.size.map_or(String::new(), |size| size.to_string());
-        let or_nothing = |text: &Option<String>| text.as_deref().map_or(String::new(), one_line);
-        let (reference, platform) = (or_nothing(&image.reference), or_nothing(&image.platform));
-        text.push_str(&csv::line(&[&reference, &platform, &image.digest.to_string(), &size]));
+        let or_nothing = |text: Option<&str>| text.map_or(String::new(), one_line);
+        let (reference, platform) = (or_nothing(image.reference.as_deref()), or_nothing(image.platform.as_deref()));
+        out.put(&csv::line(&[&reference, &platform, &image.digest.to_string(), &size]))?;
     }
-    text
+    Ok(())
+}
+
+/// One object after the other: the whole list may be much larger than the archive.
+fn objects(images: &[Image], out: &mut Printer) -> Result<()> {
+    if images.is_empty() {
+        return out.put("[]\n");
+    }
+    for (n, image) in images.iter().enumerate() {
+        let object = String::from_utf8(json::pretty(&row(image))).expect("JSON is UTF-8");
+        out.put(if n == 0 { "[\n  " } else { ",\n  " })?;
+        out.put(&object.replace('\n', "\n  "))?;
+    }
+    out.put("\n]\n")
 }

@@ -35,7 +35,12 @@ pub fn write(
         WriteOutcome::Complete(summary) => {
             let (last, geometry) = (&summary.last, session.options.geometry);
             let told = summary.kind == MediumKind::Tape || geometry.mark > 1 && summary.kind != MediumKind::File;
-            progress.done(last, told.then(|| report::streaming(last, &summary.volumes)));
+            let streaming = told.then(|| report::streaming(last, &summary.volumes));
+            let next = hint.and_then(|hint| hint.options.checkpoint.as_deref());
+            // What the next increment needs to know.
+            let next = next.map(|ledger| format!("the ledger {ledger:?} ends at offset {}", summary.last_blob));
+            let told: Vec<String> = streaming.into_iter().chain(next).collect();
+            progress.done(last, (!told.is_empty()).then(|| told.join("; ")));
             report::advise(last, geometry, summary.kind);
             summary.recorded
         }

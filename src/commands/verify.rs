@@ -20,6 +20,7 @@ use crate::{
             catalog::Catalog,
             events::ArchiveEnd,
             finding::{Finding, FindingKind},
+            images::ImageWalk,
             open::{FrameEnds, look, scan_stream},
             scan::Scanner,
         },
@@ -123,9 +124,13 @@ impl ArchiveVerifier {
     }
 
     fn tell(&mut self, Finding { kind, text }: Finding) {
+        if kind == FindingKind::Note {
+            return self.line("note", &text);
+        }
         self.flaws += 1;
         self.told += 1;
         let word = match kind {
+            FindingKind::Note => "note",
             FindingKind::Damaged => "damaged",
             FindingKind::Missing => "missing",
             FindingKind::Wrong => "wrong",
@@ -168,9 +173,10 @@ impl ArchiveVerifier {
         {
             self.check_ledger(&records, catalog, frames);
         }
+        let mut walk = ImageWalk::new(catalog);
+        let bad = walk.marked(&bad);
         for image in catalog.images().iter().filter(|image| !image.listed) {
-            let below = catalog.below(&image.digest);
-            let broken = below.iter().filter(|digest| bad.contains(*digest)).count();
+            let broken = walk.count_below(&image.digest, &bad);
             let name = image.reference.as_ref().map_or(String::new(), |reference| format!("{reference} "));
             match broken {
                 0 => self.line("whole", &format!("{name}{}", image.digest)),
@@ -185,6 +191,11 @@ impl ArchiveVerifier {
         }
         if left_out > 0 {
             text.push_str(&format!("; {} blobs are elsewhere", grouped(left_out)));
+        }
+        match catalog.missing_subjects() {
+            0 => {}
+            1 => text.push_str("; one subject is not in it"),
+            n => text.push_str(&format!("; {n} subjects are not in it")),
         }
         let idle = catalog.blobs().keys().filter(|digest| !reached.contains(*digest)).count();
         if idle > 0 {

@@ -5,7 +5,7 @@ pub mod collect;
 pub mod sources;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io::Read,
     sync::{
         Arc,
@@ -69,7 +69,7 @@ pub fn gather(store: &dyn Store, sources: Vec<GatherSource>, options: &GatherSet
     let (resolved, fetched) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let tell = || (options.observer)(resolved.load(Ordering::Relaxed), sources.len(), fetched.load(Ordering::Relaxed));
     let outcomes = parallel::map(sources.len(), options.threads, |n| {
-        let outcome = resolve(store, &sources[n], options.platforms);
+        let outcome = resolve(store, &sources[n], options);
         resolved.fetch_add(1, Ordering::Relaxed);
         tell();
         outcome
@@ -115,7 +115,8 @@ fn check_whole(graph: &Graph, root: &Descriptor, recursive: bool) -> Result<()> 
     })
 }
 
-fn resolve(store: &dyn Store, source: &GatherSource, platforms: &[PlatformFilter]) -> Result<Resolved> {
+fn resolve(store: &dyn Store, source: &GatherSource, settings: &GatherSettings) -> Result<Resolved> {
+    let GatherSettings { platforms, recursive, .. } = *settings;
     let (descriptor, bytes) = store.resolve(&source.locator).doing(|| format!("resolving {}", source.written))?;
     let mut known = vec![(descriptor.digest.clone(), bytes.clone())];
     let mut picks = if platforms.is_empty() {
@@ -125,18 +126,18 @@ fn resolve(store: &dyn Store, source: &GatherSource, platforms: &[PlatformFilter
             store,
             origin: source.locator.origin(),
             platforms,
+            recursive,
             known: &mut known,
             offered: BTreeSet::new(),
+            found: HashSet::new(),
             met: HashSet::new(),
             annotated: 0,
+            others: 0,
+            left_behind: Vec::new(),
         };
         let picks =
             picker.pick(&descriptor, &bytes, None, 0).doing(|| format!("selecting platforms of {}", source.written))?;
-        if picks.is_empty() {
-            let offered: Vec<String> = picker.offered.into_iter().collect();
-            let offered = if offered.is_empty() { "none".into() } else { offered.join(", ") };
-            log::warn(format_args!("{}: no manifest matches --platforms; it has {offered}", source.written));
-        }
+        picker.tell(&source.written, !picks.is_empty());
         picks
     };
     for pick in &mut picks {
@@ -159,17 +160,59 @@ struct Picker<'a> {
     met: HashSet<Digest>,
     /// Bytes of annotations so far.
     annotated: u64,
-    /// Platforms that were not wanted, for the warning.
+    /// Platforms that there are, for the warning.
     offered: BTreeSet<String>,
+    /// Which of the wanted platforms were found, by their places in `platforms`.
+    found: HashSet<usize>,
+    /// Entries of indexes that are no manifests.
+    others: usize,
+    /// Look for the referrers of indexes that are not taken.
+    recursive: bool,
+    /// Indexes that are not taken, with their referrers.
+    left_behind: Vec<(Digest, Vec<Descriptor>)>,
 }
 
 impl Picker<'_> {
     fn wants(&mut self, platform: &Platform) -> bool {
-        let wanted = self.platforms.iter().any(|w| w.matches(platform));
-        if !wanted {
-            self.offered.insert(platform.to_string());
+        let found: Vec<usize> = (0..self.platforms.len()).filter(|n| self.platforms[*n].matches(platform)).collect();
+        self.offered.insert(match platform.is_named() {
+            true => platform.to_string(),
+            false => "an image whose configuration names no platform".into(),
+        });
+        self.found.extend(&found);
+        !found.is_empty()
+    }
+
+    /// Says what of a source is not taken.
+    fn tell(self, source: &str, has_picks: bool) {
+        let lacking: Vec<String> = (0..self.platforms.len())
+            .filter(|n| !self.found.contains(n))
+            .map(|n| self.platforms[n].to_string())
+            .collect();
+        let offered: Vec<String> = self.offered.into_iter().collect();
+        // An artifact has no platform, and is taken for all.
+        let is_artifact = offered.is_empty();
+        let offered = if is_artifact { "none".into() } else { offered.join(", ") };
+        if !has_picks {
+            log::warn(format_args!("{source}: no manifest matches --platforms; it has {offered}"));
+        } else if !lacking.is_empty() && !is_artifact {
+            log::warn(format_args!("{source}: it has nothing for {}; it has {offered}", lacking.join(", ")));
         }
-        wanted
+        if self.others > 0 {
+            let n = self.others;
+            log::warn(format_args!(
+                "{source}: {n} entries of its index are no manifests, have no platform, and are left out"
+            ));
+        }
+        for (index, referrers) in &self.left_behind {
+            let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+            referrers.iter().for_each(|referrer| *types.entry(&referrer.artifact_type).or_default() += 1);
+            let types = types.iter().map(|(kind, n)| format!("{n} of type {kind:?}"));
+            log::warn(format_args!(
+                "{source}: --platforms does not take the index {index}, and what refers to it stays behind: {}",
+                types.collect::<Vec<_>>().join(", ")
+            ));
+        }
     }
 
     /// `within` is the index that `descriptor` stands in, as a string.
@@ -190,6 +233,12 @@ impl Picker<'_> {
             let mut picks = Vec::new();
             if !self.met.insert(descriptor.digest.clone()) {
                 return Ok(picks);
+            }
+            if self.recursive {
+                let referrers = self.store.referrers(&self.origin, descriptor)?;
+                if !referrers.is_empty() {
+                    self.left_behind.push((descriptor.digest.clone(), referrers));
+                }
             }
             for child in &manifest.manifests {
                 self.annotated += text.len() as u64;
@@ -224,10 +273,11 @@ impl Picker<'_> {
                 self.known.push((child.digest.clone(), bytes.clone()));
                 self.pick(child, &bytes, Some(index), depth + 1)
             }
-            _ => Err(Error::new(format!(
-                "the index lists {}, which is no manifest but {:?}",
-                child.digest, child.media_type
-            ))),
+            // A layer in an index of BuildKit's cache.
+            _ => {
+                self.others += 1;
+                Ok(Vec::new())
+            }
         }
     }
 

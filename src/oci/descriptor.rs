@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Platform, json::or_default};
+use super::{
+    Digest, Platform,
+    json::{few_entries, few_items, or_default},
+};
 
 /// Sorted by key, as Go writes maps.
 pub type Annotations = BTreeMap<String, String>;
@@ -14,17 +17,17 @@ pub type Annotations = BTreeMap<String, String>;
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What the content is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub media_type: String,
     /// What it hashes to.
     pub digest: Digest,
     /// Bytes.
     pub size: u64,
     /// Where else it can be had.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "few_items", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// What else is said of it.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Annotations::is_empty")]
+    #[serde(default, deserialize_with = "few_entries", skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
     /// The content itself, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -56,11 +56,16 @@ impl Digest {
         }
     }
 
-    /// Whether `bytes` have this digest.
-    pub fn matches(&self, bytes: &[u8]) -> bool {
+    /// The digest of `bytes` by the same algorithm.
+    pub fn of_same(&self, bytes: &[u8]) -> Digest {
         let mut hasher = self.hasher();
         hasher.update(bytes);
-        hasher.finish() == *self
+        hasher.finish()
+    }
+
+    /// Whether `bytes` have this digest.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        self.of_same(bytes) == *self
     }
 }
 

@@ -1,9 +1,17 @@
 //! JSON as Go's `encoding/json` writes it: `<`, `>`, `&`, U+2028 and U+2029 escaped, compact or
 //! indented by two spaces. Indexes of ours must have the digests that the Go tool would give them.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, Write},
+    marker::PhantomData,
+};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 /// Compact, as `json.Marshal`.
@@ -27,6 +35,76 @@ pub fn compact_string<T: Serialize + ?Sized>(value: &T) -> String {
 /// If there is something, and it is no `T`.
 pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or_default())
+}
+
+/// No honest descriptor has so many URLs, or annotations.
+const MANY: usize = 10_000;
+
+/// A list that is short, or `null`: one of empty strings would need many times the memory of its text.
+///
+/// # Errors
+/// If it is no list of `T`, or has more than ten thousand.
+pub fn few_items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Vec<T>, D::Error> {
+    struct Few<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            write!(f, "a list of at most {MANY}")
+        }
+
+        fn visit_unit<E>(self) -> Result<Vec<T>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(item) = items.next_element()? {
+                all.push(item);
+                if all.len() > MANY {
+                    return Err(de::Error::invalid_length(all.len(), &self));
+                }
+            }
+            Ok(all)
+        }
+    }
+
+    d.deserialize_any(Few(PhantomData))
+}
+
+/// Annotations that are few, or `null`.
+///
+/// # Errors
+/// If they are no map of strings, or more than ten thousand.
+pub fn few_entries<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            write!(f, "a map of at most {MANY} strings")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut all = BTreeMap::new();
+            // A value that is null is an empty string to Go.
+            while let Some((key, value)) = entries.next_entry::<String, Option<String>>()? {
+                all.insert(key, value.unwrap_or_default());
+                if all.len() > MANY {
+                    return Err(de::Error::invalid_length(all.len(), &self));
+                }
+            }
+            Ok(all)
+        }
+    }
+
+    d.deserialize_any(Few)
 }
 
 fn encode<T: Serialize + ?Sized>(value: &T, layout: impl Formatter) -> Vec<u8> {

@@ -1,8 +1,12 @@
 //! Manifests: what they refer to, and in which order.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use super::{Annotations, Descriptor, annotation, json::or_default, media};
+use super::{
+    Annotations, Descriptor, annotation,
+    json::{few_entries, or_default},
+    media,
+};
 
 /// An image manifest or an index, OCI's or Docker's. What we do not need is not kept: manifests
 /// travel as their exact bytes.
@@ -22,11 +26,14 @@ pub struct Manifest {
     /// The layers of an image, or the content of an artifact.
     #[serde(deserialize_with = "or_default")]
     pub layers: Vec<Descriptor>,
+    /// The content of an artifact manifest, as they were in 2022 and 2023 (see [`media::is_artifact`]).
+    #[serde(deserialize_with = "or_default")]
+    pub blobs: Vec<Descriptor>,
     /// What an index lists.
     #[serde(deserialize_with = "or_default")]
     pub manifests: Vec<Descriptor>,
     /// What else is said of it.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "few_entries")]
     pub annotations: Annotations,
 }
 
@@ -49,8 +56,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Descriptors in the order of the archive: `subject`, `config`, `layers`; of an index
-    /// `subject`, `manifests`, then those in the extra-manifests annotation.
+    /// Descriptors in the order of the archive: `subject`, `config`, `layers`; of an artifact manifest `subject`,
+    /// `blobs`; of an index `subject`, `manifests`, then those in the extra-manifests annotation.
     ///
     /// # Errors
     /// If the annotation with extra manifests is malformed.
@@ -60,9 +67,29 @@ impl Manifest {
         all.extend(self.subject.take());
         all.extend(self.config.take());
         all.append(&mut self.layers);
+        all.append(&mut self.blobs);
         all.append(&mut self.manifests);
         all.extend(extra);
         Ok(all)
+    }
+
+    /// The media type of a manifest by its own words, or else by what is in it. `None`: it shows no type, or is no
+    /// JSON object.
+    pub fn own_media_type(bytes: &[u8]) -> Option<String> {
+        let Shape { media_type, schema_version, config, layers, manifests, fs_layers } =
+            serde_json::from_slice(bytes).ok()?;
+        if !media_type.is_empty() {
+            return Some(media_type);
+        }
+        let own = match config {
+            _ if schema_version == Some(1) || fs_layers.is_some() => media::SCHEMA1,
+            _ if manifests.is_some() => media::INDEX,
+            Some(config) if config.media_type == media::DOCKER_CONFIG => media::DOCKER_MANIFEST,
+            Some(_) => media::MANIFEST,
+            None if layers.is_some() => media::MANIFEST,
+            None => return None,
+        };
+        Some(own.into())
     }
 
     /// Its descriptor as its subject's referrers list it (distribution specification, "Listing Referrers").
@@ -87,6 +114,19 @@ impl Manifest {
             None => Ok(Vec::new()),
         }
     }
+}
+
+/// What shows the type of a manifest that states none.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Shape {
+    #[serde(deserialize_with = "or_default")]
+    media_type: String,
+    schema_version: Option<u64>,
+    config: Option<Descriptor>,
+    layers: Option<IgnoredAny>,
+    manifests: Option<IgnoredAny>,
+    fs_layers: Option<IgnoredAny>,
 }
 
 /// An index of ours, as Go's structs order it.
@@ -137,6 +177,25 @@ mod tests {
             .collect();
         assert_eq!(order, "dcab");
         assert!(Manifest::parse(media::INDEX, br#"{"manifests":null}"#).unwrap().successors().unwrap().is_empty());
+    }
+
+    #[test]
+    fn types_that_nobody_states() {
+        let own = |text: &str| Manifest::own_media_type(text.as_bytes());
+        let config = |kind: &str| {
+            let digest = format!("sha256:{}", "a".repeat(64));
+            format!(
+                r#"{{"mediaType":null,"config":{{"mediaType":"{kind}","digest":"{digest}","size":1}},"layers":[]}}"#
+            )
+        };
+        assert_eq!(own(r#"{"manifests":[]}"#).as_deref(), Some(media::INDEX));
+        assert_eq!(own(&config(media::CONFIG)).as_deref(), Some(media::MANIFEST));
+        assert_eq!(own(&config(media::DOCKER_CONFIG)).as_deref(), Some(media::DOCKER_MANIFEST));
+        assert_eq!(own(r#"{"schemaVersion":1,"fsLayers":[]}"#).as_deref(), Some(media::SCHEMA1));
+        assert_eq!(own(r#"{"mediaType":"text/plain"}"#).as_deref(), Some("text/plain"));
+        for none in ["{}", "[]", "<html>", ""] {
+            assert_eq!(own(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -12,6 +12,12 @@ pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// The configuration of Docker's image.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// An artifact manifest as drafts of OCI's image specification 1.1 had it, which zot and notation kept.
+pub const ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
+/// An artifact manifest of ORAS, which ACR and MAR kept.
+pub const ORAS_ARTIFACT: &str = "application/vnd.cncf.oras.artifact.manifest.v1+json";
+/// Docker's image manifest, schema 1, signed.
+pub const SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 /// The artifact type of a gather index.
 pub const GATHER: &str = "application/vnd.act3-ace.data.gather+json";
 
@@ -20,7 +26,9 @@ pub const ACCEPT: &str = concat!(
     "application/vnd.oci.image.index.v1+json, ",
     "application/vnd.oci.image.manifest.v1+json, ",
     "application/vnd.docker.distribution.manifest.list.v2+json, ",
-    "application/vnd.docker.distribution.manifest.v2+json"
+    "application/vnd.docker.distribution.manifest.v2+json, ",
+    "application/vnd.oci.artifact.manifest.v1+json, ",
+    "application/vnd.cncf.oras.artifact.manifest.v1+json"
 );
 
 /// An image index or Docker's manifest list.
@@ -28,10 +36,18 @@ pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, INDEX | DOCKER_LIST)
 }
 
-/// Anything with successors: an index or an image manifest. Docker's schema 1 is among them only
+/// An artifact manifest of before the image specification 1.1: a subject and blobs.
+pub fn is_artifact(media_type: &str) -> bool {
+    matches!(media_type, ARTIFACT | ORAS_ARTIFACT)
+}
+
+/// Anything with successors: an index, an image manifest or an artifact manifest. Docker's schema 1 is among them only
 /// so that it can be refused by name (see [`is_schema1`]).
 pub fn is_manifest(media_type: &str) -> bool {
-    is_index(media_type) || matches!(media_type, MANIFEST | DOCKER_MANIFEST) || is_schema1(media_type)
+    is_index(media_type)
+        || matches!(media_type, MANIFEST | DOCKER_MANIFEST)
+        || is_artifact(media_type)
+        || is_schema1(media_type)
 }
 
 /// Docker's schema 1, which states no sizes and cannot be planned.

@@ -16,7 +16,7 @@ pub use crate::oci::descriptor::{Annotations, Descriptor};
 pub use crate::oci::digest::{Digest, Hasher};
 pub use crate::oci::manifest::Manifest;
 pub use crate::oci::platform::{Platform, PlatformFilter};
-pub use crate::oci::reference::{Reference, Repository, split_port};
+pub use crate::oci::reference::{Reference, Repository, is_loopback, split_port};
 
 /// Names of annotations, from the OCI image specification and from the archive format.
 pub mod annotation {

@@ -4,25 +4,25 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::json::or_default;
+use super::json::{few_items, or_default};
 
 /// A platform of an index entry or an image configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// As Go names it: `amd64`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub architecture: String,
     /// As Go names it: `linux`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub os: String,
     /// For Windows.
-    #[serde(rename = "os.version", default, skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "os.version", default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub os_version: String,
     /// For Windows.
-    #[serde(rename = "os.features", default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "os.features", default, deserialize_with = "few_items", skip_serializing_if = "Vec::is_empty")]
     pub os_features: Vec<String>,
     /// Of the architecture: `v7`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub variant: String,
 }
 
@@ -40,6 +40,11 @@ impl fmt::Display for Platform {
 }
 
 impl Platform {
+    /// Whether it says anything.
+    pub fn is_named(&self) -> bool {
+        !self.os.is_empty() || !self.architecture.is_empty()
+    }
+
     /// Operating system, architecture and variant as they are written by default: other names that uname(1) and Debian
     /// have for an architecture are the same, and so is the variant that an architecture has if none is named (as
     /// containerd normalizes them).

@@ -128,6 +128,12 @@ pub fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// Whether a host, named or an address, is this machine.
+pub fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
 fn is_host(registry: &str) -> bool {
     let (host, port) = split_port(registry);
     let host_ok = match host.strip_prefix('[') {

@@ -22,6 +22,7 @@ use super::{
     },
     host::{Endpoint, Host},
     transport::{
+        encoding::looks_like,
         http::{HttpAgent, Payload, Request, Response},
         proxy::Proxies,
         retry::{RetryBudget, RetryPolicy},
@@ -32,6 +33,7 @@ use super::{
 use crate::{
     config::Config,
     error::{Error, ErrorKind, Result},
+    log,
     oci::{Digest, Repository},
 };
 
@@ -309,6 +311,7 @@ impl Registries {
             }?
             .unless_busy()
         };
+        let is_ours = endpoint.is_at(&url);
         let again = match &payload {
             Payload::None => Some(Payload::None),
             Payload::Bytes(bytes) => Some(Payload::Bytes(bytes)),
@@ -316,12 +319,19 @@ impl Registries {
         };
         let used = match (slot.header(), slot.challenge()) {
             // It has run out: a body that cannot be sent twice is not sent for nothing.
-            (None, Some(challenge)) if endpoint.is_at(&url) => Some(self.renewed(&context, None, &challenge)?),
+            (None, Some(challenge)) if is_ours => Some(self.renewed(&context, None, &challenge)?),
             (header, _) => header,
         };
         let response = go(used.as_deref(), payload)?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(response);
+        let is_challenge = response.status() == StatusCode::UNAUTHORIZED && Challenge::of(&response).is_some();
+        if !is_challenge {
+            let hides = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+            return match again {
+                Some(payload) if used.is_none() && is_ours && hides.contains(&response.status()) => {
+                    self.introduced(&context, response, |header| go(Some(header), payload))
+                }
+                _ => refused_if(response.status() == StatusCode::UNAUTHORIZED, response),
+            };
         }
         let header = self.answer(&context, used.as_deref(), response)?;
         let Some(payload) = again else {
@@ -329,10 +339,48 @@ impl Registries {
         };
         let response = go(Some(&header), payload)?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            let known = self.credentials.find(&access.repository.registry, &access.repository.path)?;
-            return Err(response.refusal().hint(no_access(&access.repository.registry, known.as_ref())));
+            let known = self.known(&context);
+            return Err(response.refusal().hint(no_access(&access.repository.registry, &known)));
         }
         Ok(response)
+    }
+
+    /// The answer to a request that a registry refused to a stranger without asking who it is: what an anonymous client
+    /// may not see is not there for it. It is sent again with credentials, if there are any. A registry that does not
+    /// take them hears no more of them.
+    fn introduced(
+        &self,
+        context: &AuthContext,
+        refused: Response,
+        again: impl FnOnce(&str) -> Result<Response>,
+    ) -> Result<Response> {
+        let is_error = refused.status() == StatusCode::UNAUTHORIZED;
+        // Threads that come meanwhile wait for what comes of it.
+        let mut offered = context.slot.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        let header = if *offered { context.slot.header() } else { self.offered(context) };
+        *offered = true;
+        let Some(header) = header else { return refused_if(is_error, refused) };
+        let response = again(&header)?;
+        if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            context.slot.forget();
+            response.drain();
+            return refused_if(is_error, refused);
+        }
+        refused.drain();
+        Ok(response)
+    }
+
+    /// The header that says who we are to a registry that did not ask: by the challenge that it has where it tells
+    /// whether we are welcome (distribution specification, "Endpoints", end-1), or Basic if it has none there either.
+    /// `None`: nobody knows who we are, or the registry does not believe it.
+    fn offered(&self, context: &AuthContext) -> Option<String> {
+        let AuthContext { host, endpoint, .. } = context;
+        self.known(context).ok()??;
+        let response = endpoint.agent.send(Request::get(&endpoint.root())).ok()?;
+        let challenge = Challenge::of(&response).filter(|_| endpoint.is_at(response.url()));
+        response.drain();
+        let offered = self.renewed(context, None, &challenge.unwrap_or(Challenge::Basic));
+        offered.inspect_err(|e| log::debug(format_args!("{}: {e}", host.name))).ok()
     }
 
     /// The header that answers the challenge in `response`, a 401 to a request that was sent with
@@ -346,15 +394,31 @@ impl Registries {
         self.renewed(context, used, &challenge)
     }
 
+    /// Who we are at an endpoint: by the name of a mirror, or by that of the registry.
+    fn known(&self, context: &AuthContext) -> Result<Option<KnownLogin>> {
+        let AuthContext { host, endpoint, repository, .. } = context;
+        match self.credentials.find(endpoint.name(), repository) {
+            Ok(Some(known)) => Ok(Some(known)),
+            Err(e) if endpoint.name() == host.name => Err(e),
+            _ => self.credentials.find(&host.name, repository),
+        }
+    }
+
     /// The header that answers a challenge to a request that was sent with the header `used`.
     fn renewed(&self, context: &AuthContext, used: Option<&str>, challenge: &Challenge) -> Result<String> {
-        let AuthContext { host, endpoint, repository, scope, slot } = context;
-        let known = self.credentials.find(&host.name, repository)?;
-        let login = known.as_ref().map(|known| &known.login);
+        let AuthContext { host, endpoint, scope, slot, .. } = context;
+        let known = self.known(context);
+        // For what everybody may have it does not matter that nobody can say who we are.
+        if let Err(e) = &known
+            && host.lacks_credentials()
+        {
+            log::warn(format_args!("{} is asked without credentials: {e}", host.name));
+        }
+        let login = known.as_ref().ok().and_then(|known| known.as_ref()).map(|known| &known.login);
         let agent = |url: &str| if endpoint.is_at(url) { &endpoint.agent } else { endpoint.agent.elsewhere() };
         let ask = TokenAsk { login, scope, secure: endpoint.is_secure() };
         let header = slot.renew(used, challenge, &ask, agent);
-        header.map_err(|e| if login.is_none() { e.hint(no_access(&host.name, None)) } else { e })
+        header.map_err(|e| if login.is_none() { e.hint(no_access(&host.name, &known)) } else { e })
     }
 
     /// Ends every request, now and later, with an error.
@@ -367,20 +431,32 @@ impl Registries {
 }
 
 /// Why a registry does not let us in, and what can be done.
-fn no_access(registry: &str, known: Option<&KnownLogin>) -> String {
+fn no_access(registry: &str, known: &Result<Option<KnownLogin>>) -> String {
     match known {
-        Some(known) => format!("the credentials kept by {} do not give access; see ace-dt login --help", known.place),
-        None => format!("there are no credentials for {registry}; see ace-dt login --help"),
+        Ok(Some(known)) => {
+            format!("the credentials kept by {} do not give access; see ace-dt login --help", known.place)
+        }
+        Ok(None) => format!("there are no credentials for {registry}; see ace-dt login --help"),
+        Err(e) => format!("the credentials for {registry} cannot be had: {e}"),
     }
 }
 
+/// The answer, or the error that it is.
+fn refused_if(refused: bool, response: Response) -> Result<Response> {
+    if refused { Err(response.refusal()) } else { Ok(response) }
+}
+
+/// Checks a manifest's bytes.
+///
 /// # Errors
-/// If the bytes have another digest.
+/// If they have another digest: with what they seem to be.
 pub(super) fn check_digest(digest: &Digest, bytes: &[u8]) -> Result<()> {
-    if digest.matches(bytes) {
+    let found = digest.of_same(bytes);
+    if found == *digest {
         return Ok(());
     }
-    let mut hasher = digest.hasher();
-    hasher.update(bytes);
-    Err(Error::new(format!("digest mismatch: the registry sent {} instead of {digest}", hasher.finish())))
+    Err(match looks_like(bytes) {
+        Some(other) => Error::new(format!("what the registry sent is no manifest, but {other}")),
+        None => Error::new(format!("digest mismatch: the registry sent {found} instead of {digest}")),
+    })
 }

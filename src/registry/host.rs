@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,13 +17,12 @@ use super::{
         http::HttpAgent,
         proxy::Proxies,
         tls::Material,
-        url::{is_loopback, origin, resolve, same_origin, shown},
+        url::{origin, resolve, same_origin, shown},
     },
 };
 use crate::{
-    config::{Config, EndpointOptions, ReferrersSupport},
+    config::{Config, EndpointOptions, ReferrersSupport, endpoint_base, usual_endpoints},
     error::{Error, Result},
-    oci::split_port,
 };
 
 /// A registry, by the name that references give it.
@@ -36,8 +38,42 @@ pub struct Host {
     chosen: OnceLock<usize>,
     /// Repositories that were found to have no referrers API: one host may have several registries.
     without_api: Mutex<HashSet<String>>,
+    /// How it takes blobs.
+    chunking: Mutex<Chunking>,
+    /// It was told that credentials for it cannot be had.
+    lacks_credentials: AtomicBool,
     /// Held while a referrers tag is brought up to date.
     pub tagging: Mutex<()>,
+}
+
+/// How blobs go up to a registry: as it has shown, each stricter than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunking {
+    /// In chunks as large as is configured.
+    AsConfigured,
+    /// In chunks of at most so many bytes: larger ones are refused.
+    AtMost(u64),
+    /// Each in one request: it takes no chunks, or loses them.
+    Whole,
+}
+
+impl Chunking {
+    /// The largest chunk, if a larger one than `configured` is never wanted.
+    pub fn largest(self, configured: u64) -> u64 {
+        match self {
+            Chunking::AsConfigured => configured,
+            Chunking::AtMost(most) => configured.min(most),
+            Chunking::Whole => u64::MAX,
+        }
+    }
+
+    fn is_stricter(self, than: Chunking) -> bool {
+        match (self, than) {
+            (Chunking::AsConfigured, _) | (_, Chunking::Whole) => false,
+            (Chunking::AtMost(most), Chunking::AtMost(other)) => most < other,
+            _ => true,
+        }
+    }
 }
 
 /// A base URL under which the API of a registry lies.
@@ -62,7 +98,7 @@ impl Host {
         let material = Material::load(name)?;
         let urls = match registry.endpoints {
             none if none.is_empty() => {
-                let mut urls = usual(name);
+                let mut urls = usual_endpoints(name);
                 // Who set up certificates means HTTPS.
                 urls.truncate(if material.is_configured() { 1 } else { urls.len() });
                 urls
@@ -70,11 +106,11 @@ impl Host {
             endpoints => endpoints,
         };
         let endpoint = |url: String| {
-            let base = url.trim_end_matches('/').to_string();
-            // Others write the API's version behind the endpoint.
-            let base = base.strip_suffix("/v2").unwrap_or(&base).to_string();
+            let base = endpoint_base(&url).to_string();
             let EndpointOptions { tls, supports_referrers } = config.endpoints.get(&base).cloned().unwrap_or_default();
-            let mut material = material.clone();
+            // A mirror has a name of its own.
+            let own = Material::load(authority(&base))?;
+            let mut material = if own.is_configured() { own } else { material.clone() };
             material.insecure = tls.insecure_skip_verify;
             Ok(Endpoint {
                 agent: HttpAgent::new(idle, config.concurrent_http, material, proxies.clone()),
@@ -90,6 +126,8 @@ impl Host {
             rewrites: registry.rewrite_pull,
             chosen: OnceLock::new(),
             without_api: Mutex::default(),
+            lacks_credentials: AtomicBool::new(false),
+            chunking: Mutex::new(Chunking::AsConfigured),
             tagging: Mutex::new(()),
         })
     }
@@ -130,9 +168,30 @@ impl Host {
         }
     }
 
-    /// All that comes lists the referrers of this repository by tag.
-    pub fn lacks_referrers_api(&self, repository: &str) {
-        self.without_api.lock().unwrap_or_else(PoisonError::into_inner).insert(repository.into());
+    /// All that comes lists the referrers of this repository by tag. Returns whether it is the registry's first.
+    pub fn lacks_referrers_api(&self, repository: &str) -> bool {
+        let mut without = self.without_api.lock().unwrap_or_else(PoisonError::into_inner);
+        without.insert(repository.into()) && without.len() == 1
+    }
+
+    /// Notes that credentials for it cannot be had. Returns whether this is news.
+    pub fn lacks_credentials(&self) -> bool {
+        !self.lacks_credentials.swap(true, Ordering::Relaxed)
+    }
+
+    /// How it takes blobs, as far as it has shown.
+    pub fn chunking(&self) -> Chunking {
+        *self.chunking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Blobs go up so from now on, unless something stricter is known. Returns whether this is news.
+    pub fn takes_blobs(&self, chunking: Chunking) -> bool {
+        let mut known = self.chunking.lock().unwrap_or_else(PoisonError::into_inner);
+        let stricter = chunking.is_stricter(*known);
+        if stricter {
+            *known = chunking;
+        }
+        stricter
     }
 }
 
@@ -163,6 +222,11 @@ impl Endpoint {
         }
     }
 
+    /// Its own name: that of the registry, or of a mirror of it.
+    pub fn name(&self) -> &str {
+        authority(&self.base)
+    }
+
     /// Whether it is reached by TLS.
     pub fn is_secure(&self) -> bool {
         self.base.starts_with("https://")
@@ -180,25 +244,8 @@ impl Endpoint {
     }
 }
 
-/// Where a registry without configuration is: `https`, and on this very machine also `http`.
-fn usual(name: &str) -> Vec<String> {
-    let name = if matches!(name, "docker.io" | "index.docker.io") { "registry-1.docker.io" } else { name };
-    let mut urls = vec![format!("https://{name}")];
-    if is_loopback(split_port(name).0) {
-        urls.push(format!("http://{name}"));
-    }
-    urls
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn usual_endpoints() {
-        assert_eq!(usual("docker.io"), ["https://registry-1.docker.io"]);
-        assert_eq!(usual("reg.io:5000"), ["https://reg.io:5000"]);
-        assert_eq!(usual("[::1]:5000"), ["https://[::1]:5000", "http://[::1]:5000"]);
-        assert_eq!(usual("127.0.0.2"), ["https://127.0.0.2", "http://127.0.0.2"]);
-    }
+/// Host and port of a URL.
+fn authority(url: &str) -> &str {
+    let origin = origin(url);
+    origin.split_once("://").map_or(origin, |(_, authority)| authority)
 }

@@ -11,12 +11,13 @@ use super::{
     client::{Access, Call, Registries, RepositoryAccess, UNSTATED_MANIFEST_MAX, check_digest},
     resuming_body::ResumingBody,
     transport::{
+        encoding::looks_like,
         http::{Request, Response},
         url::shown,
     },
 };
 use crate::{
-    error::{Context, Error, Result},
+    error::{Context, Error, ErrorKind, Result},
     oci::{Descriptor, Digest, Manifest, Reference, Repository, layout::MANIFEST_SIZE_MAX, media},
 };
 
@@ -41,7 +42,7 @@ impl Registries {
         check_digest(&digest, &bytes)?;
         let media_type = match announced.filter(|t| media::is_manifest(t)) {
             Some(media_type) => media_type,
-            None => stated_media_type(&bytes)?,
+            None => own_media_type(&bytes)?,
         };
         Manifest::parse(&media_type, &bytes).map_err(Error::new)?;
         Ok((Descriptor::new(media_type, digest, bytes.len() as u64), bytes.into()))
@@ -64,11 +65,15 @@ impl Registries {
         Ok(bytes.into())
     }
 
-    fn get_manifest(&self, access: &RepositoryAccess, target: &str) -> Result<Response> {
+    /// The manifest at a tag or under a digest.
+    ///
+    /// # Errors
+    /// If there is none, or the registry refuses it.
+    pub(super) fn get_manifest(&self, access: &RepositoryAccess, target: &str) -> Result<Response> {
         let call = Call::new(Method::GET, format!("manifests/{target}")).with(ACCEPT, media::ACCEPT);
         let response = self.send(access, &call)?;
         if response.status() == StatusCode::NOT_FOUND {
-            return Err(response.refusal().doing("there is no such manifest"));
+            return Err(response.refusal().doing("there is no such manifest").of(ErrorKind::Missing));
         }
         response.expect_ok()
     }
@@ -118,36 +123,34 @@ impl Registries {
             return self.blob(repository, descriptor, 0).map(drop);
         }
         let access = self.access(repository, Access::Pull)?;
-        self.trying(|| self.head_blob(&access, descriptor)?)
+        if self.trying(|| self.head_blob(&access, descriptor)).unwrap_or(false) {
+            return Ok(());
+        }
+        // Not every registry answers HEAD as it answers GET, and GET is what counts.
+        let mut body = ResumingBody::new(self, repository, descriptor, 0);
+        self.trying(|| body.open(&access)?)
     }
 
-    /// The inner error says that there is no such blob.
+    /// Whether a registry says, asked by HEAD, that it has a blob in the size of its descriptor. If it does not, that
+    /// is not known: some answer HEAD with a refusal, a redirect that takes GET only, or a length of 0.
     ///
     /// # Errors
-    /// If the registry cannot be asked, or has it in another size.
-    pub(super) fn head_blob(&self, access: &RepositoryAccess, descriptor: &Descriptor) -> Result<Result<()>> {
+    /// If the registry cannot be asked.
+    pub(super) fn head_blob(&self, access: &RepositoryAccess, descriptor: &Descriptor) -> Result<bool> {
         let response = self.send(access, &Call::new(Method::HEAD, format!("blobs/{}", descriptor.digest)))?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(Err(response.refusal().doing("there is no such blob")));
-        }
-        let response = response.expect_ok()?;
-        let length = response.header("content-length").and_then(|length| length.parse::<u64>().ok());
-        match length.filter(|length| *length != descriptor.size) {
-            Some(length) => {
-                Err(Error::new(format!("it has {length} bytes there, its descriptor says {}", descriptor.size)))
-            }
-            None => Ok(Ok(())),
-        }
+        Ok(response.status().is_success() && response.length().is_none_or(|length| length == descriptor.size))
     }
 }
 
-/// The media type that a manifest states of itself, for servers that announce none.
-fn stated_media_type(bytes: &[u8]) -> Result<String> {
-    let manifest: Manifest = serde_json::from_slice(bytes)
-        .map_err(|e| Error::new(format!("what the registry sent is not a manifest: {e}")))?;
-    match manifest.media_type {
-        stated if media::is_manifest(&stated) => Ok(stated),
-        stated if stated.is_empty() => Err(Error::new("neither the registry nor the manifest says what type it is")),
-        stated => Err(Error::new(format!("{stated:?} is not a type of manifest that can be copied"))),
+/// The type of a manifest of which the server announces none: what it states of itself, or what its content shows.
+fn own_media_type(bytes: &[u8]) -> Result<String> {
+    match (Manifest::own_media_type(bytes), looks_like(bytes)) {
+        (Some(own), _) if media::is_manifest(&own) => Ok(own),
+        (Some(other), _) => Err(Error::new(format!("{other:?} is not a type of manifest that can be copied"))),
+        (None, Some(other)) => Err(Error::new(format!("what the registry sent is not a manifest, but {other}"))),
+        (None, None) => Err(match serde_json::from_slice::<Manifest>(bytes) {
+            Err(e) => Error::new(format!("what the registry sent is not a manifest: {e}")),
+            Ok(_) => Error::new("neither the registry nor the manifest says what type it is"),
+        }),
     }
 }

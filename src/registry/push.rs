@@ -13,17 +13,18 @@ use super::{
 use crate::{
     config::ReferrersSupport,
     error::{Context, Error, Result},
-    oci::{Descriptor, Digest, Manifest, Repository},
+    oci::{Descriptor, Digest, Manifest, Repository, layout::MANIFEST_SIZE_MAX},
 };
 
 impl Registries {
-    /// Whether a repository that is to be pushed to has a blob.
+    /// Whether a repository that is to be pushed to is known to have a blob. Where the registry does not say so, the
+    /// upload will show.
     ///
     /// # Errors
-    /// If the registry cannot be asked, or has it in another size.
+    /// If the certificates for it cannot be read.
     pub fn blob_exists(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool> {
         let access = self.access(repository, Access::Push)?;
-        Ok(self.trying(|| self.head_blob(&access, descriptor))?.is_ok())
+        Ok(self.trying(|| self.head_blob(&access, descriptor)).unwrap_or(false))
     }
 
     /// Takes a blob over from another repository of the same registry. `None` if that is done; else the
@@ -68,7 +69,7 @@ impl Registries {
         let access = self.access(repository, Access::Push)?;
         let target = descriptor.digest.to_string();
         let put = self.trying(|| self.put_manifest(&access, &target, &descriptor.media_type, bytes));
-        let kept = stored(put, descriptor).doing(doing)?;
+        let kept = self.stored(&access, &target, put, descriptor).doing(doing)?;
         let Some(subject) = manifest.subject.clone().filter(|_| !kept) else { return Ok(()) };
         match access.host.referrers(&repository.path) {
             ReferrersSupport::Api => Ok(()),
@@ -84,7 +85,33 @@ impl Registries {
         let doing = || format!("tagging {} as {repository}:{tag}", descriptor.digest);
         let access = self.access(repository, Access::Push)?;
         let put = self.trying(|| self.put_manifest(&access, tag, &descriptor.media_type, bytes));
-        stored(put, descriptor).doing(doing).map(drop)
+        self.stored(&access, tag, put, descriptor).doing(doing).map(drop)
+    }
+
+    /// Whether the registry keeps a manifest's subject, if it has the manifest as what it is: it took it now, or
+    /// refused it because it has it already and changes nothing.
+    fn stored(
+        &self,
+        access: &RepositoryAccess,
+        target: &str,
+        put: Result<Response>,
+        descriptor: &Descriptor,
+    ) -> Result<bool> {
+        let refusal = match put {
+            Ok(response) => return taken(response, descriptor),
+            // Immutable tags cannot be put again, not even with what they have.
+            Err(e) if e.retry_after().is_none() && !e.is_signal() => e,
+            Err(e) => return Err(e),
+        };
+        let there = self.trying(|| self.get_manifest(access, target)?.bytes(MANIFEST_SIZE_MAX));
+        match there.map(|bytes| descriptor.digest.of_same(&bytes)) {
+            Ok(digest) if digest == descriptor.digest => Ok(false),
+            Ok(digest) => {
+                let why = format!("{target} is {digest} there, and the registry does not change it");
+                Err(refusal.after(why).hint("give another tag"))
+            }
+            Err(_) => Err(refusal),
+        }
     }
 
     /// # Errors
@@ -102,8 +129,7 @@ impl Registries {
 }
 
 /// Whether the registry keeps a manifest's subject, if it stored the manifest as what it is.
-fn stored(put: Result<Response>, descriptor: &Descriptor) -> Result<bool> {
-    let response = put?;
+fn taken(response: Response, descriptor: &Descriptor) -> Result<bool> {
     let stored = response.header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
     let same = |stored: &Digest| *stored == descriptor.digest || stored.algorithm() != descriptor.digest.algorithm();
     if let Some(stored) = stored.filter(|stored| !same(stored)) {

@@ -11,6 +11,7 @@ use ureq::http::{Method, StatusCode, header::RANGE};
 use super::{
     client::{Access, Call, Registries, RepositoryAccess},
     transport::{
+        encoding::compressed,
         http::{Body, Response},
         retry::RetryBudget,
     },
@@ -70,6 +71,7 @@ impl<'a> ResumingBody<'a> {
         }
         let response = response.expect_ok()?;
         self.framed = is_framed(&response);
+        self.check_whole(&response)?;
         if response.status() == StatusCode::PARTIAL_CONTENT {
             let range = response.header("content-range").unwrap_or("").to_string();
             let start = range.strip_prefix("bytes ").and_then(|r| r.split('-').next()?.parse().ok());
@@ -91,6 +93,18 @@ impl<'a> ResumingBody<'a> {
             Err(e) => return Err(Error::from_io(e).transient(Default::default())),
         }
         Ok(Ok(()))
+    }
+
+    /// Whether an answer with the whole blob can be that, by its length.
+    fn check_whole(&self, response: &Response) -> Result<()> {
+        let length = response.length().filter(|_| response.status() != StatusCode::PARTIAL_CONTENT);
+        let Some(length) = length.filter(|length| *length != self.size) else { return Ok(()) };
+        if let Some(encoding) = response.encoding() {
+            return Err(compressed(&encoding));
+        }
+        let what = if response.is_page() { "a page in HTML, such as that of a login or a proxy," } else { "a body" };
+        let size = self.size;
+        Err(Error::new(format!("the registry sends {what} of {length} bytes, and its descriptor says {size}")))
     }
 
     /// Asks for the rest.

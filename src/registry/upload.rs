@@ -2,6 +2,10 @@
 //!
 //! An upload is a session (distribution specification, "Pushing blobs"). When it breaks, the
 //! registry is asked how far it came, and the rest is sent; a session that is lost is begun again.
+//!
+//! Not every registry takes chunks as the specification has them. One that refuses a chunk for its size gets smaller
+//! ones; one that refuses chunks in any other way, or loses them, gets the blob in one request, and so every blob after
+//! it, where the content can be read again.
 
 use std::io::{self, Read};
 
@@ -12,6 +16,7 @@ use ureq::http::{
 
 use super::{
     client::{Access, Call, Registries, RepositoryAccess, RequestTarget},
+    host::Chunking,
     transport::{
         http::{Payload, Response},
         retry::RetryBudget,
@@ -20,8 +25,10 @@ use super::{
 };
 use crate::{
     error::{Context, Error, Result},
+    log,
     oci::{Descriptor, Hasher, Repository},
     signal,
+    util::units::human_size,
 };
 
 /// A blob's content, where it comes from.
@@ -57,6 +64,8 @@ impl Registries {
             descriptor,
             content: HashedContent::new(descriptor, content),
             session,
+            furthest: 0,
+            was_lost: false,
             budget: self.budget(),
         };
         upload.run()
@@ -112,13 +121,37 @@ struct Upload<'a> {
     descriptor: &'a Descriptor,
     content: HashedContent<'a>,
     session: Option<UploadSession>,
+    /// The furthest byte that the registry has taken: only what lies beyond is progress.
+    furthest: u64,
+    /// It said once that the session, or the place in it, is not there.
+    was_lost: bool,
     budget: RetryBudget<'a>,
 }
+
+/// How an attempt ended that did not fail.
+enum Attempt {
+    /// The blob is there.
+    Done,
+    /// It is to be sent again in another way: the registry has shown that it does not take it in this one.
+    OtherWay,
+}
+
+/// No chunk is made smaller than this for a registry that finds it too large.
+const LEAST_CHUNK: u64 = 1 << 20;
 
 impl Upload<'_> {
     fn run(&mut self) -> Result<()> {
         loop {
-            let Err(e) = self.attempt() else { return Ok(()) };
+            let e = match self.attempt() {
+                Ok(Attempt::Done) => return Ok(()),
+                // Each way is stricter than the one before, so that there is a last.
+                Ok(Attempt::OtherWay) => {
+                    self.content.reader = None;
+                    self.session.take().into_iter().for_each(|session| self.end(session));
+                    continue;
+                }
+                Err(e) => e,
+            };
             // The content has been tried again already.
             let failure = self.content.failure.take().map_or(e, Error::settled);
             self.content.reader = None;
@@ -139,7 +172,7 @@ impl Upload<'_> {
 
     /// Whether the blob arrived, though the answer that said so did not.
     fn is_there(&self) -> bool {
-        matches!(self.registries.head_blob(&self.access, self.descriptor), Ok(Ok(())))
+        self.registries.head_blob(&self.access, self.descriptor).unwrap_or(false)
     }
 
     fn give_up(&mut self, why: Error) -> Result<()> {
@@ -157,13 +190,14 @@ impl Upload<'_> {
         let _ = self.registries.send(&self.access, &Call::to(Method::DELETE, session.url)).map(Response::drain);
     }
 
-    fn attempt(&mut self) -> Result<()> {
+    fn attempt(&mut self) -> Result<Attempt> {
         if self.session.is_none() {
             self.session = Some(self.registries.begin_upload(&self.access)?);
         }
         let session = self.session.as_ref().expect("it was begun");
-        let (size, chunk) = (self.descriptor.size, self.registries.config.chunk_size);
-        let chunk = if chunk == 0 { u64::MAX } else { chunk.max(session.least) };
+        let way = self.access.host.chunking();
+        let (size, chunk) = (self.descriptor.size, way.largest(self.configured_chunk()));
+        let chunk = chunk.max(session.least);
         if session.at == 0 && size <= chunk {
             return self.finish(size);
         }
@@ -175,45 +209,102 @@ impl Upload<'_> {
             let response = send(self.registries, &self.access, &call, self.content.part(from, length)?, length)?;
             match response.status() {
                 status if status.is_success() => {}
-                StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE => {
+                // It may have lost the session, or have taken what was thought lost: it is asked, once.
+                StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
+                    if !std::mem::replace(&mut self.was_lost, true) =>
+                {
                     return Err(response.refusal().transient(Default::default()));
                 }
-                _ => return Err(response.refusal()),
+                StatusCode::PAYLOAD_TOO_LARGE => return self.refused(Chunking::AtMost(length / 4), response),
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(response.refusal()),
+                _ => return self.refused(Chunking::Whole, response),
             }
-            let reached = reached(&response).unwrap_or(from + length);
-            if reached <= from || reached > from + length {
-                let why = format!("sent the bytes up to {}, the registry has {reached}", from + length);
-                return Err(Error::new(why).transient(Default::default()));
-            }
+            let sent = from + length;
+            let reached = match reached(&response) {
+                Some(reached) if reached > from && reached <= sent => reached,
+                None => sent,
+                // It counts from the chunk, or not at all: what it has, only its digest will show.
+                Some(_) if !self.content.can_be_read_again() => sent,
+                Some(other) => {
+                    let name = format!("it was sent the bytes up to {sent}, and says that it has {other}");
+                    response.drain();
+                    return Ok(self.other_way(Chunking::Whole, &name));
+                }
+            };
             session.url = next(&self.access, response)?;
             session.at = reached;
-            self.budget.progressed();
+            if reached > self.furthest {
+                self.furthest = reached;
+                self.budget.progressed();
+            }
         }
         self.content.check()?;
         self.finish(0)
     }
 
+    /// The largest chunk, as it is configured.
+    fn configured_chunk(&self) -> u64 {
+        match self.registries.config.chunk_size {
+            0 => u64::MAX,
+            size => size,
+        }
+    }
+
+    /// The registry refuses a chunk, or what chunks have made; then `way` is tried, if there can be another try.
+    fn refused(&mut self, way: Chunking, response: Response) -> Result<Attempt> {
+        let refusal = response.refusal();
+        if !self.content.can_be_read_again() {
+            let hint = "chunkSize: 0 in the configuration sends each blob in one request";
+            return Err(refusal.after("and what was sent of the blob cannot be read again").hint(hint));
+        }
+        Ok(self.other_way(way, &refusal.to_string()))
+    }
+
+    /// Notes for the registry how blobs go up from now on, and why.
+    fn other_way(&self, way: Chunking, why: &str) -> Attempt {
+        let way = match way {
+            Chunking::AtMost(most) if most < LEAST_CHUNK => Chunking::Whole,
+            way => way,
+        };
+        if self.access.host.takes_blobs(way) {
+            let name = &self.access.host.name;
+            match way {
+                Chunking::AtMost(most) => {
+                    log::info(format_args!("{name}: chunks have at most {} from now on: {why}", human_size(most)));
+                }
+                _ => log::warn(format_args!("{name} takes no chunks, so each blob goes up in one request: {why}")),
+            }
+        }
+        Attempt::OtherWay
+    }
+
     /// Ends the session, with the last `length` bytes.
-    fn finish(&mut self, length: u64) -> Result<()> {
+    fn finish(&mut self, length: u64) -> Result<Attempt> {
         let session = self.session.as_ref().expect("it was begun");
-        let resumed = session.resumed;
+        let (resumed, in_chunks) = (session.resumed, session.at > 0);
         let url = with_parameter(&session.url, "digest", &self.descriptor.digest.to_string());
         let mut call = Call::to(Method::PUT, url).with(CONTENT_TYPE, "application/octet-stream");
         // Now the registry hashes it, or copies it to its place.
         call.slow = true;
         let part = self.content.part(self.descriptor.size - length, length)?;
         let response = send(self.registries, &self.access, &call, part, length)?;
+        let is_chunked = self.access.host.chunking() != Chunking::Whole && self.registries.config.chunk_size > 0;
         match response.status() {
             status if status.is_success() => {
                 response.drain();
-                Ok(())
+                Ok(Attempt::Done)
             }
-            StatusCode::NOT_FOUND => Err(response.refusal().transient(Default::default())),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(response.refusal()),
             // What the registry had kept of the broken session is not what was sent.
             status if resumed && status.is_client_error() => {
                 self.session = None;
                 Err(response.refusal().transient(Default::default()))
             }
+            _ if in_chunks && is_chunked => self.refused(Chunking::Whole, response),
+            StatusCode::PAYLOAD_TOO_LARGE if is_chunked && length / 4 >= LEAST_CHUNK => {
+                self.refused(Chunking::AtMost(length / 4), response)
+            }
+            StatusCode::NOT_FOUND => Err(response.refusal().transient(Default::default())),
             _ => Err(response.refusal()),
         }
     }
@@ -225,6 +316,10 @@ impl Upload<'_> {
     /// If the registry cannot be asked now; the session stays.
     fn recover(&mut self) -> Result<()> {
         let Some(session) = &self.session else { return Ok(()) };
+        if self.access.host.chunking() == Chunking::Whole {
+            self.session.take().into_iter().for_each(|session| self.end(session));
+            return Ok(());
+        }
         let response = self.registries.send(&self.access, &Call::to(Method::GET, session.url.clone()))?;
         let reached = reached(&response).filter(|reached| *reached > 1 && *reached <= self.descriptor.size);
         let Some(session) = self.session.take() else { return Ok(()) };
@@ -300,6 +395,11 @@ impl<'a> HashedContent<'a> {
             hashed: 0,
             failure: None,
         }
+    }
+
+    /// Whether all of it can be had once more.
+    fn can_be_read_again(&self) -> bool {
+        self.content.readable_from() == 0
     }
 
     /// The next `length` bytes, from `from` on.

@@ -11,9 +11,14 @@ use std::{
 
 use super::{Origin, Store};
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
+    log,
     oci::{Descriptor, Digest, Manifest, layout::DEPTH_MAX, media},
+    util::units::grouped,
 };
+
+/// The manifests of one run have at most so many bytes, and are all in memory.
+const FETCHED_MAX: u64 = 1 << 30;
 
 /// Names an [`Origin`] of a [`Graph`] in four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,14 +135,23 @@ impl Graph {
 
     fn node_at(&self, descriptor: &Descriptor, depth: usize) -> Result<&Node> {
         if depth > DEPTH_MAX {
-            return Err(Error::new(format!("{} lies more than {DEPTH_MAX} manifests deep", descriptor.digest)));
+            return Err(too_deep(descriptor));
         }
         self.node(descriptor)
     }
 
+    /// A subject that is nowhere is left out: it may be missing (distribution specification, "Pushing Manifests with
+    /// Subject").
     fn successors(&self, descriptor: &Descriptor, node: &Node) -> Result<Vec<Descriptor>> {
         let origin = self.origin(node.origin);
-        parse(descriptor, &node.bytes, origin)?.successors().map_err(|why| malformed(descriptor, origin, &why))
+        let mut manifest = parse(descriptor, &node.bytes, origin)?;
+        manifest.subject = manifest.subject.filter(|subject| !self.is_missing(&subject.digest));
+        manifest.successors().map_err(|why| malformed(descriptor, origin, &why))
+    }
+
+    /// Whether a manifest was looked for and is nowhere.
+    fn is_missing(&self, digest: &Digest) -> bool {
+        matches!(self.nodes.get(digest), Some(Err(e)) if e.is(ErrorKind::Missing))
     }
 
     fn walk_below(
@@ -227,6 +241,19 @@ impl Search<'_> {
     }
 }
 
+/// Why a manifest is not fetched, if that would never end.
+fn endless(descriptor: &Descriptor, depth: usize, fetched: u64) -> Option<Error> {
+    if depth > DEPTH_MAX {
+        return Some(too_deep(descriptor));
+    }
+    let why = || format!("the manifests before {} have more than {} bytes", descriptor.digest, grouped(FETCHED_MAX));
+    (fetched > FETCHED_MAX).then(|| Error::new(why()))
+}
+
+fn too_deep(descriptor: &Descriptor) -> Error {
+    Error::new(format!("{} lies more than {DEPTH_MAX} manifests deep", descriptor.digest))
+}
+
 fn malformed(descriptor: &Descriptor, origin: &Origin, why: &str) -> Error {
     Error::new(why).doing(format!("reading manifest {} of {origin}", descriptor.digest))
 }
@@ -246,10 +273,23 @@ struct Fetching<'a, S: ?Sized> {
 #[derive(Default)]
 struct FetchState {
     graph: Graph,
-    queue: VecDeque<(OriginId, Descriptor)>,
+    /// What is to be fetched, and how many manifests lead to it.
+    queue: VecDeque<(OriginId, Descriptor, usize)>,
+    /// Bytes of all that was fetched.
+    fetched: u64,
     active: usize,
+    /// Manifests with a subject, and the subjects.
+    subjects: Vec<(Digest, Digest)>,
     /// What each place lists for a manifest.
     referrers: HashMap<Digest, BTreeMap<OriginId, Vec<Descriptor>>>,
+}
+
+/// A manifest that was fetched.
+struct Fetched {
+    node: Node,
+    /// Manifests below it.
+    below: Vec<Descriptor>,
+    subject: Option<Digest>,
 }
 
 /// How manifests are fetched.
@@ -270,11 +310,11 @@ pub fn fetch(
     options: &FetchOptions,
 ) -> Graph {
     let FetchOptions { recursive, threads, fetched } = *options;
-    let queue = roots.into_iter().map(|(origin, root)| (graph.intern(&origin), root)).collect();
+    let queue = roots.into_iter().map(|(origin, root)| (graph.intern(&origin), root, 0)).collect();
     let fetching = Fetching {
         store,
         recursive,
-        state: Mutex::new(FetchState { graph, queue, active: 0, referrers: HashMap::new() }),
+        state: Mutex::new(FetchState { graph, queue, ..FetchState::default() }),
         changed: Condvar::new(),
     };
     let seen = Mutex::new(HashSet::new());
@@ -283,7 +323,13 @@ pub fn fetch(
             scope.spawn(|| fetching.work(&seen, fetched));
         }
     });
-    let FetchState { mut graph, referrers, .. } = fetching.state.into_inner().expect("no thread panics with the lock");
+    let FetchState { mut graph, referrers, mut subjects, .. } =
+        fetching.state.into_inner().expect("no thread panics with the lock");
+    subjects.sort_unstable();
+    subjects.dedup();
+    for (digest, subject) in subjects.iter().filter(|(_, subject)| graph.is_missing(subject)) {
+        log::warn(format_args!("the subject {subject} of {digest} is nowhere, so it is left out"));
+    }
     for (digest, by_origin) in referrers {
         if let Some(Ok(node)) = graph.nodes.get_mut(&digest) {
             let mut met = HashSet::new();
@@ -297,7 +343,7 @@ impl<S: Store + ?Sized> Fetching<'_, S> {
     fn work(&self, seen: &Mutex<HashSet<(Option<OriginId>, Digest)>>, fetched: &(dyn Fn() + Sync)) {
         let mut state = self.state.lock().expect("no thread panics with the lock");
         loop {
-            let Some((origin, descriptor)) = state.queue.pop_front() else {
+            let Some((origin, descriptor, depth)) = state.queue.pop_front() else {
                 if state.active == 0 {
                     self.changed.notify_all();
                     return;
@@ -315,34 +361,45 @@ impl<S: Store + ?Sized> Fetching<'_, S> {
                 Some(Ok(node)) => Some(node.bytes.clone()),
                 _ => None,
             };
+            // A registry may have a referrer of every referrer, for ever.
+            let endless = endless(&descriptor, depth, state.fetched);
             state.active += 1;
             drop(state);
-            let outcome = self.fetch_one(&at, origin, &descriptor, known);
+            let outcome = endless.map_or_else(|| self.fetch_one(&at, origin, &descriptor, known), Err);
             fetched();
             state = self.state.lock().expect("no thread panics with the lock");
             state.active -= 1;
-            let outcome = outcome.map(|(mut node, below)| {
-                state.queue.extend(below.into_iter().map(|d| (origin, d)));
+            let outcome = outcome.map(|Fetched { mut node, below, subject }| {
+                state.fetched += node.bytes.len() as u64;
+                state.queue.extend(below.into_iter().map(|d| (origin, d, depth + 1)));
+                state.subjects.extend(subject.map(|subject| (descriptor.digest.clone(), subject)));
                 let referrers = std::mem::take(&mut node.referrers);
                 state.referrers.entry(descriptor.digest.clone()).or_default().insert(origin, referrers);
                 node
             });
-            // The first success stays; a failure anywhere is a failure, so that nothing is lost in silence.
-            if outcome.is_err() || !state.graph.nodes.contains_key(&descriptor.digest) {
+            // The first success stays, also where another place does not have it; any other failure is a failure, so
+            // that nothing is lost in silence.
+            let is_better = match (state.graph.nodes.get(&descriptor.digest), &outcome) {
+                (None, _) => true,
+                (Some(Ok(_)), Err(e)) => !e.is(ErrorKind::Missing),
+                (Some(Err(e)), _) => e.is(ErrorKind::Missing),
+                (Some(Ok(_)), Ok(_)) => false,
+            };
+            if is_better {
                 state.graph.nodes.insert(descriptor.digest, outcome);
             }
             self.changed.notify_all();
         }
     }
 
-    /// Fetches one manifest and names the manifests below it.
+    /// Fetches one manifest, and finds out what lies below it.
     fn fetch_one(
         &self,
         place: &Origin,
         origin: OriginId,
         descriptor: &Descriptor,
         known: Option<Arc<[u8]>>,
-    ) -> Result<(Node, Vec<Descriptor>)> {
+    ) -> Result<Fetched> {
         let bytes = match (known, descriptor.inline()) {
             (Some(bytes), _) => bytes,
             (None, Some(bytes)) => bytes.into(),
@@ -353,11 +410,12 @@ impl<S: Store + ?Sized> Fetching<'_, S> {
         } else {
             Vec::new()
         };
-        let successors =
-            parse(descriptor, &bytes, place)?.successors().map_err(|why| malformed(descriptor, place, &why))?;
+        let manifest = parse(descriptor, &bytes, place)?;
+        let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
+        let successors = manifest.successors().map_err(|why| malformed(descriptor, place, &why))?;
         let below =
             successors.iter().chain(&referrers).filter(|d| media::is_manifest(&d.media_type)).cloned().collect();
-        Ok((Node { bytes, origin, referrers }, below))
+        Ok(Fetched { node: Node { bytes, origin, referrers }, below, subject })
     }
 }
 

@@ -3,13 +3,13 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
-    error::{Context, Error, Result},
+    error::{Context, Error, ErrorKind, Result},
     oci::{
         Annotations, Descriptor, Digest, Manifest, annotation,
         layout::{INDEX_FILE, MANIFEST_SIZE_MAX},
@@ -149,7 +149,10 @@ fn read_index(dir: &Path) -> Result<Manifest> {
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let reading = || format!("reading {path:?}");
     let mut bytes = Vec::new();
-    File::open(path).doing(reading)?.take(MANIFEST_SIZE_MAX + 1).read_to_end(&mut bytes).doing(reading)?;
+    let opened = File::open(path);
+    let is_missing = opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    let file = opened.doing(reading).map_err(|e| if is_missing { e.of(ErrorKind::Missing) } else { e })?;
+    file.take(MANIFEST_SIZE_MAX + 1).read_to_end(&mut bytes).doing(reading)?;
     if bytes.len() as u64 > MANIFEST_SIZE_MAX {
         return Err(Error::new(format!("it is longer than {MANIFEST_SIZE_MAX} bytes")).doing(reading()));
     }

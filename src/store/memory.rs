@@ -8,7 +8,7 @@ use std::{
 
 use super::{Locator, Origin, Store, target::BlobContent, target::Target};
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     oci::{Annotations, Descriptor, Digest, Manifest, Repository, json, manifest::Index, media},
 };
 
@@ -102,7 +102,7 @@ impl MemoryStore {
     fn get(&self, digest: &Digest) -> Result<Vec<u8>> {
         let inner = self.inner.lock().unwrap();
         let bytes = inner.wrong.get(digest).or_else(|| inner.content.get(digest));
-        bytes.cloned().ok_or_else(|| Error::new(format!("there is no {digest}")))
+        bytes.cloned().ok_or_else(|| Error::new(format!("there is no {digest}")).of(ErrorKind::Missing))
     }
 }
 

@@ -256,7 +256,9 @@ fn a_credential_helper_keeps_logins() {
         assert_eq!(dir.text(".docker/config.json"), config, "the file needs no change");
         fs::remove_file(dir.join("helper.calls")).unwrap();
         told(&dir, &ARCHIVE, "", &path).ok();
-        assert_eq!(dir.text("helper.calls"), "get\n", "it is asked once");
+        // The helper for all is asked for the endpoint's own name too, which may be that of a mirror.
+        let names = if config.contains("credsStore") { 2 } else { 1 };
+        assert_eq!(dir.text("helper.calls"), "get\n".repeat(names), "it is asked once for each name");
         told(&dir, &["logout", "reg.example.com"], "", &path).ok();
         assert!(!dir.join("helper.store").exists());
     }

@@ -193,11 +193,11 @@ fn a_blob_that_stays_wrong_ends_the_run() {
                     body
                 }) as fn(Vec<u8>) -> Vec<u8>,
             ),
-            ("it ended after", |mut body| {
+            ("its descriptor says", |mut body| {
                 body.pop();
                 body
             }),
-            ("it is longer than", |mut body| {
+            ("its descriptor says", |mut body| {
                 body.push(0);
                 body
             }),

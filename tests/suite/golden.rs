@@ -57,10 +57,42 @@ fn check(dir: &Dir, name: &str, sources: &str, words: &[&str], operands: &[&str]
     compare(dir, name, words);
 }
 
+/// The archive with a `manifest.json` that loads: Docker and Podman refuse names that hold a digest, as the Go tool
+/// writes them.
+fn loadable(archive: &[u8]) -> Vec<u8> {
+    let at = archive.windows(14).position(|window| window == b"manifest.json\0").unwrap();
+    let size = std::str::from_utf8(&archive[at + 124..at + 135]).unwrap();
+    let size = usize::from_str_radix(size, 8).unwrap();
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Image {
+        config: String,
+        repo_tags: Vec<String>,
+        layers: Vec<String>,
+    }
+    let mut images: Vec<Image> = serde_json::from_slice(&archive[at + 512..at + 512 + size]).unwrap();
+    let before: usize = images.iter().map(|image| image.repo_tags.len()).sum();
+    images.iter_mut().for_each(|image| image.repo_tags.retain(|name| !name.contains('@')));
+    let dropped = before - images.iter().map(|image| image.repo_tags.len()).sum::<usize>();
+    assert!(dropped > 0, "there is nothing to change");
+    let content = serde_json::to_vec_pretty(&images).unwrap();
+    let mut header = archive[at..at + 512].to_vec();
+    header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let padding = vec![0; content.len().next_multiple_of(512) - content.len()];
+    let rest = &archive[at + 512 + size.next_multiple_of(512)..];
+    [&archive[..at], &header, &content, &padding, rest].concat()
+}
+
 /// Compares `out.tar` and its checkpoint with a golden archive.
 fn compare(dir: &Dir, name: &str, words: &[&str]) {
     for (ours, theirs) in [("out.tar", format!("{name}.tar")), ("out.checkpoint", format!("{name}.checkpoint"))] {
-        let (ours, golden) = (dir.read(ours), fs::read(golden().join("archives").join(&theirs)).unwrap());
+        let (ours, mut golden) = (dir.read(ours), fs::read(golden().join("archives").join(&theirs)).unwrap());
+        if theirs == "manifest-json.tar" {
+            golden = loadable(&golden);
+        }
         let differ = ours.iter().zip(&golden).position(|(a, b)| a != b);
         assert!(
             ours == golden,

@@ -11,10 +11,15 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    archive::read::{document::Document, tar::StreamPosition},
+    archive::{
+        documents::docker_name,
+        read::{document::Document, tar::StreamPosition},
+    },
     error::{Error, Result},
     oci::{
-        Annotations, Descriptor, Digest, Manifest, Platform, annotation, json, layout::DEPTH_MAX, manifest::Index,
+        Annotations, Descriptor, Digest, Manifest, annotation,
+        json::{self, few_items},
+        manifest::Index,
         media,
     },
     util::units::grouped,
@@ -42,39 +47,77 @@ pub struct HeldBlob {
 
 /// What a manifest says of something else.
 #[derive(Clone, Debug)]
-struct ManifestLink {
-    role: &'static str,
+pub(super) struct ManifestLink {
+    /// What it is to the manifest: its subject, configuration, layer, blob, or a manifest of an index.
+    pub(super) role: &'static str,
     media_type: Arc<str>,
-    digest: Digest,
-    size: u64,
+    /// Of what it refers to.
+    pub(super) digest: Digest,
+    /// Bytes of it, as the manifest says.
+    pub(super) size: u64,
 }
 
 /// A manifest, as far as it matters.
 #[derive(Debug)]
-struct ManifestSummary {
+pub(super) struct ManifestSummary {
     /// What it says of itself, or nothing.
-    media_type: String,
-    is_gather: bool,
-    edges: Box<[ManifestLink]>,
-    /// Of an index, all of its descriptors.
-    index: Box<[Descriptor]>,
+    media_type: Arc<str>,
+    /// It is a gather index.
+    pub(super) is_gather: bool,
+    /// All that it refers to.
+    pub(super) edges: Box<[ManifestLink]>,
+    /// Of an index, what it lists.
+    pub(super) index: Box<[ListedManifest]>,
 }
 
-/// An image in the archive.
+/// What an index says of one thing that it lists, as far as it matters: a descriptor would need several times as much
+/// memory as it has bytes.
 #[derive(Clone, Debug)]
-pub struct Image {
-    /// Its name.
-    pub reference: Option<String>,
-    /// `index` for an index, `os/arch` for an image, nothing for other artifacts.
-    pub platform: Option<String>,
-    /// Of its manifest.
-    pub media_type: String,
-    /// Of its manifest.
-    pub digest: Digest,
-    /// It is told of because an index lists it that is told of.
-    pub listed: bool,
-    /// Bytes of all that it consists of, each blob once; `None` if its manifest is not there.
-    pub size: Option<u64>,
+pub(super) struct ListedManifest {
+    /// What it is.
+    pub(super) media_type: Arc<str>,
+    /// Of its content.
+    pub(super) digest: Digest,
+    /// Bytes.
+    pub(super) size: u64,
+    /// The name that it gives an image.
+    pub(super) name: Option<Arc<str>>,
+    /// The name is that of a source.
+    is_source: bool,
+    /// In words.
+    pub(super) platform: Option<Arc<str>>,
+    /// Of all that is said of it.
+    fingerprint: [u8; 16],
+}
+
+/// Text that many share.
+#[derive(Clone, Default)]
+struct Interner(HashSet<Arc<str>>);
+
+impl Interner {
+    fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return known.clone();
+        }
+        let shared: Arc<str> = text.into();
+        self.0.insert(shared.clone());
+        shared
+    }
+
+    /// What `descriptor` says, in little memory.
+    fn listed(&mut self, descriptor: &Descriptor) -> ListedManifest {
+        let hash = Digest::of(&json::compact(descriptor));
+        let Digest::Sha256(hash) = hash else { unreachable!("Digest::of makes a SHA-256") };
+        ListedManifest {
+            media_type: self.share(&descriptor.media_type),
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            name: name_of(&descriptor.annotations).map(|name| self.share(name)),
+            is_source: descriptor.annotations.contains_key(annotation::SOURCE),
+            platform: descriptor.platform.as_ref().map(|platform| self.share(&platform.to_string())),
+            fingerprint: hash[..16].try_into().expect("32 bytes have 16"),
+        }
+    }
 }
 
 /// Something that is referred to and not as it is said to be.
@@ -92,9 +135,11 @@ pub struct Flaw {
 #[derive(Default)]
 pub struct Catalog {
     blobs: HashMap<Digest, HeldBlob>,
-    documents: HashMap<Digest, ManifestSummary>,
-    configs: HashMap<Digest, Platform>,
-    media_types: HashMap<String, Arc<str>>,
+    /// Manifests and indexes.
+    pub(super) documents: HashMap<Digest, ManifestSummary>,
+    /// The platforms that configurations of images name, in words.
+    pub(super) configs: HashMap<Digest, Arc<str>>,
+    shared: Interner,
     /// Bytes of the manifests in `documents`.
     kept: u64,
     /// The first `index.json`, if there are several.
@@ -114,8 +159,10 @@ pub struct Catalog {
 #[serde(rename_all = "PascalCase")]
 struct DockerListed {
     config: String,
-    repo_tags: Option<Vec<String>>,
-    layers: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "few_items")]
+    repo_tags: Vec<String>,
+    #[serde(default, deserialize_with = "few_items")]
+    layers: Vec<String>,
 }
 
 impl Catalog {
@@ -139,7 +186,12 @@ impl Catalog {
         self.index.is_some()
     }
 
-    /// Notes a blob. Returns where it stands already, if it does.
+    /// Whether it lists images as `docker save` does, and has nothing of a layout.
+    pub fn is_docker_archive(&self) -> bool {
+        !self.docker.is_empty() && !self.has_layout && self.indexes == 0
+    }
+
+    /// Notes a blob. Returns where it stands already, if it does, and whether it is sound there.
     ///
     /// # Errors
     /// If there are more than can be kept in mind.
@@ -148,7 +200,7 @@ impl Catalog {
         digest: &Digest,
         held: HeldBlob,
         parsed: Option<Document>,
-    ) -> Result<Option<StreamPosition>> {
+    ) -> Result<Option<(StreamPosition, bool)>> {
         if self.blobs.len() >= BLOBS_MAX {
             return Err(Error::new(format!("it holds more than {} blobs", grouped(BLOBS_MAX as u64))));
         }
@@ -159,7 +211,7 @@ impl Catalog {
             }
             self.blobs.insert(digest.clone(), held);
         }
-        Ok(before.map(|(place, _)| place))
+        Ok(before)
     }
 
     /// Notes what was made of a blob.
@@ -169,6 +221,7 @@ impl Catalog {
     pub fn document(&mut self, digest: &Digest, parsed: Option<Document>) -> Result<()> {
         match parsed {
             Some(Document::Config(platform)) => {
+                let platform = self.shared.share(&platform.to_string());
                 self.configs.insert(digest.clone(), platform);
             }
             Some(Document::Manifest(manifest, bytes)) => {
@@ -193,19 +246,22 @@ impl Catalog {
             ("subject", manifest.subject.take().into_iter().collect::<Vec<_>>()),
             ("configuration", manifest.config.take().into_iter().collect()),
             ("layer", std::mem::take(&mut manifest.layers)),
+            ("blob", std::mem::take(&mut manifest.blobs)),
         ];
         let mut edges = Vec::new();
         let all = parts.iter().flat_map(|(role, list)| list.iter().map(move |d| (*role, d)));
         for (role, descriptor) in all.chain(index.iter().map(|d| ("manifest", d))) {
             edges.push(ManifestLink {
                 role,
-                media_type: intern(&mut self.media_types, &descriptor.media_type),
+                media_type: self.shared.share(&descriptor.media_type),
                 digest: descriptor.digest.clone(),
                 size: descriptor.size,
             });
         }
         let is_gather = manifest.artifact_type == media::GATHER;
-        Ok(ManifestSummary { media_type: manifest.media_type, is_gather, edges: edges.into(), index: index.into() })
+        let media_type = self.shared.share(&manifest.media_type);
+        let index = index.iter().map(|descriptor| self.shared.listed(descriptor)).collect();
+        Ok(ManifestSummary { media_type, is_gather, edges: edges.into(), index })
     }
 
     /// Notes an `index.json`; a later one takes the place of an earlier.
@@ -249,17 +305,22 @@ impl Catalog {
             }
         }
         if ours {
-            let mut said: HashMap<&Digest, Vec<&Descriptor>> = HashMap::new();
-            listed().for_each(|descriptor| said.entry(&descriptor.digest).or_default().push(descriptor));
+            let mut said: HashMap<&Digest, HashSet<[u8; 16]>> = HashMap::new();
+            for listed in listed() {
+                said.entry(&listed.digest).or_default().insert(listed.fingerprint);
+            }
             for descriptor in index.manifests.iter().skip(1).filter(|descriptor| !descriptor.is_bare()) {
-                if said.get(&descriptor.digest).is_some_and(|said| !said.contains(&descriptor)) {
+                let fingerprint = Interner::default().listed(descriptor).fingerprint;
+                if said.get(&descriptor.digest).is_some_and(|said| !said.contains(&fingerprint)) {
                     tell(format!("index.json says of {} what no index in the archive says", descriptor.digest));
                 }
             }
         }
-        let sources: HashSet<&String> = listed().filter_map(|d| d.annotations.get(annotation::SOURCE)).collect();
+        let sources: HashSet<&str> =
+            listed().filter(|listed| listed.is_source).filter_map(|l| l.name.as_deref()).collect();
+        let names: HashSet<String> = sources.iter().filter_map(|source| docker_name(source)).collect();
         for image in &self.docker {
-            for path in image.layers.iter().flatten().chain([&image.config]) {
+            for path in image.layers.iter().chain([&image.config]) {
                 let digest = path.strip_prefix("blobs/").and_then(|path| path.replacen('/', ":", 1).parse().ok());
                 match digest {
                     Some(digest) if self.blobs.contains_key(&digest) || elsewhere(&digest) => {}
@@ -267,14 +328,21 @@ impl Catalog {
                     _ => tell(format!("manifest.json names {path:?}, which is not there")),
                 }
             }
-            for name in image.repo_tags.iter().flatten().filter(|name| ours && !sources.contains(name)) {
+            let known = |name: &String| names.contains(name) || sources.contains(name.as_str());
+            for name in image.repo_tags.iter().filter(|name| ours && !known(name)) {
                 tell(format!("manifest.json names {name:?}, which is no source"));
             }
         }
     }
 
-    fn roots(&self) -> &[Descriptor] {
+    pub(super) fn roots(&self) -> &[Descriptor] {
         self.index.as_ref().map_or(&[], |index| &index.manifests)
+    }
+
+    /// What `index.json` lists.
+    pub(super) fn listed_roots(&self) -> impl Iterator<Item = ListedManifest> {
+        let mut shared = Interner::default();
+        self.roots().iter().map(move |root| shared.listed(root))
     }
 
     /// The image of a name or digest; without one, the root of an archive of this tool, or the only image.
@@ -283,19 +351,19 @@ impl Catalog {
     /// If there is none, or several, with the names that there are.
     pub fn find(&self, name: Option<&str>) -> Result<Descriptor> {
         let gathered = self.roots().iter().filter_map(|root| self.documents.get(&root.digest));
-        let gathered = gathered.filter(|document| document.is_gather).flat_map(|document| &*document.index);
-        let mut found: Vec<&Descriptor> = match (name, &self.index) {
-            (None, Some(index)) if is_ours(index) => self.roots().iter().take(1).collect(),
-            (None, _) => self.roots().iter().filter(|d| media::is_manifest(&d.media_type)).collect(),
+        let gathered = gathered.filter(|document| document.is_gather).flat_map(|document| document.index.to_vec());
+        let mut found: Vec<ListedManifest> = match (name, &self.index) {
+            (None, Some(index)) if is_ours(index) => self.listed_roots().take(1).collect(),
+            (None, _) => self.listed_roots().filter(|listed| media::is_manifest(&listed.media_type)).collect(),
             (Some(name), _) => {
-                let named = |d: &&Descriptor| name_of(&d.annotations) == Some(name) || d.digest.to_string() == name;
-                self.roots().iter().chain(gathered).filter(named).collect()
+                let named = |l: &ListedManifest| l.name.as_deref() == Some(name) || l.digest.to_string() == name;
+                self.listed_roots().chain(gathered).filter(named).collect()
             }
         };
         let mut seen = HashSet::new();
-        found.retain(|descriptor| seen.insert(&descriptor.digest));
-        match found[..] {
-            [found] => Ok(Descriptor { annotations: Annotations::new(), ..found.clone() }),
+        found.retain(|listed| seen.insert(listed.digest.clone()));
+        match &found[..] {
+            [found] => Ok(Descriptor::new(&*found.media_type, found.digest.clone(), found.size)),
             [] => Err(match name {
                 Some(name) => Error::new(format!("there is no image {name:?} in the archive")),
                 None => Error::new("there is no image in the archive"),
@@ -313,21 +381,28 @@ impl Catalog {
             .filter_map(move |(digest, document)| Some((digest, &document.edges[subject(document)?].digest)))
     }
 
-    /// Follows every reference from the `index.json` on. `elsewhere` knows what is at the destination
-    /// already. Each digest is told of once. Returns what is reachable.
+    /// Subjects that are not in the archive, and need not be (distribution specification, "Pushing Manifests with
+    /// Subject").
+    pub fn missing_subjects(&self) -> usize {
+        let missing: HashSet<&Digest> =
+            self.referrers().map(|(_, subject)| subject).filter(|subject| !self.blobs.contains_key(subject)).collect();
+        missing.len()
+    }
+
+    /// Follows every reference from the `index.json` on, but those to subjects that are not there. `elsewhere` knows
+    /// what is at the destination already. Each digest is told of once. Returns what is reachable.
     pub fn check(&self, elsewhere: &dyn Fn(&Digest) -> bool, tell: &mut dyn FnMut(Flaw)) -> HashSet<Digest> {
         let mut seen: HashSet<(Digest, Arc<str>, u64)> = HashSet::new();
         let (mut reached, mut missing) = (HashSet::new(), HashSet::new());
+        let mut opened: HashSet<Digest> = HashSet::new();
         let mut queue: Vec<(ManifestLink, Option<Digest>)> = Vec::new();
-        let mut types = self.media_types.clone();
-        for root in self.roots() {
-            let media_type = intern(&mut types, &root.media_type);
-            queue.push((
-                ManifestLink { role: "manifest", media_type, digest: root.digest.clone(), size: root.size },
-                None,
-            ));
+        for ListedManifest { media_type, digest, size, .. } in self.listed_roots() {
+            queue.push((ManifestLink { role: "manifest", media_type, digest, size }, None));
         }
         while let Some((edge, by)) = queue.pop() {
+            if edge.role == "subject" && !self.blobs.contains_key(&edge.digest) {
+                continue;
+            }
             if !seen.insert((edge.digest.clone(), edge.media_type.clone(), edge.size)) {
                 continue;
             }
@@ -357,104 +432,30 @@ impl Catalog {
             if !is.is_empty() && **is != **media_type {
                 wrong(format!("{role} {digest} says it is {is}, and {} says {media_type}", named_by()));
             }
-            queue.extend(document.edges.iter().map(|next| (next.clone(), Some(edge.digest.clone()))));
+            // Whoever else refers to it says nothing more of what lies below.
+            if opened.insert(digest.clone()) {
+                queue.extend(document.edges.iter().map(|next| (next.clone(), Some(edge.digest.clone()))));
+            }
         }
         reached
-    }
-
-    /// Every image, in the order of `index.json`: of a gathered artifact those in it, of an index those
-    /// too that it lists.
-    pub fn images(&self) -> Vec<Image> {
-        let (mut images, mut shown) = (Vec::new(), HashSet::new());
-        for root in self.roots() {
-            if !shown.contains(&root.digest) {
-                self.show(root, None, 0, &mut shown, &mut images);
-            }
-        }
-        images
-    }
-
-    fn show(
-        &self,
-        descriptor: &Descriptor,
-        inherited: Option<&str>,
-        depth: usize,
-        shown: &mut HashSet<Digest>,
-        images: &mut Vec<Image>,
-    ) {
-        if depth > DEPTH_MAX {
-            return;
-        }
-        let first = shown.insert(descriptor.digest.clone());
-        let document = self.documents.get(&descriptor.digest);
-        let reference = name_of(&descriptor.annotations).or(inherited);
-        if let Some(gather) = document.filter(|document| document.is_gather) {
-            if first {
-                gather.index.iter().for_each(|below| self.show(below, None, depth + 1, shown, images));
-            }
-            return;
-        }
-        let is_index = media::is_index(&descriptor.media_type);
-        let config = || {
-            let config = document?.edges.iter().find(|edge| edge.role == "configuration")?;
-            self.configs.get(&config.digest).map(Platform::to_string)
-        };
-        images.push(Image {
-            reference: reference.map(String::from),
-            platform: match is_index {
-                true => Some("index".into()),
-                false => descriptor.platform.as_ref().map(Platform::to_string).or_else(config),
-            },
-            media_type: descriptor.media_type.clone(),
-            digest: descriptor.digest.clone(),
-            listed: inherited.is_some() || depth > 1,
-            size: document.map(|_| self.size_below(descriptor)),
-        });
-        // An index that two sources name is told with its images for each, but not for ever.
-        if let Some(index) = document.filter(|_| is_index && images.len() < BLOBS_MAX) {
-            for below in index.index.iter().filter(|below| below.digest != descriptor.digest) {
-                if !media::is_index(&below.media_type) || !shown.contains(&below.digest) {
-                    self.show(below, reference, depth + 1, shown, images);
-                }
-            }
-        }
-    }
-
-    /// Bytes of a manifest and all below it, each digest once.
-    fn size_below(&self, descriptor: &Descriptor) -> u64 {
-        let (mut seen, mut total) = (HashSet::new(), 0_u64);
-        let mut queue = vec![(&descriptor.digest, descriptor.size, "manifest")];
-        while let Some((digest, size, role)) = queue.pop() {
-            if role == "subject" || !seen.insert(digest) {
-                continue;
-            }
-            total = total.saturating_add(size);
-            let edges = self.documents.get(digest).map_or(&[][..], |document| &document.edges);
-            queue.extend(edges.iter().map(|edge| (&edge.digest, edge.size, edge.role)));
-        }
-        total
-    }
-
-    /// The digest of everything that an image consists of.
-    pub fn below(&self, root: &Digest) -> HashSet<Digest> {
-        let (mut seen, mut queue) = (HashSet::new(), vec![root.clone()]);
-        while let Some(digest) = queue.pop() {
-            if let Some(document) = self.documents.get(&digest).filter(|_| !seen.contains(&digest)) {
-                queue.extend(document.edges.iter().map(|edge| edge.digest.clone()));
-            }
-            seen.insert(digest);
-        }
-        seen
     }
 
     /// Manifests that are listed or referred to, and were not read yet, but lie in the archive; with
     /// the configurations of images.
     pub fn unread(&self) -> Vec<Digest> {
-        let roots = self.roots().iter().map(|d| (&d.digest, &*d.media_type));
-        let below = self.documents.values().flat_map(|d| d.edges.iter().map(|edge| (&edge.digest, &*edge.media_type)));
+        let roots = self.roots().iter().map(|root| (&root.digest, &*root.media_type));
+        let all = roots.chain(self.documents.values().flat_map(ManifestSummary::named));
+        self.unread_of(all)
+    }
+
+    /// The same of one manifest.
+    pub fn unread_below(&self, digest: &Digest) -> Vec<Digest> {
+        self.unread_of(self.documents.get(digest).into_iter().flat_map(ManifestSummary::named))
+    }
+
+    fn unread_of<'a>(&self, named: impl Iterator<Item = (&'a Digest, &'a str)>) -> Vec<Digest> {
         let wanted = |media_type: &str| media::is_manifest(media_type) || media::is_image_config(media_type);
-        let mut all: Vec<Digest> = roots
-            .chain(below)
+        let mut all: Vec<Digest> = named
             .filter(|(digest, media_type)| {
                 wanted(media_type)
                     && self.blobs.contains_key(*digest)
@@ -469,18 +470,16 @@ impl Catalog {
     }
 }
 
+impl ManifestSummary {
+    /// All that it refers to, with the media types that it says.
+    fn named(&self) -> impl Iterator<Item = (&Digest, &str)> {
+        self.edges.iter().map(|edge| (&edge.digest, &*edge.media_type))
+    }
+}
+
 /// Whether an `index.json` says that it is of the format of this tool.
 fn is_ours(index: &Manifest) -> bool {
     index.annotations.contains_key(annotation::SERIALIZATION_VERSION)
-}
-
-fn intern(types: &mut HashMap<String, Arc<str>>, name: &str) -> Arc<str> {
-    if let Some(known) = types.get(name) {
-        return known.clone();
-    }
-    let shared: Arc<str> = name.into();
-    types.insert(name.into(), shared.clone());
-    shared
 }
 
 /// The name that a descriptor gives an image.
@@ -494,7 +493,7 @@ fn name_of(annotations: &Annotations) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::read::document;
+    use crate::archive::read::{document, images::ImageWalk};
 
     /// Notes a blob, and returns its descriptor.
     fn add(catalog: &mut Catalog, media_type: &str, bytes: &[u8]) -> Descriptor {
@@ -534,7 +533,10 @@ mod tests {
         assert_eq!(image.platform.as_deref(), Some("linux/arm64"), "by its configuration");
         assert_eq!(image.size, Some(named.size + 100 + 37));
         assert!(flaws(&catalog).is_empty());
-        assert_eq!(catalog.below(&named.digest).len(), 3);
+        let gone = HashSet::from([named.digest.clone(), layer.digest.clone(), Digest::of(b"elsewhere")]);
+        let mut walk = ImageWalk::new(&catalog);
+        let gone = walk.marked(&gone);
+        assert_eq!(walk.count_below(&named.digest, &gone), 2);
     }
 
     #[test]

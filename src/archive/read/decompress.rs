@@ -8,10 +8,13 @@ use std::{
 
 use crate::{
     compression::Format,
+    error::Error,
     media::source::{MediaSource, MediumPosition, Piece, PieceCursor, Window, copy_piece, skip_by_reading},
     signal,
 };
 
+/// What zstd says of a frame whose window (RFC 8878, section 3.1.1.1.2) is larger than it takes.
+const WINDOW: &str = "requires too much memory";
 /// What is decompressed at once.
 const PIECE: usize = 128 << 10;
 
@@ -125,6 +128,11 @@ impl<'a, S: MediaSource> Decompressed<'a, S> {
             };
             match n {
                 Err(e) if e.kind() == IoErrorKind::Interrupted => signal::check()?,
+                Err(e) if e.to_string().contains(WINDOW) => {
+                    let why = "its zstd window is larger than 128 MiB";
+                    let hint = "zstd -dc --long=31 FILE gives the archive";
+                    return Err(Error::new(why).hint(hint).into());
+                }
                 Err(e) => return Err(e),
                 Ok(0) => {
                     let counted = match std::mem::replace(&mut self.from, FrameState::Gone) {

@@ -24,7 +24,10 @@ pub fn parse(bytes: &[u8]) -> Option<Document> {
         return None;
     }
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) {
-        let refers = manifest.config.is_some() || !manifest.layers.is_empty() || !manifest.manifests.is_empty();
+        let refers = manifest.config.is_some()
+            || !manifest.layers.is_empty()
+            || !manifest.blobs.is_empty()
+            || !manifest.manifests.is_empty();
         let is_one = refers
             || !manifest.media_type.is_empty()
             || serde_json::from_slice::<Shape>(bytes).is_ok_and(|shape| shape.version.is_some());

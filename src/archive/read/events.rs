@@ -13,6 +13,7 @@ use crate::{
         read::{
             document::{self, Document},
             finding::Finding,
+            foreign,
             tar::{Fault, Member, MemberKind, StreamPosition, TarReader},
         },
     },
@@ -117,6 +118,8 @@ pub struct EventReader<'a> {
     ready: VecDeque<Event>,
     /// The member that was met last.
     last: Option<Member>,
+    /// A file was told of that another system left behind.
+    told_of_others: bool,
 }
 
 enum State {
@@ -138,6 +141,7 @@ impl<'a> EventReader<'a> {
             state: State::BetweenMembers,
             ready: VecDeque::new(),
             last: None,
+            told_of_others: false,
         }
     }
 
@@ -185,6 +189,7 @@ impl<'a> EventReader<'a> {
         if let Some(place) = self.tar.odd_padding() {
             self.damaged(format!("the padding at {place} is not zeros"));
         }
+        self.tar.doubts().into_iter().for_each(|doubt| self.wrong(doubt));
         let Some(member) = member else {
             self.state = State::Behind(ArchiveEnd { end: Some(self.tar.position().offset) });
             return Ok(());
@@ -208,6 +213,13 @@ impl<'a> EventReader<'a> {
             }
             MemberKind::Directory | MemberKind::Label => return Ok(()),
             MemberKind::File => {}
+        }
+        if parts.last().is_some_and(|name| foreign::is_left_behind(name)) {
+            if !std::mem::replace(&mut self.told_of_others, true) {
+                let text = format!("{name:?} at {place} is no part of an image; another system left it there");
+                self.ready.push_back(Event::Fault(Finding::note(text)));
+            }
+            return Ok(());
         }
         match parts[..] {
             [BLOBS, algorithm, hex] => match format!("{algorithm}:{hex}").parse::<Digest>() {
@@ -291,6 +303,7 @@ impl<'a> EventReader<'a> {
         self.state = State::Ended(ArchiveEnd { end: None });
         match fault {
             Fault::Cut(place, why) => self.wrong(format!("the archive ends at {place}{}: {why}", of(place))),
+            Fault::Foreign(what) => self.wrong(what.into()),
             Fault::Unreadable(place, e) => {
                 self.damaged(format!("it cannot be read from {place} on{}: {e}", of(place)));
             }
@@ -318,6 +331,7 @@ impl<'a> EventReader<'a> {
             Err(Fault::Unreadable(place, e)) => {
                 self.damaged(format!("what stands behind the end of the archive cannot be read from {place} on: {e}"));
             }
+            Err(Fault::Foreign(_)) => {}
             Err(Fault::Cut(place, _) | Fault::Malformed(place, _)) => {
                 self.damaged(format!("the compressed stream breaks off behind the end of the archive, at {place}"));
             }

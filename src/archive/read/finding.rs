@@ -18,6 +18,8 @@ pub enum FindingKind {
     Missing,
     /// Something else.
     Wrong,
+    /// Nothing is wrong, but somebody may want to know.
+    Note,
 }
 
 impl Finding {
@@ -29,6 +31,11 @@ impl Finding {
     /// Something is referred to and not there.
     pub fn missing(text: String) -> Finding {
         Finding { kind: FindingKind::Missing, text }
+    }
+
+    /// Nothing is wrong, but somebody may want to know.
+    pub fn note(text: String) -> Finding {
+        Finding { kind: FindingKind::Note, text }
     }
 
     /// Something else is wrong.

@@ -7,7 +7,7 @@ use crate::{
         catalog::Catalog,
         decompress::Decompressed,
         events::ArchiveEnd,
-        finding::Finding,
+        finding::{Finding, FindingKind},
         scan::{self, Scanner},
     },
     compression::Format,
@@ -59,8 +59,8 @@ pub fn look(path: &Path, options: InputOptions) -> Result<(Catalog, Vec<Finding>
 /// If a signal asks to stop, or there is more than can be kept in mind.
 pub fn look_at(input: Input) -> Result<(Catalog, Vec<Finding>)> {
     let (mut catalog, mut findings, read) = (Catalog::default(), Vec::new(), AtomicU64::new(0));
-    let mut tell = |finding| {
-        if findings.len() < FOUND_MAX {
+    let mut tell = |finding: Finding| {
+        if findings.len() < FOUND_MAX && finding.kind != FindingKind::Note {
             findings.push(finding);
         }
     };

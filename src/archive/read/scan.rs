@@ -4,6 +4,7 @@
 //! from a stream all is done as it passes.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     io::ErrorKind as IoErrorKind,
     sync::{
@@ -13,6 +14,8 @@ use std::{
     },
     thread,
 };
+
+use serde::Deserialize;
 
 use crate::{
     archive::{
@@ -167,6 +170,11 @@ impl<'s> Scanner<'s> {
 
     /// What the whole must have.
     fn complete(&mut self, catalog: &Catalog) {
+        if catalog.is_docker_archive() {
+            let what = "it is a docker-archive, as docker save, podman save and crane write it, and no image layout; \
+                skopeo copy docker-archive:FILE oci-archive:FILE makes one";
+            return self.wrong(what.into());
+        }
         if !catalog.has_layout {
             self.wrong("it holds no oci-layout".into());
         }
@@ -216,7 +224,9 @@ impl<'s> Scanner<'s> {
             self.damaged(format!("blob {digest} at {place}: its {} bytes have the digest {found}", grouped(size)));
         }
         let held = HeldBlob { size, place, end: *end, sound };
-        if let Some(before) = catalog.blob(digest, held, document.filter(|_| sound))? {
+        let before = catalog.blob(digest, held, document.filter(|_| sound))?;
+        // Whoever reads it twice reads the same, if both are what they should be.
+        if let Some((before, _)) = before.filter(|(_, was_sound)| !(sound && *was_sound)) {
             let (first, second) = if before.offset < place.offset { (before, place) } else { (place, before) };
             self.wrong(format!("blob {digest} is there twice: at {first} and at {second}"));
         }
@@ -226,9 +236,13 @@ impl<'s> Scanner<'s> {
 
 /// Whether this is the content of an `oci-layout` of the one version that there is.
 fn is_layout(bytes: &[u8]) -> bool {
-    let value = |bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok()?.get("imageLayoutVersion").cloned();
-    let found = value(bytes);
-    found.is_some() && found == value(LAYOUT_CONTENT)
+    #[derive(Deserialize, PartialEq)]
+    struct Layout<'a> {
+        #[serde(rename = "imageLayoutVersion", borrow)]
+        version: Cow<'a, str>,
+    }
+    let layout = |bytes| serde_json::from_slice::<Layout>(bytes).ok();
+    layout(bytes).is_some_and(|found| Some(found) == layout(LAYOUT_CONTENT))
 }
 
 /// A blob to be hashed.
@@ -285,30 +299,29 @@ fn hash_one(
 /// # Errors
 /// If one cannot be read, or they are more than can be kept in mind.
 pub fn documents(files: &Files, start: u64, catalog: &mut Catalog) -> Result<()> {
-    let mut tried = HashSet::new();
-    loop {
-        let unread = catalog.unread().into_iter().filter(|digest| tried.insert(digest.clone())).collect::<Vec<_>>();
-        if unread.is_empty() {
-            return Ok(());
+    let (mut queue, mut tried) = (catalog.unread(), HashSet::new());
+    while let Some(digest) = queue.pop() {
+        signal::check()?;
+        if !tried.insert(digest.clone()) {
+            continue;
         }
-        for digest in unread {
-            signal::check()?;
-            let held = catalog.blobs()[&digest].clone();
-            if held.size > MANIFEST_SIZE_MAX {
-                continue;
+        let held = catalog.blobs()[&digest].clone();
+        if held.size > MANIFEST_SIZE_MAX {
+            continue;
+        }
+        let mut bytes = vec![0; held.size as usize];
+        let (mut filled, from) = (0, start + held.end - padded(held.size).unwrap_or(held.size));
+        while filled < bytes.len() {
+            match files.read_at(&mut bytes[filled..], from + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) => return Err(Error::from_io(e).doing(format!("reading blob {digest}"))),
             }
-            let mut bytes = vec![0; held.size as usize];
-            let (mut filled, from) = (0, start + held.end - padded(held.size).unwrap_or(held.size));
-            while filled < bytes.len() {
-                match files.read_at(&mut bytes[filled..], from + filled as u64) {
-                    Ok(0) => break,
-                    Ok(n) => filled += n,
-                    Err(e) => return Err(Error::from_io(e).doing(format!("reading blob {digest}"))),
-                }
-            }
-            if digest.matches(&bytes[..filled]) {
-                catalog.document(&digest, document::parse(&bytes))?;
-            }
+        }
+        if digest.matches(&bytes[..filled]) {
+            catalog.document(&digest, document::parse(&bytes))?;
+            queue.extend(catalog.unread_below(&digest));
         }
     }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::{
             open::look_at,
         },
     },
-    error::{Context, Error, Result},
+    error::{Context, Error, ErrorKind, Result},
     media::{files::Files, input::Input, stream_input::InputOptions},
     oci::{Descriptor, Digest, Manifest, layout::MANIFEST_SIZE_MAX, media},
     store::{Locator, Origin, Store, router::SharedStore},
@@ -51,7 +51,8 @@ impl ArchiveStore {
     fn held(&self, digest: &Digest) -> Result<&HeldBlob> {
         let held = self.catalog.blobs().get(digest);
         held.ok_or_else(|| {
-            Error::new(format!("{digest} is not in the archive")).doing(format!("reading {}", self.name))
+            let why = format!("{digest} is not in the archive");
+            Error::new(why).of(ErrorKind::Missing).doing(format!("reading {}", self.name))
         })
     }
 

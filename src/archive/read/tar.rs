@@ -12,7 +12,7 @@ use std::{
 use tar::{EntryType, Header, PaxExtensions};
 
 use crate::{
-    archive::{TAR_BLOCK, padded},
+    archive::{TAR_BLOCK, padded, read::foreign},
     error::Error,
     media::source::{MediaSource, MediumPosition, Window, fill},
     signal,
@@ -22,6 +22,7 @@ use crate::{
 const BLOCK: usize = TAR_BLOCK as usize;
 /// The longest extended header that is read. Honest ones hold a name and a size.
 const EXTENSION_MAX: u64 = 1 << 20;
+const TOO_LARGE: &str = "it claims more bytes than any medium holds";
 
 /// A place in the archive, and on its medium.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub enum Fault {
     Malformed(StreamPosition, String),
     /// It cannot be read.
     Unreadable(StreamPosition, Box<Error>),
+    /// It is no TAR stream, but something else: what, and what to do.
+    Foreign(&'static str),
 }
 
 /// Reads a TAR stream.
@@ -94,12 +97,51 @@ pub struct TarReader<'a> {
     found: Option<(StreamPosition, [u8; BLOCK])>,
     /// Where padding was met that is not zeros.
     odd: Option<StreamPosition>,
+    /// What other readers take in another way.
+    doubts: Vec<String>,
+}
+
+/// What extended headers say of the member behind them.
+#[derive(Debug, Default, PartialEq)]
+struct Extensions {
+    /// There was one of POSIX.1-2001 (pax(1), "pax Extended Header").
+    has_records: bool,
+    path: Option<Vec<u8>>,
+    size: Option<u64>,
+    /// GNU's long name.
+    long_name: Option<Vec<u8>>,
+    /// It has one of the forms of a sparse file (GNU tar, "Storing Sparse Files").
+    is_sparse: bool,
+    sparse_name: Option<Vec<u8>>,
+}
+
+impl Extensions {
+    /// What the records of one header say. An empty value is as good as none.
+    fn of(records: &[u8]) -> Result<Extensions, &'static str> {
+        let mut found = Extensions { has_records: true, ..Extensions::default() };
+        for record in PaxExtensions::new(records) {
+            let record = record.map_err(|_| "an extended header is malformed")?;
+            let value = Some(record.value_bytes().to_vec()).filter(|value| !value.is_empty());
+            match record.key_bytes() {
+                b"path" => found.path = value,
+                b"size" => {
+                    let digits = value.as_ref().is_some_and(|value| value.iter().all(u8::is_ascii_digit));
+                    let size = record.value().ok().filter(|_| digits).ok_or("the size is not a number")?;
+                    found.size = Some(size.parse().map_err(|_| TOO_LARGE)?);
+                }
+                b"GNU.sparse.name" => (found.is_sparse, found.sparse_name) = (true, value),
+                key if key.starts_with(b"GNU.sparse.") => found.is_sparse = true,
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl<'a> TarReader<'a> {
     /// Begins at offset `at` of the stream.
     pub fn new(from: &'a mut dyn MediaSource, at: u64) -> TarReader<'a> {
-        TarReader { from, at, content: 0, padding: 0, found: None, odd: None }
+        TarReader { from, at, content: 0, padding: 0, found: None, odd: None, doubts: Vec::new() }
     }
 
     /// Where the next byte lies.
@@ -114,13 +156,14 @@ impl<'a> TarReader<'a> {
     /// If the stream breaks off or cannot be read, or what stands there is no header.
     pub fn member(&mut self) -> Result<Option<Member>, Fault> {
         self.leave()?;
-        let (mut name, mut size, mut first) = (None, None, None);
+        self.foreign()?;
+        let (mut extended, mut first) = (Extensions::default(), None);
         loop {
             let (place, block) = self.header("the end-of-archive blocks are missing")?;
             let first = *first.get_or_insert(place);
             if block == [0; BLOCK] {
                 let (place, second) = self.header("the second of the end-of-archive blocks is missing")?;
-                if second == [0; BLOCK] && name.is_none() && size.is_none() {
+                if second == [0; BLOCK] && extended == Extensions::default() {
                     return Ok(None);
                 }
                 self.found = Some((place, second)).filter(|_| second != [0; BLOCK]);
@@ -131,42 +174,103 @@ impl<'a> TarReader<'a> {
             if !is_header(&block) {
                 return Err(malformed("what stands there is no header of a TAR member"));
             }
-            let claimed = header.entry_size().map_err(|_| malformed("the size in the header is not a number"))?;
+            let claimed = claimed_size(header).map_err(malformed)?;
             match header.entry_type() {
                 EntryType::XHeader => {
                     let records = self.extension(place, claimed)?;
-                    for record in PaxExtensions::new(&records) {
-                        let record = record.map_err(|_| malformed("an extended header is malformed"))?;
-                        match record.key_bytes() {
-                            b"path" => name = Some(record.value_bytes().to_vec()),
-                            b"size" => {
-                                let text = record.value().ok().and_then(|text| text.parse().ok());
-                                size = Some(text.ok_or_else(|| malformed("the size is not a number"))?);
-                            }
-                            _ => {}
-                        }
+                    let next = Extensions::of(&records).map_err(malformed)?;
+                    if extended.has_records {
+                        self.doubt(place, "a second extended header takes the place of the first");
                     }
+                    if next.path.as_ref().is_some_and(|path| path.contains(&0)) {
+                        self.doubt(place, "a name holds a NUL");
+                    }
+                    extended = Extensions { long_name: extended.long_name, ..next };
                 }
                 EntryType::GNULongName => {
-                    let mut long = self.extension(place, claimed)?;
-                    while long.last() == Some(&0) {
-                        long.pop();
+                    let long = self.extension(place, claimed)?;
+                    let (name, rest) = long.split_at(long.iter().position(|byte| *byte == 0).unwrap_or(long.len()));
+                    if rest.iter().any(|byte| *byte != 0) {
+                        self.doubt(place, "a name holds a NUL");
                     }
-                    name = Some(long);
+                    if extended.long_name.replace(name.to_vec()).is_some() {
+                        self.doubt(place, "a second long name takes the place of the first");
+                    }
                 }
-                EntryType::GNULongLink | EntryType::XGlobalHeader => drop(self.extension(place, claimed)?),
-                kind => {
-                    let size = size.unwrap_or(claimed);
-                    let padding = padded(size).filter(|&end| end <= i64::MAX as u64);
-                    let padding = padding.ok_or_else(|| malformed("it claims more bytes than any medium holds"))?;
-                    (self.content, self.padding) = (size, padding - size);
-                    let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
-                    let kind = kind_of(kind, name.ends_with(b"/"));
-                    let name = String::from_utf8_lossy(&name).into_owned();
-                    return Ok(Some(Member { name, kind, size, place: first, content: self.at }));
+                EntryType::GNULongLink => drop(self.extension(place, claimed)?),
+                EntryType::XGlobalHeader => {
+                    let records = self.extension(place, claimed)?;
+                    let global = Extensions::of(&records).map_err(malformed)?;
+                    if global.path.is_some() || global.size.is_some() || global.is_sparse {
+                        self.doubt(place, "a global header gives the names or sizes of what follows");
+                    }
                 }
+                _ => return self.begin(first, place, &block, extended).map(Some),
             }
         }
+    }
+
+    /// Begins the content of a member, behind its last header.
+    fn begin(
+        &mut self,
+        first: StreamPosition,
+        place: StreamPosition,
+        block: &[u8; BLOCK],
+        extended: Extensions,
+    ) -> Result<Member, Fault> {
+        let header = Header::from_byte_slice(block);
+        let malformed = |why: &str| Fault::Malformed(place, why.into());
+        if header.entry_type() == EntryType::GNUSparse {
+            // More of its map may follow before the content (GNU tar, "Storing Sparse Files").
+            let mut more = block[482] != 0;
+            while more {
+                more = self.header("the map of a sparse file breaks off")?.1[504] != 0;
+            }
+        }
+        let Extensions { path, long_name, size, is_sparse, sparse_name, .. } = extended;
+        if path.is_some() && long_name.is_some() && path != long_name {
+            self.doubt(place, "two extended headers give it two names");
+        }
+        let name = sparse_name.or(long_name).or(path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let kind = match kind_of(header.entry_type(), name.ends_with(b"/")) {
+            MemberKind::File if is_sparse => MemberKind::Other("a sparse file"),
+            kind => kind,
+        };
+        let mut size = size.map_or_else(|| claimed_size(header), Ok).map_err(malformed)?;
+        if kind == MemberKind::Directory && size > 0 {
+            self.doubt(place, &format!("a directory claims {} bytes of content", grouped(size)));
+            size = 0;
+        }
+        let padding = padded(size).filter(|&end| end <= i64::MAX as u64);
+        let padding = padding.ok_or_else(|| malformed(TOO_LARGE))?;
+        (self.content, self.padding) = (size, padding - size);
+        let name = String::from_utf8_lossy(&name).into_owned();
+        Ok(Member { name, kind, size, place: first, content: self.at })
+    }
+
+    /// At the beginning: whether something other than a TAR stream stands there.
+    fn foreign(&mut self) -> Result<(), Fault> {
+        if self.at > 0 || self.found.is_some() {
+            return Ok(());
+        }
+        let place = self.position();
+        fill(self.from).map_err(|e| unreadable(place, e))?;
+        let bytes = self.from.fill_buf().map_err(|e| unreadable(place, e))?;
+        let is_tar = bytes.first_chunk().is_some_and(is_header);
+        match foreign::named(bytes).filter(|_| !is_tar) {
+            Some(what) => Err(Fault::Foreign(what)),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes what other readers of TAR take in another way.
+    fn doubt(&mut self, place: StreamPosition, why: &str) {
+        self.doubts.push(format!("at {place}: {why}; TAR readers take that in different ways"));
+    }
+
+    /// What was met since this was last asked that other readers of TAR take in another way.
+    pub fn doubts(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.doubts)
     }
 
     /// The next bytes of the current member's content, empty behind the last.
@@ -341,6 +445,20 @@ fn unreadable(place: StreamPosition, error: io::Error) -> Fault {
     }
 }
 
+/// The size in a header: octal digits, or 95 bits in base 256 (GNU tar, "Basic Tar Format"). A field of NULs is 0, as all
+/// readers have it.
+fn claimed_size(header: &Header) -> Result<u64, &'static str> {
+    let field = &header.as_old().size;
+    match field {
+        [0, ..] => Ok(0),
+        [0x80, 0, 0, 0, rest @ ..] => Ok(u64::from_be_bytes(*rest)),
+        [first, ..] if first & 0x80 != 0 => Err(TOO_LARGE),
+        _ if field.contains(&b'+') => Err("the size in the header is not a number"),
+        _ if field.iter().all(|byte| *byte == b' ') && header.entry_type() != EntryType::Regular => Ok(0),
+        _ => header.entry_size().map_err(|_| "the size in the header is not a number"),
+    }
+}
+
 /// Whether the checksum over the block is right. Old tools summed signed bytes.
 fn is_header(block: &[u8; BLOCK]) -> bool {
     let Ok(wanted) = Header::from_byte_slice(block).cksum() else { return false };
@@ -363,6 +481,9 @@ fn kind_of(kind: EntryType, slash: bool) -> MemberKind {
         EntryType::Fifo => MemberKind::Other("a FIFO"),
         EntryType::GNUSparse => MemberKind::Other("a sparse file"),
         other if other.as_byte() == b'V' => MemberKind::Label,
+        other if other.as_byte() == b'M' => {
+            MemberKind::Other("continued from another volume, as tar -M splits archives")
+        }
         _ => MemberKind::Other("a member of an unknown type"),
     }
 }

@@ -21,11 +21,11 @@ pub struct ExistingContent {
 }
 
 impl ExistingContent {
-    /// Reads checkpoints, each up to an offset. Nothing is written before this is done.
+    /// Reads checkpoints, each up to an offset or to its end. Nothing is written before this is done.
     ///
     /// # Errors
-    /// If one cannot be read.
-    pub fn by_checkpoints(checkpoints: &[(PathBuf, u64)]) -> Result<ExistingContent> {
+    /// If one cannot be read, or ends before its offset.
+    pub fn by_checkpoints(checkpoints: &[(PathBuf, Option<u64>)]) -> Result<ExistingContent> {
         let mut existing = ExistingContent::default();
         for (path, offset) in checkpoints {
             existing.on_media.extend(checkpoint::read(path, *offset)?);

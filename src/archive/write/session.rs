@@ -85,6 +85,8 @@ pub struct WriteSummary {
     pub kind: MediumKind,
     /// The tapes that it went to.
     pub volumes: Volumes,
+    /// Where the last blob ends on the medium.
+    pub last_blob: u64,
     /// Whether the checkpoint is on the disk.
     pub recorded: Result<()>,
 }
@@ -382,7 +384,8 @@ impl Settle<'_> {
         match outcome {
             Ok(()) => {
                 let (last, kind, volumes) = (self.reached, self.kind, keeper.volumes.clone());
-                Ok(WriteOutcome::Complete(Box::new(WriteSummary { last, kind, volumes, recorded })))
+                let last_blob = self.encoding.medium_offset(plan.last_blob_end()).unwrap_or(0);
+                Ok(WriteOutcome::Complete(Box::new(WriteSummary { last, kind, volumes, last_blob, recorded })))
             }
             Err(e) => {
                 let has_filemark = written && synced.is_ok();

@@ -45,40 +45,55 @@ pub struct Credentials {
 
 /// What a helper said of a registry.
 type HelperReply = Result<Option<Login>>;
+/// The same, with the place.
+type HelperLogin = Result<Option<KnownLogin>>;
 
 /// One auth file.
 #[derive(Debug, Default)]
 struct AuthFile {
     path: PathBuf,
-    /// By registry, or by registry and repository path.
-    logins: BTreeMap<String, Login>,
+    /// By registry, or by registry and repository path. An entry that cannot be read matters to its registry only.
+    logins: BTreeMap<String, Result<Login>>,
     /// Names of helpers by registry.
     helpers: BTreeMap<String, String>,
     /// The helper for all other registries.
     store: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// An auth file, as it is written. Go takes keys in any case.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct AuthFileJson {
-    #[serde(default, deserialize_with = "or_default")]
-    auths: BTreeMap<String, AuthEntry>,
-    #[serde(default, deserialize_with = "or_default")]
-    cred_helpers: BTreeMap<String, String>,
-    #[serde(default)]
-    creds_store: String,
+    #[serde(deserialize_with = "or_default")]
+    auths: BTreeMap<String, Value>,
+    #[serde(deserialize_with = "or_default")]
+    credhelpers: BTreeMap<String, Option<String>>,
+    #[serde(deserialize_with = "or_default")]
+    credsstore: String,
 }
 
-#[derive(Deserialize)]
+/// One entry of an auth file.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct AuthEntry {
-    #[serde(default)]
+    #[serde(deserialize_with = "or_default")]
     auth: String,
-    #[serde(default)]
+    #[serde(deserialize_with = "or_default")]
     username: String,
-    #[serde(default)]
+    #[serde(deserialize_with = "or_default")]
     password: String,
-    #[serde(default)]
+    #[serde(deserialize_with = "or_default")]
     identitytoken: String,
+    #[serde(deserialize_with = "or_default")]
+    registrytoken: String,
+}
+
+/// A JSON object whose own keys are in lower case.
+fn lower_keys(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect(),
+        other => other,
+    }
 }
 
 impl Credentials {
@@ -99,37 +114,42 @@ impl Credentials {
 
     /// Only this login.
     pub fn only(registry: &str, login: Login) -> Credentials {
-        let logins = BTreeMap::from([(key(registry), login)]);
+        let logins = BTreeMap::from([(key(registry), Ok(login))]);
         Credentials { files: vec![AuthFile { logins, ..AuthFile::default() }], said: Mutex::default() }
     }
 
     /// The login for a repository, from the first file that has one: from its helper for this very
-    /// registry, of the longest path that leads to the repository, or from its helper for all.
+    /// registry, of the longest path that leads to the repository, or from its helper for all. What fails is passed
+    /// over, as long as there is another.
     ///
     /// # Errors
-    /// If a helper fails.
+    /// If there is none, and a helper failed or an entry cannot be read.
     pub fn find(&self, registry: &str, repository: &str) -> Result<Option<KnownLogin>> {
         let registry = key(registry);
+        let mut failed = None;
         for file in &self.files {
-            let own = file.helpers.get(&registry).map(|name| self.ask(file, name, &registry));
-            let in_file = || {
-                let login = file.longest(&registry, repository)?.clone();
-                Some(KnownLogin { login, place: file.path.display().to_string() })
+            let own = || file.helpers.get(&registry).map_or(Ok(None), |name| self.ask(file, name, &registry));
+            let in_file = || match file.longest(&registry, repository) {
+                Some(Ok(login)) => {
+                    Ok(Some(KnownLogin { login: login.clone(), place: file.path.display().to_string() }))
+                }
+                Some(Err(e)) => Err(e.clone().doing(file.doing())),
+                None => Ok(None),
             };
-            let found = own.transpose()?.flatten().or_else(in_file);
-            let found = match (&file.store, found) {
-                (Some(name), None) => self.ask(file, name, &registry)?,
-                (_, found) => found,
-            };
-            if found.is_some() {
-                return Ok(found);
+            let store = || file.store.as_ref().map_or(Ok(None), |name| self.ask(file, name, &registry));
+            for way in [&own as &dyn Fn() -> HelperLogin, &in_file, &store] {
+                match way() {
+                    Ok(Some(found)) => return Ok(Some(found)),
+                    Ok(None) => {}
+                    Err(e) => failed = failed.or(Some(e)),
+                }
             }
         }
-        Ok(None)
+        failed.map_or(Ok(None), Err)
     }
 
     /// Threads that come while a helper is being asked wait for its answer.
-    fn ask(&self, file: &AuthFile, name: &str, registry: &str) -> Result<Option<KnownLogin>> {
+    fn ask(&self, file: &AuthFile, name: &str, registry: &str) -> HelperLogin {
         let helper = CredentialHelper::new(name);
         let known = |login| KnownLogin { login, place: helper.to_string() };
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,25 +194,26 @@ impl AuthFile {
             return Ok(AuthFile { path: path.into(), ..AuthFile::default() });
         }
         let no_auth_file = |e| Error::new(format!("it is no auth file, but {}", redacted(&e)));
-        let written: AuthFileJson = serde_json::from_slice(text).map_err(no_auth_file)?;
+        let written: Value = serde_json::from_slice(text).map_err(no_auth_file)?;
+        let written: AuthFileJson = serde_json::from_value(lower_keys(written)).map_err(no_auth_file)?;
         let mut logins = BTreeMap::new();
         for (name, entry) in written.auths {
-            let login = entry.login().map_err(|why| Error::new(why).doing(format!("the entry for {name}")))?;
-            if let Some(login) = login {
+            if let Some(login) = login(entry).map_err(|e| e.doing(format!("the entry for {name}"))).transpose() {
                 logins.insert(key(&name), login);
             }
         }
-        let helpers = written.cred_helpers.into_iter().filter(|(_, helper)| !helper.is_empty());
+        let helpers = written.credhelpers.into_iter().map(|(name, helper)| (name, helper.unwrap_or_default()));
+        let helpers = helpers.filter(|(_, helper)| !helper.is_empty());
         Ok(AuthFile {
             path: path.into(),
             logins,
             helpers: helpers.map(|(name, helper)| (key(&name), helper)).collect(),
-            store: Some(written.creds_store).filter(|name| !name.is_empty()),
+            store: Some(written.credsstore).filter(|name| !name.is_empty()),
         })
     }
 
     /// The login of the longest path that leads to a repository, down to the registry.
-    fn longest(&self, registry: &str, repository: &str) -> Option<&Login> {
+    fn longest(&self, registry: &str, repository: &str) -> Option<&Result<Login>> {
         let mut path = format!("{registry}/{repository}");
         loop {
             if let Some(login) = self.logins.get(&path) {
@@ -295,20 +316,28 @@ pub fn erase(named: Option<&NamedAuthFile>, registry: &str) -> Result<Vec<String
     Ok(places)
 }
 
-impl AuthEntry {
-    fn login(self) -> std::result::Result<Option<Login>, &'static str> {
-        if !self.identitytoken.is_empty() {
-            return Ok(Some(Login::Identity(self.identitytoken)));
-        }
-        if self.auth.is_empty() {
-            let (user, password) = (self.username, self.password);
-            return Ok((!user.is_empty()).then_some(Login::Password { user, password }));
-        }
-        let decoded = STANDARD.decode(self.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let decoded = decoded.ok_or("its \"auth\" is not base64")?;
-        let (user, password) = decoded.split_once(':').ok_or("its \"auth\" holds no user:password")?;
-        Ok(Some(Login::Password { user: user.into(), password: password.trim_end_matches('\0').into() }))
+/// The login in an entry, if it holds one.
+fn login(entry: Value) -> Result<Option<Login>> {
+    let no_entry = |e| Error::new(format!("it is no entry of an auth file, but {}", redacted(&e)));
+    let entry: Option<AuthEntry> = serde_json::from_value(lower_keys(entry)).map_err(no_entry)?;
+    let AuthEntry { auth, username, password, identitytoken, registrytoken } = entry.unwrap_or_default();
+    if !registrytoken.is_empty() {
+        return Ok(Some(Login::Bearer(registrytoken)));
     }
+    if !identitytoken.is_empty() {
+        return Ok(Some(Login::Identity(identitytoken)));
+    }
+    if auth.is_empty() {
+        return Ok((!username.is_empty()).then_some(Login::Password { user: username, password }));
+    }
+    let decoded = STANDARD.decode(auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let decoded = decoded.ok_or_else(|| Error::new("its \"auth\" is not base64"))?;
+    let (user, password) = decoded.split_once(':').ok_or_else(|| Error::new("its \"auth\" holds no user:password"))?;
+    let password = password.trim_end_matches('\0').to_string();
+    Ok(match user {
+        "<token>" => Some(Login::Identity(password)),
+        user => Some(Login::Password { user: user.into(), password }),
+    })
 }
 
 /// The name under which a registry is looked up: without scheme, without Docker's `/v1/`, and all
@@ -361,8 +390,13 @@ mod tests {
     fn secrets_are_not_shown() {
         let login = Login::Password { user: "u".into(), password: "secret".into() };
         assert!(!format!("{login:?}{:?}", Login::Identity("secret".into())).contains("secret"));
-        let misplaced = parse(br#"{"auths":{"a":"c2VjcmV0"}}"#).unwrap_err().to_string();
-        assert!(misplaced.contains("line 1") && !misplaced.contains("c2VjcmV0"), "{misplaced}");
-        assert!(parse(br#"{"auths":{"a":{"auth":"!"}}}"#).unwrap_err().to_string().contains("the entry for a"));
+        let of = |entry: &str| {
+            let credentials = parse(format!(r#"{{"auths":{{"a.io":{entry},"b.io":null}}}}"#).as_bytes()).unwrap();
+            assert_eq!(credentials.find("b.io", "x").unwrap(), None, "an entry matters to its registry only");
+            credentials.find("a.io", "x").unwrap_err().to_string()
+        };
+        let misplaced = of(r#""c2VjcmV0""#);
+        assert!(misplaced.contains("the entry for a.io") && !misplaced.contains("c2VjcmV0"), "{misplaced}");
+        assert!(of(r#"{"auth":"!"}"#).contains("the entry for a.io"));
     }
 }

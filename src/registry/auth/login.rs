@@ -14,6 +14,8 @@ pub enum Login {
     },
     /// An OAuth2 refresh token.
     Identity(String),
+    /// A token for the registry itself (Docker's `registrytoken`).
+    Bearer(String),
 }
 
 impl fmt::Debug for Login {
@@ -21,11 +23,15 @@ impl fmt::Debug for Login {
         match self {
             Login::Password { user, .. } => write!(f, "Password({user:?})"),
             Login::Identity(_) => f.write_str("Identity"),
+            Login::Bearer(_) => f.write_str("Bearer"),
         }
     }
 }
 
 /// Where JSON is wrong, without what stands there: it may be a secret.
 pub fn redacted(error: &serde_json::Error) -> String {
-    format!("malformed at line {} column {}", error.line(), error.column())
+    match error.line() {
+        0 => "malformed".into(),
+        line => format!("malformed at line {line} column {}", error.column()),
+    }
 }

@@ -40,6 +40,8 @@ pub struct TokenAsk<'a> {
 #[derive(Default)]
 pub struct TokenSlot {
     state: Mutex<SlotState>,
+    /// Whether credentials were offered to a registry that did not ask for them.
+    pub offered: Mutex<bool>,
 }
 
 #[derive(Default)]
@@ -72,6 +74,11 @@ impl TokenSlot {
     /// The challenge that a request without a header will meet, if there was one before.
     pub fn challenge(&self) -> Option<Challenge> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).challenge.clone()
+    }
+
+    /// Nothing is sent from now on, until there is another challenge.
+    pub fn forget(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SlotState::default();
     }
 
     /// Answers a challenge that came although `used` was sent. The first thread that comes here
@@ -109,6 +116,9 @@ impl TokenSlot {
 /// Fetches what answers a challenge.
 fn answered<'a>(challenge: &Challenge, ask: &TokenAsk, agent: impl Fn(&str) -> &'a HttpAgent) -> Result<Grant> {
     let TokenAsk { login, scope, secure } = *ask;
+    if let Some(Login::Bearer(token)) = login {
+        return Ok(Grant { header: format!("Bearer {token}"), expires: None });
+    }
     let Challenge::Bearer { realm, service, scope: wanted } = challenge else {
         return Ok(Grant { header: basic(login)?, expires: None });
     };
@@ -147,8 +157,8 @@ fn basic(login: Option<&Login>) -> Result<String> {
         Some(Login::Password { user, password }) => {
             Ok(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
         }
-        Some(Login::Identity(_)) => {
-            Err(Error::new("the registry wants a user name and a password; there is only an identity token"))
+        Some(Login::Identity(_) | Login::Bearer(_)) => {
+            Err(Error::new("the registry wants a user name and a password; there is only a token"))
         }
         None => Err(Error::new("the registry wants a user name and a password")),
     }

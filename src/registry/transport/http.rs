@@ -13,12 +13,15 @@ use ureq::{
 };
 
 use super::{
+    encoding::decoded,
+    failure::{body_reason, explain, no_connection, passes, speaks_no_tls},
     proxy::Proxies,
-    tls::{self, Material},
+    tcp,
+    tls::Material,
     tls_connector, url,
 };
 use crate::{
-    error::{Error, ErrorKind, Result, io_reason},
+    error::{Error, ErrorKind, Result},
     log,
 };
 
@@ -36,8 +39,10 @@ const REDIRECTS_MAX: usize = 10;
 const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// A server that has much to do may take so many times as long.
 const SLOW: u32 = 10;
-/// How long a body is worth waiting for that nobody wants.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// How long a body is worth waiting for that nobody wants: to connect anew takes little longer.
+const DRAIN_TIME: Duration = Duration::from_millis(250);
+/// How long the words of an error are worth waiting for.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 const USER_AGENT: &str = concat!("ace-dt/", env!("CARGO_PKG_VERSION"));
 
@@ -184,6 +189,8 @@ impl HttpAgent {
             begun: Instant::now(),
         };
         let mut builder = http::Request::builder().method(&request.method).uri(&request.url);
+        // Without it anything may come (RFC 9110, section 12.5.3), and digests are of the bytes as they are stored.
+        builder = builder.header(header::ACCEPT_ENCODING, "identity");
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
@@ -302,19 +309,41 @@ impl Response {
         Line { reader: self.inner.into_body().into_reader(), exchange: self.exchange, until }
     }
 
-    /// The whole body, if it has at most `max` bytes.
+    /// The whole body, if it has at most `max` bytes. One that was compressed on the way, though nobody asked for
+    /// that, is decompressed.
     ///
     /// # Errors
-    /// If it breaks off, is longer, or comes too slowly.
+    /// If it breaks off, is longer, comes too slowly, or was compressed as nobody knows how.
     pub fn bytes(self, max: u64) -> Result<Vec<u8>> {
         let (name, within) = (self.exchange.name.clone(), self.idle.saturating_mul(SLOW));
+        let encoding = self.encoding();
         let mut bytes = Vec::new();
         let read = self.line(Some(within)).take(max + 1).read_to_end(&mut bytes);
         read.map_err(|e| Error::new(e).doing(&name).transient(Duration::ZERO))?;
+        if let Some(encoding) = encoding {
+            bytes = decoded(&encoding, bytes, max + 1).map_err(|e| e.doing(&name))?;
+        }
         if bytes.len() as u64 > max {
             return Err(Error::new(format!("the body is longer than {max} bytes")).doing(name));
         }
         Ok(bytes)
+    }
+
+    /// How the body was encoded for the way (RFC 9110, section 8.4), in lower case, though it was asked for as it is.
+    pub fn encoding(&self) -> Option<String> {
+        let encoding = self.header("content-encoding")?.trim().to_ascii_lowercase();
+        Some(encoding).filter(|encoding| !matches!(encoding.as_str(), "" | "identity"))
+    }
+
+    /// The length that it states (RFC 9110, section 8.6).
+    pub fn length(&self) -> Option<u64> {
+        self.header("content-length")?.trim().parse().ok()
+    }
+
+    /// The body is a page for people, by its media type: that of a login, a proxy or a portal.
+    pub fn is_page(&self) -> bool {
+        let kind = self.header("content-type").unwrap_or("").to_ascii_lowercase();
+        kind.starts_with("text/html") || kind.starts_with("application/xhtml")
     }
 
     /// The answer, if it is a success.
@@ -339,16 +368,17 @@ impl Response {
 
     /// The answer as an error, with the words that the registry found for it.
     pub fn refusal(self) -> Error {
-        let (name, status, within) = (self.exchange.name.clone(), self.status(), self.idle);
+        let (name, status) = (self.exchange.name.clone(), self.status());
         let mut bytes = Vec::new();
-        let _ = self.line(Some(within)).take(REFUSAL_MAX).read_to_end(&mut bytes);
+        let read = || self.line(Some(REFUSAL_TIME)).take(REFUSAL_MAX).read_to_end(&mut bytes);
+        let _ = tcp::hurried(REFUSAL_TIME, read);
         let said = said(&bytes).map(|said| format!(" ({said})")).unwrap_or_default();
         Error::new(format!("{name}: {status}{said}"))
     }
 
     /// Reads what is left, so that the connection can be used again.
     pub fn drain(self) {
-        let _ = io::copy(&mut self.line(Some(DRAIN_TIME)).take(DRAIN_MAX), &mut io::sink());
+        let _ = tcp::hurried(DRAIN_TIME, || io::copy(&mut self.line(None).take(DRAIN_MAX), &mut io::sink()));
     }
 }
 
@@ -423,74 +453,6 @@ fn retry_after(value: &str) -> Option<Duration> {
             .ok()
             .map(|at| at.duration_since(SystemTime::now()).unwrap_or_default()),
     }
-}
-
-/// Whether a later try may fare better.
-fn passes(error: &ureq::Error) -> bool {
-    match error {
-        // What a handshake ends with does not change by itself.
-        ureq::Error::Io(e) => {
-            let lasts = cause::<rustls::Error>(e).is_some()
-                || cause::<tls::Malformed>(e).is_some()
-                || e.kind() == io::ErrorKind::PermissionDenied;
-            !lasts && lookup(e).is_none_or(|why| why.contains("Temporary") || why.contains("Try again"))
-        }
-        ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => true,
-        _ => false,
-    }
-}
-
-/// Whether what answered knows nothing of TLS.
-fn speaks_no_tls(error: &ureq::Error) -> bool {
-    let ureq::Error::Io(e) = error else { return false };
-    matches!(cause::<rustls::Error>(e), Some(rustls::Error::InvalidMessage(_)))
-}
-
-/// Whether nobody listens, or whoever does hangs up.
-fn no_connection(error: &ureq::Error) -> bool {
-    use io::ErrorKind::*;
-    matches!(error, ureq::Error::Io(e) if matches!(e.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof))
-}
-
-fn explain(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Io(e) => body_reason(e),
-        ureq::Error::Timeout(_) => "no answer within the time that --http-timeout allows".into(),
-        ureq::Error::HostNotFound => "there is no such host".into(),
-        ureq::Error::ConnectProxyFailed(why) => {
-            let status = why.strip_prefix("proxy server responded ").and_then(|s| s.split('/').next());
-            let hint = match status {
-                Some("401" | "407") => "; it wants http://user:password@...",
-                Some("403") => "; it must allow CONNECT to that port",
-                _ => "",
-            };
-            let said = status.map_or(why.clone(), |status| format!("it answered {status}"));
-            format!("the proxy does not connect: {said}{hint}")
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Why reading a body failed.
-fn body_reason(error: &io::Error) -> String {
-    if let Some(inner) = cause::<ureq::Error>(error) {
-        return explain(inner);
-    }
-    match (cause::<rustls::Error>(error), lookup(error)) {
-        (Some(inner), _) => tls::explain(inner),
-        (_, Some(why)) => format!("the host's name cannot be looked up: {why}"),
-        _ => io_reason(error),
-    }
-}
-
-/// Why a name could not be looked up, in the words of getaddrinfo(3), if that is what failed.
-fn lookup(error: &io::Error) -> Option<String> {
-    error.to_string().strip_prefix("failed to lookup address information: ").map(String::from)
-}
-
-/// What an I/O error carries.
-fn cause<E: std::error::Error + 'static>(error: &io::Error) -> Option<&E> {
-    error.get_ref()?.downcast_ref()
 }
 
 #[cfg(test)]

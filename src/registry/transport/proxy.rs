@@ -6,10 +6,9 @@ use std::{env, net::IpAddr};
 
 use ureq::Proxy;
 
-use super::url::is_loopback;
 use crate::{
     error::{Error, Result},
-    oci::split_port,
+    oci::{is_loopback, split_port},
 };
 
 /// The proxies of this process.

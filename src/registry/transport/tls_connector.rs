@@ -16,18 +16,21 @@ use ureq::{
         resolver::DefaultResolver,
         transport::{
             Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout,
-            SocksConnector, TcpConnector, Transport, TransportAdapter,
+            SocksConnector, Transport, TransportAdapter,
         },
     },
 };
 
-use super::tls::{Malformed, Material};
+use super::{
+    tcp::TcpConnector,
+    tls::{Malformed, Material},
+};
 
 /// An agent whose connections go through the configured proxy, if there is one, and speak TLS
 /// where the URL wants it.
 pub fn agent(config: ureq::config::Config, material: Arc<Material>) -> ureq::Agent {
     let chain = ().chain(SocksConnector::default()).chain(ConnectProxyConnector::default());
-    let chain = chain.chain(TcpConnector::default()).chain(TlsConnector { material, config: OnceLock::new() });
+    let chain = chain.chain(TcpConnector).chain(TlsConnector { material, config: OnceLock::new() });
     ureq::Agent::with_parts(config, chain, DefaultResolver::default())
 }
 

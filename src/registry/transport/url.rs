@@ -14,12 +14,6 @@ pub fn origin(url: &str) -> &str {
     &url[..end]
 }
 
-/// Whether a host, named or an address, is this machine.
-pub fn is_loopback(host: &str) -> bool {
-    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-}
-
 /// Whether two URLs lie on the same server: scheme, host in any case, and port, which may be left out
 /// if it is the scheme's own (RFC 6454, section 4).
 pub fn same_origin(a: &str, b: &str) -> bool {

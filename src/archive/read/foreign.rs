@@ -1,0 +1,54 @@
+//! What people have in the place of an archive that is TAR, or TAR in zstd or gzip: named by its first bytes.
+
+/// Files that other systems leave in directories: AppleDouble files and folder settings.
+const LEFT_BEHIND: [&str; 4] = [".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"];
+
+/// What begins with these bytes, and what to do with it; `None` if nobody knows.
+pub fn named(bytes: &[u8]) -> Option<&'static str> {
+    Some(match bytes {
+        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => "it is compressed by xz; xz -dc FILE gives the archive",
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => "it is compressed by bzip2; bzip2 -dc FILE gives the archive",
+        [0x04, 0x22, 0x4D, 0x18, ..] | [0x02, 0x21, 0x4C, 0x18, ..] => {
+            "it is compressed by lz4; lz4 -dc FILE gives the archive"
+        }
+        [b'L', b'Z', b'I', b'P', ..] => "it is compressed by lzip; lzip -dc FILE gives the archive",
+        [0x5D, 0, 0, _, _, ..] => "it is compressed by lzma; xz -dc FILE gives the archive",
+        [0x89, b'L', b'Z', b'O', 0, ..] => "it is compressed by lzop; lzop -dc FILE gives the archive",
+        [0x1F, 0x9D, ..] => "it is compressed by compress; gzip -dc FILE gives the archive",
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => "it is a zip archive, not a TAR archive",
+        [b'7', b'z', 0xBC, 0xAF, 0x27, 0x1C, ..] => "it is a 7z archive, not a TAR archive",
+        [b'R', b'a', b'r', b'!', ..] => "it is a RAR archive, not a TAR archive",
+        [b'h', b's', b'q', b's', ..] => "it is a squashfs image, not a TAR archive",
+        [b'0', b'7', b'0', b'7', b'0', b'1' | b'2' | b'7', ..] => "it is a cpio archive, not a TAR archive",
+        [0x7F, b'E', b'L', b'F', ..] => "it is a program, not a TAR archive",
+        [b'{', ..] => "it is JSON, not a TAR archive: a ledger, perhaps",
+        [b'<', ..] => "it is a page in HTML or XML, not a TAR archive",
+        _ => return None,
+    })
+}
+
+/// Whether a file of this name is one that another system leaves in every directory.
+pub fn is_left_behind(name: &str) -> bool {
+    name.starts_with("._") || LEFT_BEHIND.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_named() {
+        for (bytes, name) in [
+            (&b"\xfd7zXZ\0rest"[..], "xz"),
+            (b"BZh9", "bzip2"),
+            (b"\x04\x22\x4d\x18", "lz4"),
+            (b"PK\x03\x04", "zip"),
+            (b"<!DOCTYPE html>", "HTML"),
+        ] {
+            assert!(named(bytes).unwrap().contains(name), "{name}");
+        }
+        for none in [&b""[..], b"blobs/", b"oci-layout", b"BZh0", b"\0\0\0\0"] {
+            assert_eq!(named(none), None);
+        }
+    }
+}
