@@ -48,6 +48,10 @@ pub struct Args {
     pub progress: ProgressOptions,
     /// Copy referrers too.
     pub recursive: bool,
+    /// `--sparse-index`.
+    pub sparse_index: bool,
+    /// `--digest-tags`.
+    pub digest_tags: bool,
     /// Artifact types of referrers; none means all.
     pub referrer_types: Vec<String>,
     /// For the gather index.
@@ -124,6 +128,8 @@ impl Default for Args {
             policy: RetryPolicy { idle: Duration::from_secs(60), retries: 5, total: Duration::from_secs(300) },
             progress: ProgressOptions::default(),
             recursive: false,
+            sparse_index: false,
+            digest_tags: false,
             referrer_types: Vec::new(),
             annotations: Annotations::new(),
             block_size: 1 << 20,

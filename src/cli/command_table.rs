@@ -188,7 +188,7 @@ pub static COMMANDS: &[Command] = &[
         operands: &[TAR_FILE, Operand { name: "TAR-FILE", count: Count::Any, text: "Further ones." }],
         description: "Reads archives from end to end, without a registry, and checks the digest of every blob, every reference from `index.json` on, and that the end of the archive is there, with nothing but zeros behind it. Takes archives of other tools too: any OCI image layout in a TAR stream, compressed with zstd or gzip or not, its members in any order.\n\n\
             Prints a line for each image, `whole` or `broken`, and for all that is wrong: `damaged` (a blob has not its digest, or something cannot be read), `missing` (something is referred to and not there), `wrong` (anything else), with the offset in the TAR stream, and on a tape the block. The last line sums up.\n\n\
-            A file that ends in the middle of an archive is continued by the next `TAR-FILE`, and a tape by the next volume (see `--volume-command`); behind the end of an archive the next `TAR-FILE` is an archive of its own. From a tape it reads one file, up to the filemark, with blocks of any size; the drive is not rewound first.",
+            A file that ends in the middle of an archive is continued by the next `TAR-FILE`, and a tape by the next volume (see `--volume-command`); behind the end of an archive the next `TAR-FILE` is an archive of its own. Several archives are one set: what one leaves out may be in another, so that an increment and its base are whole together. Each is told of under its own name. From a tape it reads one file, up to the filemark, with blocks of any size; the drive is not rewound first.",
         sections: &[
             ("TAPE DRIVES", TAPES_READ),
             ("EXIT STATUS", VERIFY_STATUS),
@@ -199,7 +199,9 @@ pub static COMMANDS: &[Command] = &[
                  Check a tape, from its beginning:\n\n    \
                  mt -f /dev/nst0 rewind && ace-dt mirror verify /dev/nst0\n\n\
                  Check an archive that leaves out what an earlier one holds:\n\n    \
-                 ace-dt mirror verify --existing week-47.tar week-48.tar",
+                 ace-dt mirror verify --existing week-47.tar week-48.tar\n\n\
+                 Check both, as one set:\n\n    \
+                 ace-dt mirror verify week-47.tar week-48.tar",
             ),
             (
                 "DIAGNOSTICS",

@@ -8,6 +8,7 @@ pub mod args;
 pub mod command_line;
 pub mod command_table;
 pub mod flag_table;
+pub mod general_flags;
 pub mod help;
 pub mod man;
 pub mod options;

@@ -131,8 +131,12 @@ pub struct SelectionOptions {
     pub sources: PathBuf,
     /// None means all.
     pub platforms: Vec<PlatformFilter>,
+    /// Take an index as it is, with the content of these platforms only.
+    pub sparse_index: bool,
     /// Referrers too.
     pub recursive: bool,
+    /// What lies under cosign's tags, too.
+    pub digest_tags: bool,
     /// Leave out sources that fail.
     pub keep_going: bool,
     /// For the gather index.
@@ -148,7 +152,9 @@ impl SelectionOptions {
         SelectionOptions {
             sources: path(args, 0).into(),
             platforms: args.platforms.clone(),
+            sparse_index: args.sparse_index,
             recursive: args.recursive,
+            digest_tags: args.digest_tags,
             keep_going: args.keep_going,
             annotations: args.annotations.clone(),
             index_fallback: args.index_fallback,
@@ -220,6 +226,12 @@ pub struct BatchOptions {
     pub output: OutputOptions,
     /// Add a `manifest.json`.
     pub manifest_json: bool,
+    /// Go on with others if an artifact fails.
+    pub keep_going: bool,
+    /// Where is told what became of each artifact.
+    pub report: Option<PathBuf>,
+    /// Only plan.
+    pub dry_run: bool,
 }
 
 /// For `mirror gather`.
@@ -389,6 +401,9 @@ impl FromArgs for BatchOptions {
             output: OutputOptions::new(&args, path(&args, 1))?,
             manifest_json: args.manifest_json,
             tracker: args.tracker_filename,
+            keep_going: args.keep_going,
+            report: args.report,
+            dry_run: args.dry_run,
             progress: args.progress,
         })
     }

@@ -56,7 +56,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
     let mut command = schema::root();
     let mut args = Args::default();
     let mut given: Vec<(&Flag, Option<OsString>)> = Vec::new();
-    for flag in schema::FLAGS.iter().filter(|flag| !flag.env.is_empty()) {
+    for flag in schema::flags().filter(|flag| !flag.env.is_empty()) {
         if let Some(value) = std::env::var_os(flag.env).filter(|v| !v.is_empty()).filter(|_| flag.env_sets_it) {
             set(flag, &mut args, &value).map_err(|why| Error::usage(why).doing(flag.env))?;
         }
@@ -79,8 +79,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
                 let what = what.map_err(|why: String| wrong(command, format!("--generate: {why}")))?;
                 return Ok(Parsed::Generate(command, what));
             }
-            Arg::Long(name) => schema::FLAGS.iter().find(|f| f.long == name).ok_or_else(|| format!("--{name}")),
-            Arg::Short(c) => schema::FLAGS.iter().find(|f| f.short == Some(c)).ok_or_else(|| format!("-{c}")),
+            Arg::Long(name) => schema::flags().find(|f| f.long == name).ok_or_else(|| format!("--{name}")),
+            Arg::Short(c) => schema::flags().find(|f| f.short == Some(c)).ok_or_else(|| format!("-{c}")),
         };
         let flag = flag.map_err(|name| wrong(command, format!("there is no flag {name}")))?;
         let value = match flag.value {

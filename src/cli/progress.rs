@@ -239,6 +239,14 @@ impl Progress {
         });
     }
 
+    /// Says something for whoever looks on; in the log if nobody does.
+    pub fn say(&self, text: &str) {
+        match self.shown {
+            Shown::Nothing | Shown::Json => log::note(text),
+            Shown::Redrawn | Shown::Lines => log::line(format_args!("{text}")),
+        }
+    }
+
     /// Takes the status line away, so that what follows stands alone.
     pub fn clear(&self) {
         if self.shown == Shown::Redrawn {

@@ -5,7 +5,7 @@
 //! a paragraph that is indented stands as it is.
 
 use crate::cli::args::Args;
-pub use crate::cli::{command_table::COMMANDS, flag_table::FLAGS};
+pub use crate::cli::{command_table::COMMANDS, flag_table::FLAGS, general_flags::GENERAL_FLAGS};
 
 /// A command, or a group of commands.
 pub struct Command {
@@ -118,6 +118,11 @@ pub fn below(group: &Command, name: &str) -> Option<&'static Command> {
     COMMANDS.iter().find(|c| c.group() == Some(group.name) && c.name.rsplit(' ').next() == Some(name))
 }
 
+/// All flags, in the order in which they are shown.
+pub fn flags() -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().chain(GENERAL_FLAGS)
+}
+
 impl Command {
     /// The name of the group that it is in; the program itself is in none.
     fn group(&self) -> Option<&'static str> {
@@ -144,7 +149,7 @@ impl Command {
 
     /// The flags that it takes.
     pub fn flags(&self) -> impl Iterator<Item = &'static Flag> {
-        FLAGS.iter().filter(|f| f.on.is_empty() || f.on.contains(&self.name))
+        flags().filter(|f| f.on.is_empty() || f.on.contains(&self.name))
     }
 
     /// Whether what was given to it may be a secret in the wrong place.
@@ -186,11 +191,11 @@ mod tests {
                 assert!(flag.short.is_none_or(|c| names.insert(c.to_string())), "{}: -{:?}", command.name, flag.short);
             }
         }
-        for flag in FLAGS {
+        for flag in flags() {
             let written = |f: &Flag| (f.short, f.value_name().is_some());
-            assert!(FLAGS.iter().all(|f| f.long != flag.long || written(f) == written(flag)), "--{}", flag.long);
+            assert!(flags().all(|f| f.long != flag.long || written(f) == written(flag)), "--{}", flag.long);
             assert!(
-                FLAGS.iter().all(|f| f.short != flag.short || f.short.is_none() || f.long == flag.long),
+                flags().all(|f| f.short != flag.short || f.short.is_none() || f.long == flag.long),
                 "{:?}",
                 flag.short
             );
@@ -208,7 +213,7 @@ mod tests {
 
     #[test]
     fn defaults_in_words_are_the_defaults() {
-        for flag in FLAGS.iter().filter(|f| !f.default.is_empty() && f.default != "all") {
+        for flag in flags().filter(|f| !f.default.is_empty() && f.default != "all") {
             let (plain, mut set) = (Args::default(), Args::default());
             (flag.set)(&mut set, flag.default).unwrap();
             assert_eq!(format!("{plain:?}"), format!("{set:?}"), "--{}", flag.long);

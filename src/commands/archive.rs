@@ -48,11 +48,12 @@ pub fn run(options: &ArchiveOptions) -> Result<()> {
     existing.add_images(&options.existing.images, selection.recursive, store, threads)?;
     let settings = GatherSettings {
         platforms: &selection.platforms,
+        sparse: selection.sparse_index,
         recursive: selection.recursive,
         threads,
         observer: &|resolved, sources, manifests| progress.resolving(resolved, sources, manifests),
     };
-    let collector = Collector { store, settings, keep_going: selection.keep_going };
+    let collector = Collector { store, settings, keep_going: selection.keep_going, digest_tags: selection.digest_tags };
     let found = collector.collect(sources, &|digest| existing.has(digest));
     progress.clear();
     let mut found = found?;

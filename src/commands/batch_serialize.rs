@@ -8,18 +8,23 @@ use std::{fs, path::Path};
 use nix::fcntl::OFlag;
 
 use super::{
+    path_conflicts,
+    report::ReportFile,
     retry_hint,
     setup::{self, Setup, is_dash},
 };
 use crate::{
     archive::write::{
         existing::ExistingContent,
+        plan::Plan,
         session::{WriteOptions, WriteSession},
     },
-    cli::{options::BatchOptions, progress::Progress},
+    cli::{options::BatchOptions, output, progress::Progress},
     compression::Format,
     error::{Context, Error, ErrorKind, Result},
-    fd, log,
+    fd,
+    gather::collect::{SourceOutcome, SourceRecord},
+    log,
     oci::Digest,
     owned_file::OwnedFile,
     store::Locator,
@@ -62,20 +67,33 @@ impl SentArchive {
 pub fn run(options: &BatchOptions) -> Result<()> {
     let (directory, entries) = (&options.directory, read_list(&options.list)?);
     let tracker = directory.join(&options.tracker);
-    fs::create_dir_all(directory).doing(|| format!("creating the directory {directory:?}"))?;
-    let alone = fd::open(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY).and_then(OwnedFile::of);
-    let _alone = alone.doing(|| format!("opening the directory {directory:?}"))?;
+    let written: Vec<_> = options.report.iter().map(|path| ("--report", path.as_path())).collect();
+    path_conflicts::check(&[("BATCH-LIST", &options.list), ("the tracker", &tracker)], &written)?;
+    let report = options.report.as_deref().map(ReportFile::open).transpose()?;
+    let _alone = if options.dry_run { None } else { Some(own(directory)?) };
     let mut sent = read_tracker(&tracker)?;
     let setup = Setup::new(&options.connection)?;
     let progress = Progress::new(&options.progress)?;
     let batch = Batch { options, setup: &setup, progress: &progress };
-    for entry in &entries {
-        if let Some(archive) = batch.archive(entry, &sent)? {
-            sent.push(archive);
-            write_tracker(&tracker, &sent)?;
-        }
+    let mut records: Vec<SourceRecord> = entries.iter().map(not_reached).collect();
+    let outcome = batch.all(&entries, &tracker, &mut sent, &mut records);
+    match report {
+        Some(report) => report.write(&records, outcome, "the batch is done"),
+        None => outcome,
     }
-    Ok(())
+}
+
+/// Makes the directory if it is not there, and keeps other runs out.
+fn own(directory: &Path) -> Result<OwnedFile> {
+    fs::create_dir_all(directory).doing(|| format!("creating the directory {directory:?}"))?;
+    let alone = fd::open(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY).and_then(OwnedFile::of);
+    alone.doing(|| format!("opening the directory {directory:?}"))
+}
+
+/// What is told of an artifact that the run does not come to.
+fn not_reached(entry: &BatchEntry) -> SourceRecord {
+    let (source, outcome) = (entry.artifact.clone(), SourceOutcome::Incomplete);
+    SourceRecord { source, outcome, file: None, digest: None, bytes: 0, error: None }
 }
 
 /// What all archives of a run have in common.
@@ -86,15 +104,64 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// Archives what was not sent, and records each in the tracker; notes what became of it.
+    fn all(
+        &self,
+        entries: &[BatchEntry],
+        tracker: &Path,
+        sent: &mut Vec<SentArchive>,
+        records: &mut [SourceRecord],
+    ) -> Result<()> {
+        let mut failed: Vec<&str> = Vec::new();
+        for (entry, record) in entries.iter().zip(&mut *records) {
+            match self.archive(entry, sent, record) {
+                Ok(None) => {}
+                Ok(Some(archive)) => {
+                    sent.push(archive);
+                    if !self.options.dry_run {
+                        write_tracker(tracker, sent)?;
+                    }
+                }
+                Err(e) => {
+                    (record.outcome, record.error) = (SourceOutcome::Failed, Some(e.to_string()));
+                    if !self.options.keep_going || e.is_signal() {
+                        return Err(e);
+                    }
+                    log::error(&e);
+                    failed.push(&entry.artifact);
+                }
+            }
+        }
+        if records.iter().all(|record| record.outcome == SourceOutcome::Present) {
+            self.progress.say(&format!("nothing is new: all {} artifacts were sent already", records.len()));
+        }
+        match failed[..] {
+            [] => Ok(()),
+            _ => {
+                let (n, of) = (failed.len(), entries.len());
+                Err(Error::new(format!("{n} of {of} artifacts were left out: {}", failed.join(", "))))
+            }
+        }
+    }
+
     /// Archives an artifact, unless it was `sent` as it is now.
-    fn archive(&self, BatchEntry { name, artifact }: &BatchEntry, sent: &[SentArchive]) -> Result<Option<SentArchive>> {
+    fn archive(
+        &self,
+        BatchEntry { name, artifact }: &BatchEntry,
+        sent: &[SentArchive],
+        record: &mut SourceRecord,
+    ) -> Result<Option<SentArchive>> {
         let Setup { store, threads, level } = self.setup;
         let (store, recursive) = (&**store, self.options.recursive);
         let image: Locator = artifact.parse().map_err(|why: String| Error::usage(why).doing("IMAGE"))?;
         let (graph, root) = setup::fetch(store, &image, recursive, *threads, self.progress)?;
+        record.digest = Some(root.digest.clone());
+        record.bytes = graph.reachable(&[&root], false)?.size();
         let earlier: Vec<&SentArchive> = sent.iter().filter(|sent| sent.name() == name).collect();
-        if earlier.iter().any(|sent| sent.artifact == *artifact && sent.digest == root.digest) {
+        let is_same = |sent: &&&SentArchive| sent.artifact == *artifact && sent.digest == root.digest;
+        if let Some(same) = earlier.iter().find(is_same) {
             log::info(format_args!("{name}: {artifact} was sent already"));
+            (record.outcome, record.file) = (SourceOutcome::Present, Some(same.file.clone()));
             return Ok(None);
         }
         let mut existing = ExistingContent::default();
@@ -108,22 +175,38 @@ impl Batch<'_> {
             Some(Format::Gzip) => ".gz",
         };
         let file = format!("{number:06}-{name}.tar{ending}");
-        let unfinished = self.options.directory.join(format!(".{file}.unfinished"));
-        // What a run that died has left is of no use.
-        let _ = fs::remove_file(&unfinished);
+        record.file = Some(file.clone());
         let plan = setup::plan(&graph, (&root, artifact), &existing, recursive, self.options.manifest_json);
         let plan = plan.doing(|| format!("planning the archive of {artifact}"))?;
-        let write = WriteOptions { dest: unfinished.clone(), ..self.options.output.at_level(*level) };
-        let session = WriteSession { options: &write, plan: &plan, store, threads: *threads };
+        if self.options.dry_run {
+            self.progress.clear();
+            record.outcome = SourceOutcome::Planned;
+            output::print(&format!("{file} {:>14} {artifact}\n", plan.total()))?;
+        } else {
+            let write = self.options.output.at_level(*level);
+            let unfinished = self.options.directory.join(format!(".{file}.unfinished"));
+            self.write(&plan, WriteOptions { dest: unfinished, ..write }, &file)
+                .doing(|| format!("archiving {artifact}"))?;
+            store.keep(&graph, &[(Some(artifact), &root)], recursive);
+            record.outcome = SourceOutcome::Archived;
+        }
+        Ok(Some(SentArchive { file, artifact: artifact.clone(), digest: root.digest }))
+    }
+
+    /// Writes an archive under an unfinished name, and gives it its own when it is whole.
+    fn write(&self, plan: &Plan, write: WriteOptions, file: &str) -> Result<()> {
+        let Setup { store, threads, .. } = self.setup;
+        let unfinished = write.dest.clone();
+        // What a run that died has left is of no use.
+        let _ = fs::remove_file(&unfinished);
+        let session = WriteSession { options: &write, plan, store: &**store, threads: *threads };
         // Nothing of it goes on: it is begun anew by the next run.
         let written = write.open().and_then(|dest| retry_hint::write(&session, dest, self.progress, None));
-        written.doing(|| format!("archiving {artifact}")).inspect_err(|_| {
+        written.inspect_err(|_| {
             let _ = fs::remove_file(&unfinished);
         })?;
-        store.keep(&graph, &[(Some(artifact), &root)], recursive);
-        let whole = self.options.directory.join(&file);
-        fs::rename(&unfinished, &whole).doing(|| format!("naming {whole:?}"))?;
-        Ok(Some(SentArchive { file, artifact: artifact.clone(), digest: root.digest }))
+        let whole = self.options.directory.join(file);
+        fs::rename(&unfinished, &whole).doing(|| format!("naming {whole:?}"))
     }
 }
 

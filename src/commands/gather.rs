@@ -24,11 +24,17 @@ pub fn run(options: &GatherOptions) -> Result<()> {
     let progress = Progress::new(&options.progress)?;
     let settings = GatherSettings {
         platforms: &selection.platforms,
+        sparse: selection.sparse_index,
         recursive: selection.recursive,
         threads: setup.threads,
         observer: &|resolved, sources, manifests| progress.resolving(resolved, sources, manifests),
     };
-    let collector = Collector { store: &*setup.store, settings, keep_going: selection.keep_going };
+    let collector = Collector {
+        store: &*setup.store,
+        settings,
+        keep_going: selection.keep_going,
+        digest_tags: selection.digest_tags,
+    };
     let found = collector.collect(sources, &|_| false);
     progress.clear();
     let mut found = found?;

@@ -3,8 +3,9 @@
 use std::{
     cmp,
     collections::HashSet,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -27,8 +28,12 @@ use crate::{
     },
     cli::{options::VerifyOptions, output::print, progress::Progress},
     error::{Context, Error, Result, one_line},
-    fd,
-    media::{input::Input, stream_input::InputOptions},
+    fd, log,
+    media::{
+        files::Files,
+        input::Input,
+        stream_input::{InputOptions, StreamInput},
+    },
     oci::Digest,
     util::units::grouped,
 };
@@ -53,7 +58,8 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     let input = Input::open(paths, options.input.clone())?;
     let progress = Progress::new(&options.progress)?;
     let name = paths.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
-    let mut verifier = ArchiveVerifier { name, elsewhere, records, archives: 0, flaws: 0, told: 0, printed: Ok(()) };
+    let paths = paths.clone();
+    let mut verifier = ArchiveVerifier { name, paths, elsewhere, records, flaws: 0, told: 0, printed: Ok(()) };
     let read = AtomicU64::new(0);
     let total = match &input {
         Input::Files(files) => Some(files.total()),
@@ -84,42 +90,91 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
 
 struct ArchiveVerifier {
     name: String,
+    paths: Vec<PathBuf>,
     elsewhere: HashSet<Digest>,
     /// Of the first archive.
     records: Option<Vec<CheckpointRecord>>,
-    archives: usize,
     flaws: u64,
-    /// Findings told of this archive.
+    /// Findings told of the archive in hand.
     told: usize,
     /// Whether they could be printed.
     printed: Result<()>,
 }
 
+/// One archive that was read.
+struct ReadArchive {
+    catalog: Catalog,
+    ended: ArchiveEnd,
+    /// Where frames end, if it is compressed.
+    frames: Option<FrameEnds>,
+    /// What it is called where there are several.
+    heading: String,
+    /// Findings told of it while it was read.
+    told: usize,
+}
+
 impl ArchiveVerifier {
+    /// Reads all archives, and then concludes: what one leaves out may be in another.
     fn all(&mut self, input: Input, read: &AtomicU64) -> Result<()> {
-        match input {
-            Input::Files(files) => {
-                let mut start = 0;
-                while start < files.total() || self.archives == 0 {
-                    let mut catalog = Catalog::default();
-                    let mut tell = |finding| self.tell(finding);
-                    let mut scanner = Scanner { deep: true, tell: &mut tell, read };
-                    let (ended, next) = scanner.files(&files, start, &mut catalog)?;
-                    self.conclude(&catalog, ended, None);
-                    start = if ended.end.is_some() { next } else { files.total() };
-                }
-                Ok(())
+        let archives = match input {
+            Input::Files(files) => self.files(&files, read)?,
+            Input::Stream(mut stream) => self.stream(&mut stream, read)?,
+        };
+        let held = |archive: &ReadArchive| -> HashSet<Digest> {
+            let sound = archive.catalog.blobs().iter().filter(|(_, held)| held.sound);
+            sound.map(|(digest, _)| digest.clone()).collect()
+        };
+        let held: Vec<HashSet<Digest>> =
+            if archives.len() > 1 { archives.iter().map(held).collect() } else { Vec::new() };
+        for (n, archive) in archives.iter().enumerate() {
+            let others: Vec<&HashSet<Digest>> =
+                held.iter().enumerate().filter(|(other, _)| *other != n).map(|(_, held)| held).collect();
+            self.conclude(archive, &others, archives.len() > 1);
+        }
+        Ok(())
+    }
+
+    fn files(&mut self, files: &Arc<Files>, read: &AtomicU64) -> Result<Vec<ReadArchive>> {
+        let (mut archives, mut start) = (Vec::new(), 0);
+        while start < files.total() || archives.is_empty() {
+            let file = files.volume_at(start);
+            let heading = match file {
+                0 => format!("archive {}", archives.len() + 1),
+                file => format!("{:?}", self.paths[file - 1]),
+            };
+            self.begin(&heading, &archives, self.paths.len() > 1);
+            let mut catalog = Catalog::default();
+            let mut tell = |finding| self.tell(finding);
+            let mut scanner = Scanner { deep: true, tell: &mut tell, read };
+            let (ended, next) = scanner.files(files, start, &mut catalog)?;
+            let told = std::mem::take(&mut self.told);
+            archives.push(ReadArchive { catalog, ended, frames: None, heading, told });
+            start = if ended.end.is_some() { next } else { files.total() };
+        }
+        Ok(archives)
+    }
+
+    fn stream(&mut self, stream: &mut StreamInput, read: &AtomicU64) -> Result<Vec<ReadArchive>> {
+        let mut archives = Vec::new();
+        loop {
+            let heading = format!("archive {}", archives.len() + 1);
+            self.begin(&heading, &archives, false);
+            let (mut catalog, mut frames) = (Catalog::default(), FrameEnds::new());
+            let mut tell = |finding| self.tell(finding);
+            let scanner = Scanner { deep: true, tell: &mut tell, read };
+            let (ended, format) = scan_stream(scanner, stream, &mut catalog, &mut frames)?;
+            let (frames, told) = (format.map(|_| frames), std::mem::take(&mut self.told));
+            archives.push(ReadArchive { catalog, ended, frames, heading, told });
+            if ended.end.is_none() || !stream.next_file().map_err(Error::from_io)? {
+                return Ok(archives);
             }
-            Input::Stream(mut stream) => loop {
-                let (mut catalog, mut frames) = (Catalog::default(), FrameEnds::new());
-                let mut tell = |finding| self.tell(finding);
-                let scanner = Scanner { deep: true, tell: &mut tell, read };
-                let (ended, format) = scan_stream(scanner, &mut stream, &mut catalog, &mut frames)?;
-                self.conclude(&catalog, ended, format.map(|_| &frames));
-                if ended.end.is_none() || !stream.next_file().map_err(Error::from_io)? {
-                    return Ok(());
-                }
-            },
+        }
+    }
+
+    /// What is found from now on is of this archive.
+    fn begin(&mut self, heading: &str, before: &[ReadArchive], has_heading: bool) {
+        if has_heading || !before.is_empty() {
+            self.line("reading", heading);
         }
     }
 
@@ -133,7 +188,7 @@ impl ArchiveVerifier {
             FindingKind::Note => "note",
             FindingKind::Damaged => "damaged",
             FindingKind::Missing => "missing",
-            FindingKind::Wrong => "wrong",
+            FindingKind::Wrong | FindingKind::Incomplete => "wrong",
         };
         match self.told.cmp(&TOLD_MAX) {
             cmp::Ordering::Less => self.line(word, &text),
@@ -148,30 +203,36 @@ impl ArchiveVerifier {
         }
     }
 
-    /// What can be said when all of an archive was read.
-    fn conclude(&mut self, catalog: &Catalog, ended: ArchiveEnd, frames: Option<&FrameEnds>) {
-        self.archives += 1;
+    /// What can be said when all was read: of one archive, and what the `others` hold.
+    fn conclude(&mut self, archive: &ReadArchive, others: &[&HashSet<Digest>], has_heading: bool) {
+        let ReadArchive { catalog, ended, frames, heading, told } = archive;
+        self.told = *told;
+        if has_heading {
+            self.line("in", heading);
+        }
         let mut bad: HashSet<Digest> =
             catalog.blobs().iter().filter(|(_, held)| !held.sound).map(|(digest, _)| digest.clone()).collect();
-        let (mut flaws, mut left_out) = (Vec::new(), 0_u64);
-        let elsewhere = &self.elsewhere;
-        let reached = catalog.check(&|digest| elsewhere.contains(digest), &mut |flaw| flaws.push(flaw));
-        for digest in &reached {
-            left_out += u64::from(!catalog.blobs().contains_key(digest) && elsewhere.contains(digest));
+        let (mut flaws, mut lists) = (Vec::new(), Vec::new());
+        let (mut in_others, mut unread) = (0_u64, 0_u64);
+        let in_set = |digest: &Digest| others.iter().any(|held| held.contains(digest));
+        let elsewhere = |digest: &Digest| in_set(digest) || self.elsewhere.contains(digest);
+        let reached = catalog.check(&elsewhere, &mut |flaw| flaws.push(flaw));
+        for digest in reached.iter().filter(|digest| !catalog.blobs().contains_key(digest)) {
+            match in_set(digest) {
+                true => in_others += 1,
+                false => unread += u64::from(self.elsewhere.contains(digest)),
+            }
         }
+        catalog.check_lists(&elsewhere, &mut |text| lists.push(text));
         for flaw in flaws {
             bad.insert(flaw.digest);
             self.tell(if flaw.missing { Finding::missing(flaw.text) } else { Finding::wrong(flaw.text) });
         }
-        let mut lists = Vec::new();
-        catalog.check_lists(&|digest| self.elsewhere.contains(digest), &mut |text| lists.push(text));
         for text in lists {
             self.tell(Finding::wrong(text));
         }
-        if self.archives == 1
-            && let Some(records) = self.records.take()
-        {
-            self.check_ledger(&records, catalog, frames);
+        if let Some(records) = self.records.take() {
+            self.check_ledger(&records, catalog, frames.as_ref());
         }
         let mut walk = ImageWalk::new(catalog);
         let bad = walk.marked(&bad);
@@ -189,13 +250,19 @@ impl ArchiveVerifier {
         if let Some(end) = ended.end {
             text.push_str(&format!("; the archive ends at offset {}", grouped(end)));
         }
-        if left_out > 0 {
-            text.push_str(&format!("; {} blobs are elsewhere", grouped(left_out)));
+        if in_others > 0 {
+            text.push_str(&format!("; {} blobs are in other archives of these", grouped(in_others)));
+        }
+        if unread > 0 {
+            text.push_str(&format!("; {} blobs are elsewhere, and were not read", grouped(unread)));
         }
         match catalog.missing_subjects() {
             0 => {}
             1 => text.push_str("; one subject is not in it"),
             n => text.push_str(&format!("; {n} subjects are not in it")),
+        }
+        if catalog.missing_by_choice() > 0 {
+            text.push_str(&format!("; {} manifests are left out of a sparse index", catalog.missing_by_choice()));
         }
         let idle = catalog.blobs().keys().filter(|digest| !reached.contains(*digest)).count();
         if idle > 0 {
@@ -207,7 +274,6 @@ impl ArchiveVerifier {
             n => format!("{n} things are wrong"),
         };
         self.line("archive", &format!("{text}; {verdict}"));
-        self.told = 0;
     }
 
     /// Compares each record with what is there.
@@ -252,8 +318,13 @@ fn digests_in(path: &Path, input: &InputOptions) -> Result<HashSet<Digest>> {
         return Ok(checkpoint::records(path)?.into_iter().map(|record| record.digest).collect());
     }
     let (catalog, findings) = look(path, input.clone())?;
-    match findings.first() {
-        Some(finding) => Err(Error::new(&finding.text).doing(format!("reading what exists already, {path:?}"))),
-        None => Ok(catalog.blobs().keys().cloned().collect()),
+    let doing = || format!("reading what exists already, {path:?}");
+    if let Some(finding) = findings.iter().find(|finding| finding.kind != FindingKind::Incomplete) {
+        return Err(Error::new(&finding.text).doing(doing()));
     }
+    // A first part that was cut off holds what it holds.
+    if let Some(finding) = findings.first() {
+        log::warn(format_args!("{}: {}; it counts as far as it goes", doing(), finding.text));
+    }
+    Ok(catalog.blobs().keys().cloned().collect())
 }

@@ -15,10 +15,10 @@ use crate::{
         sources::{self, GatherSource},
     },
     log,
-    oci::{Annotations, Descriptor, Digest},
+    oci::{Annotations, Descriptor, Digest, annotation},
     signal,
     store::{
-        Store,
+        Locator, Origin, Store,
         graph::{Graph, OriginId},
     },
     util::parallel,
@@ -34,6 +34,8 @@ pub enum SourceOutcome {
     Gathered,
     /// A dry run would archive it.
     Planned,
+    /// It was sent already, as it is now.
+    Present,
     /// None of its platforms was wanted.
     Unmatched,
     /// It could not be had.
@@ -49,6 +51,9 @@ pub struct SourceRecord {
     pub source: String,
     /// How far it came.
     pub outcome: SourceOutcome,
+    /// Where it is: the archive that is its own, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// What the reference points to.
     pub digest: Option<Digest>,
     /// Bytes of its manifests and blobs, each digest once.
@@ -66,6 +71,8 @@ pub struct Collector<'a> {
     pub settings: GatherSettings<'a>,
     /// Leave out sources that fail, and look for every blob before it is too late.
     pub keep_going: bool,
+    /// Take along what lies under cosign's tags of every manifest.
+    pub digest_tags: bool,
 }
 
 /// What is said of all in the gather index.
@@ -111,7 +118,10 @@ impl Collector<'_> {
     /// # Errors
     /// If a signal asks to stop. A source that fails says so in its place.
     pub fn collect(&self, sources: Vec<GatherSource>, present: &IsPresent) -> Result<Collected> {
-        let (graph, mut gathered) = gather::gather(self.store, sources, &self.settings);
+        let (mut graph, mut gathered) = gather::gather(self.store, sources, &self.settings);
+        if self.digest_tags {
+            self.follow_digest_tags(&mut graph, &mut gathered);
+        }
         gathered.sort_by(|a, b| a.source.written.cmp(&b.source.written));
         if self.keep_going {
             self.look_for_blobs(&graph, &mut gathered, present);
@@ -119,6 +129,48 @@ impl Collector<'_> {
         signal::check()?;
         let records = gathered.iter().map(|g| record(&graph, g)).collect();
         Ok(Collected { graph, gathered, records, keep_going: self.keep_going })
+    }
+
+    /// Adds, for every manifest of a source, what lies under tags that are made of its digest, `sha256-HEX.sig` and the
+    /// like, as cosign lays them out (cosign's "Registry Support"): each as a source of its own.
+    fn follow_digest_tags(&self, graph: &mut Graph, gathered: &mut Vec<Gathered>) {
+        let mut tags: HashMap<Origin, Result<Vec<String>>> = HashMap::new();
+        let mut known: HashSet<String> = gathered.iter().map(|found| found.source.written.clone()).collect();
+        let mut from = 0;
+        // What was found may be signed itself.
+        while from < gathered.len() {
+            let (mut next, end) = (Vec::new(), gathered.len());
+            for found in &mut gathered[from..end] {
+                let (Ok(picks), Locator::Registry(reference)) = (&found.picks, &found.source.locator) else { continue };
+                let below = graph.reachable(&picks.iter().collect::<Vec<_>>(), self.settings.recursive);
+                let below = below.map(|found| found.manifests).unwrap_or_default();
+                let prefixes: HashSet<String> =
+                    below.iter().flatten().map(|d| &d.digest).chain(&found.digest).map(tag_of).collect();
+                let origin = found.source.locator.origin();
+                let listed = tags.entry(origin).or_insert_with_key(|origin| self.store.tags(origin));
+                match listed {
+                    Ok(tags) => {
+                        let is_of = |tag: &&String| tag.split_once('.').is_some_and(|(p, _)| prefixes.contains(p));
+                        let names = tags.iter().filter(is_of).map(|tag| format!("{}:{tag}", reference.repository));
+                        next.extend(names.filter(|name| known.insert(name.clone())));
+                    }
+                    Err(e) => {
+                        found.picks =
+                            Err(e.clone().doing(format!("looking for digest tags of {}", found.source.written)));
+                    }
+                }
+            }
+            let sources = next.into_iter().filter_map(|written| {
+                let locator = Locator::Registry(written.parse().ok()?);
+                Some(GatherSource { written, locator, labels: Default::default() })
+            });
+            // They have no platform.
+            let settings = GatherSettings { platforms: &[], ..self.settings };
+            let (more, found) = gather::gather(self.store, sources.collect(), &settings);
+            graph.absorb(more);
+            gathered.extend(found);
+            from = end;
+        }
     }
 
     /// A source whose blobs cannot all be had fails now: once its bytes are planned, it is too late.
@@ -173,7 +225,9 @@ impl Collected {
         let mut roots = Vec::new();
         for gathered in &self.gathered {
             let picks = gathered.picks.as_deref().unwrap_or_default();
-            let whole = |pick: &Descriptor| gathered.digest.as_ref() == Some(&pick.digest);
+            let whole = |pick: &Descriptor| {
+                gathered.digest.as_ref() == Some(&pick.digest) && !pick.annotations.contains_key(annotation::LEFT_OUT)
+            };
             roots.extend(picks.iter().map(|pick| (whole(pick).then_some(&*gathered.source.written), pick)));
         }
         roots
@@ -186,6 +240,11 @@ impl Collected {
     }
 }
 
+/// The tag of a digest, without what stands behind its dot.
+fn tag_of(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm(), digest.hex())
+}
+
 fn record(graph: &Graph, gathered: &Gathered) -> SourceRecord {
     let (outcome, bytes, error) = match &gathered.picks {
         Err(e) => (SourceOutcome::Failed, 0, Some(e.to_string())),
@@ -195,7 +254,8 @@ fn record(graph: &Graph, gathered: &Gathered) -> SourceRecord {
             (SourceOutcome::Planned, found.map_or(0, |found| found.size()), None)
         }
     };
-    SourceRecord { source: gathered.source.written.clone(), outcome, digest: gathered.digest.clone(), bytes, error }
+    let (source, digest) = (gathered.source.written.clone(), gathered.digest.clone());
+    SourceRecord { source, outcome, file: None, digest, bytes, error }
 }
 
 /// Tells of every source that failed. The error over all of them ends the run now, or, where they may

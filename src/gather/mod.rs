@@ -34,9 +34,12 @@ use crate::{
 const CONFIG_MAX: u64 = 4 << 20;
 
 /// How to gather.
+#[derive(Clone, Copy)]
 pub struct GatherSettings<'a> {
     /// Platforms wanted; none means all.
     pub platforms: &'a [PlatformFilter],
+    /// Take an index as it is, with the content of the wanted platforms only.
+    pub sparse: bool,
     /// Fetch referrers too.
     pub recursive: bool,
     /// Requests at a time.
@@ -61,6 +64,8 @@ struct Resolved {
     /// Manifests that are at hand already.
     known: Vec<(Digest, Arc<[u8]>)>,
     picks: Vec<Descriptor>,
+    /// What an index that is taken lists, and is not taken.
+    left_out: Vec<Digest>,
 }
 
 /// Resolves every source and fetches every manifest below. A source that fails says so in its
@@ -82,6 +87,7 @@ pub fn gather(store: &dyn Store, sources: Vec<GatherSource>, options: &GatherSet
         for (digest, bytes) in &found.known {
             graph.insert(digest.clone(), bytes.clone(), &origin);
         }
+        graph.leave_out(found.left_out.iter().cloned());
         roots.extend(found.picks.iter().map(|d| (origin.clone(), d.clone())));
     }
     let count = || {
@@ -116,7 +122,8 @@ fn check_whole(graph: &Graph, root: &Descriptor, recursive: bool) -> Result<()> 
 }
 
 fn resolve(store: &dyn Store, source: &GatherSource, settings: &GatherSettings) -> Result<Resolved> {
-    let GatherSettings { platforms, recursive, .. } = *settings;
+    let GatherSettings { platforms, sparse, recursive, .. } = *settings;
+    let mut left_out = Vec::new();
     let (descriptor, bytes) = store.resolve(&source.locator).doing(|| format!("resolving {}", source.written))?;
     let mut known = vec![(descriptor.digest.clone(), bytes.clone())];
     let mut picks = if platforms.is_empty() {
@@ -126,7 +133,8 @@ fn resolve(store: &dyn Store, source: &GatherSource, settings: &GatherSettings) 
             store,
             origin: source.locator.origin(),
             platforms,
-            recursive,
+            // An index that is taken keeps its referrers.
+            recursive: recursive && !sparse,
             known: &mut known,
             offered: BTreeSet::new(),
             found: HashSet::new(),
@@ -134,9 +142,20 @@ fn resolve(store: &dyn Store, source: &GatherSource, settings: &GatherSettings) 
             annotated: 0,
             others: 0,
             left_behind: Vec::new(),
+            left_out: Vec::new(),
         };
-        let picks =
+        let mut picks =
             picker.pick(&descriptor, &bytes, None, 0).doing(|| format!("selecting platforms of {}", source.written))?;
+        if sparse && media::is_index(&descriptor.media_type) && !picks.is_empty() {
+            picks = vec![picked(&descriptor, None)];
+            left_out = std::mem::take(&mut picker.left_out);
+            left_out.retain({
+                let mut met = HashSet::new();
+                move |digest| met.insert(digest.clone())
+            });
+            picks[0].annotations.insert(annotation::LEFT_OUT.into(), json::compact_string(&left_out));
+            picker.others = 0;
+        }
         picker.tell(&source.written, !picks.is_empty());
         picks
     };
@@ -147,7 +166,7 @@ fn resolve(store: &dyn Store, source: &GatherSource, settings: &GatherSettings) 
             pick.annotations.insert(annotation::LABELS.into(), json::compact_string(&source.labels));
         }
     }
-    Ok(Resolved { digest: descriptor.digest, known, picks })
+    Ok(Resolved { digest: descriptor.digest, known, picks, left_out })
 }
 
 /// Picks the manifests of wanted platforms out of one source.
@@ -170,6 +189,8 @@ struct Picker<'a> {
     recursive: bool,
     /// Indexes that are not taken, with their referrers.
     left_behind: Vec<(Digest, Vec<Descriptor>)>,
+    /// Manifests that were not wanted.
+    left_out: Vec<Digest>,
 }
 
 impl Picker<'_> {
@@ -260,13 +281,23 @@ impl Picker<'_> {
             }
             None => true,
         };
-        Ok(if wanted { vec![picked(descriptor, within)] } else { Vec::new() })
+        Ok(self.one(wanted, descriptor, within))
+    }
+
+    /// A manifest, if it is wanted.
+    fn one(&mut self, wanted: bool, descriptor: &Descriptor, within: Option<&str>) -> Vec<Descriptor> {
+        if wanted {
+            return vec![picked(descriptor, within)];
+        }
+        self.left_out.push(descriptor.digest.clone());
+        Vec::new()
     }
 
     fn pick_child(&mut self, child: &Descriptor, index: &str, depth: usize) -> Result<Vec<Descriptor>> {
         match &child.platform {
             Some(platform) if !media::is_index(&child.media_type) => {
-                Ok(if self.wants(platform) { vec![picked(child, Some(index))] } else { Vec::new() })
+                let wanted = self.wants(platform);
+                Ok(self.one(wanted, child, Some(index)))
             }
             _ if media::is_manifest(&child.media_type) => {
                 let bytes = self.store.manifest(&self.origin, child)?;

@@ -28,6 +28,8 @@ pub mod annotation {
     pub const LABELS: &str = "data.act3-ace.io/labels";
     /// The index that a manifest was picked out of, as it was.
     pub const SOURCE_INDEX: &str = "data.act3-ace.io/source-index";
+    /// The manifests of an index that are not in the archive, as a JSON list of digests: `--sparse-index` left them out.
+    pub const LEFT_OUT: &str = "vnd.act3-ace.data.sparse.left-out";
     /// The version of the tool that made it.
     pub const VERSION: &str = "vnd.act3-ace.data.version";
     /// Bytes of blobs, as often as they are met.

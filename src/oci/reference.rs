@@ -84,7 +84,12 @@ impl FromStr for Reference {
             None => (path, None),
         };
         if let Some(tag) = tag.filter(|t| !is_tag(t)) {
-            return Err(bad(&format!("{tag:?} is not a tag")));
+            let meant = tag.replace('+', "_");
+            let hint = match tag.contains('+') && is_tag(&meant) {
+                true => format!("; a tag holds no +, and Helm pushes such a version as {meant}"),
+                false => String::new(),
+            };
+            return Err(bad(&format!("{tag:?} is not a tag{hint}")));
         }
         if !qualified {
             let full =
@@ -177,6 +182,8 @@ mod tests {
     fn short_names_are_refused_with_the_full_one() {
         assert!("alpine:3".parse::<Reference>().unwrap_err().contains("docker.io/library/alpine:3"));
         assert!("docker://reg.io/a".parse::<Reference>().unwrap_err().contains("as reg.io/a"));
+        assert!("oci://reg.io/a".parse::<Reference>().unwrap_err().contains("as reg.io/a"));
+        assert!("reg.io/a:1.0+b".parse::<Reference>().unwrap_err().contains("1.0_b"));
         assert!("org/app".parse::<Reference>().unwrap_err().contains("docker.io/org/app"));
     }
 

@@ -125,7 +125,10 @@ impl Registries {
     }
 
     /// Where the next page lies; it must lie on the same server.
-    fn next_url(&self, access: &RepositoryAccess, url: &str, link: &str) -> Result<String> {
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(super) fn next_url(&self, access: &RepositoryAccess, url: &str, link: &str) -> Result<String> {
         let endpoint = access.host.endpoint()?;
         let next = endpoint.locate(url, link)?;
         match endpoint.is_at(&next) {

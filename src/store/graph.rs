@@ -41,6 +41,8 @@ pub struct Node {
 pub struct Graph {
     nodes: HashMap<Digest, Result<Node>>,
     origins: Vec<Origin>,
+    /// Manifests that an index may list without their being there.
+    left_out: HashSet<Digest>,
 }
 
 impl Graph {
@@ -67,6 +69,35 @@ impl Graph {
     pub fn insert(&mut self, digest: Digest, bytes: Arc<[u8]>, origin: &Origin) {
         let origin = self.intern(origin);
         self.nodes.insert(digest, Ok(Node { bytes, origin, referrers: Vec::new() }));
+    }
+
+    /// An index may list these manifests without their being there: they are not fetched because of it.
+    pub fn leave_out(&mut self, digests: impl IntoIterator<Item = Digest>) {
+        self.left_out.extend(digests);
+    }
+
+    /// Takes in all of another graph.
+    pub fn absorb(&mut self, other: Graph) {
+        let numbers: Vec<OriginId> = other.origins.iter().map(|origin| self.intern(origin)).collect();
+        self.left_out.extend(other.left_out);
+        for (digest, node) in other.nodes {
+            let node = node.map(|node| Node { origin: numbers[node.origin.0 as usize], ..node });
+            self.keep_better(digest, node);
+        }
+    }
+
+    /// The first success stays, also where another place does not have it; any other failure is a failure, so that
+    /// nothing is lost in silence.
+    fn keep_better(&mut self, digest: Digest, outcome: Result<Node>) {
+        let is_better = match (self.nodes.get(&digest), &outcome) {
+            (None, _) => true,
+            (Some(Ok(_)), Err(e)) => !e.is(ErrorKind::Missing),
+            (Some(Err(e)), _) => e.is(ErrorKind::Missing),
+            (Some(Ok(_)), Ok(_)) => false,
+        };
+        if is_better {
+            self.nodes.insert(digest, outcome);
+        }
     }
 
     /// The manifest that `descriptor` names.
@@ -146,7 +177,11 @@ impl Graph {
         let origin = self.origin(node.origin);
         let mut manifest = parse(descriptor, &node.bytes, origin)?;
         manifest.subject = manifest.subject.filter(|subject| !self.is_missing(&subject.digest));
-        manifest.successors().map_err(|why| malformed(descriptor, origin, &why))
+        let mut all = manifest.successors().map_err(|why| malformed(descriptor, origin, &why))?;
+        let is_here =
+            |digest: &Digest| !self.left_out.contains(digest) || matches!(self.nodes.get(digest), Some(Ok(_)));
+        all.retain(|next| is_here(&next.digest));
+        Ok(all)
     }
 
     /// Whether a manifest was looked for and is nowhere.
@@ -371,23 +406,15 @@ impl<S: Store + ?Sized> Fetching<'_, S> {
             state.active -= 1;
             let outcome = outcome.map(|Fetched { mut node, below, subject }| {
                 state.fetched += node.bytes.len() as u64;
-                state.queue.extend(below.into_iter().map(|d| (origin, d, depth + 1)));
+                let wanted: Vec<Descriptor> =
+                    below.into_iter().filter(|d| !state.graph.left_out.contains(&d.digest)).collect();
+                state.queue.extend(wanted.into_iter().map(|d| (origin, d, depth + 1)));
                 state.subjects.extend(subject.map(|subject| (descriptor.digest.clone(), subject)));
                 let referrers = std::mem::take(&mut node.referrers);
                 state.referrers.entry(descriptor.digest.clone()).or_default().insert(origin, referrers);
                 node
             });
-            // The first success stays, also where another place does not have it; any other failure is a failure, so
-            // that nothing is lost in silence.
-            let is_better = match (state.graph.nodes.get(&descriptor.digest), &outcome) {
-                (None, _) => true,
-                (Some(Ok(_)), Err(e)) => !e.is(ErrorKind::Missing),
-                (Some(Err(e)), _) => e.is(ErrorKind::Missing),
-                (Some(Ok(_)), Ok(_)) => false,
-            };
-            if is_better {
-                state.graph.nodes.insert(descriptor.digest, outcome);
-            }
+            state.graph.keep_better(descriptor.digest, outcome);
             self.changed.notify_all();
         }
     }

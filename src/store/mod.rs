@@ -161,6 +161,14 @@ pub trait Store: Sync {
     /// If they cannot be listed.
     fn referrers(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<Descriptor>>;
 
+    /// The tags of a repository; none where there is no such thing.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    fn tags(&self, _origin: &Origin) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// A blob's bytes from `from` on, unchecked. Reading on after the last byte gives 0.
     ///
     /// # Errors

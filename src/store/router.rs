@@ -119,6 +119,13 @@ impl Store for StoreRouter {
         }
     }
 
+    fn tags(&self, origin: &Origin) -> Result<Vec<String>> {
+        match origin {
+            Origin::Repository(repository) => self.registries.tags(repository),
+            Origin::Layout(_) | Origin::Archive(_) | Origin::Memory => Ok(Vec::new()),
+        }
+    }
+
     fn blob(&self, origin: &Origin, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>> {
         match origin {
             Origin::Repository(repository) => {

@@ -5,7 +5,7 @@ use std::{fs, process::Command, thread, time::Duration};
 use crate::{
     registry::{Registry, Storage, configure, golden},
     scripted::{Content, Scripted},
-    util::{Dir, ace_dt, noise, peer, tool},
+    util::{Dir, Outcome, ace_dt, noise, peer, tool},
 };
 
 #[test]
@@ -63,6 +63,48 @@ fn a_tag_that_moves_is_sent_again_without_what_was_sent() {
     assert_eq!(dir.text("out/record-keeping.csv").lines().count(), 3);
     let sizes = ["000001-a-b.c.tar.zst", "000002-a-b.c.tar.zst"].map(|name| dir.read(&format!("out/{name}")).len());
     assert!(sizes[0] > 50_000 && sizes[1] < 10_000, "{sizes:?}");
+}
+
+#[test]
+fn what_becomes_of_each_artifact_is_told() {
+    let dir = Dir::new();
+    let mut content = Content::default();
+    content.image("a", "v1", &[noise(1, 50_000)]);
+    content.image("b", "v1", &[noise(2, 50_000)]);
+    let registry = Scripted::honest(content);
+    configure(&dir, &registry.endpoint(), 4);
+    let list = ["a:v1", "gone:v1", "b:v1"].map(|name| format!("{},reg.example.com/{name}\n", &name[..1]));
+    dir.write("batch.csv", format!("name,artifact\n{}", list.concat()));
+    let batch = |words: &[&str]| {
+        let all = ["mirror", "batch-serialize", "--report", "report", "batch.csv", "out"];
+        let outcome = ace_dt(&dir, &[&all[..], words].concat());
+        let report: serde_json::Value = serde_json::from_str(&dir.text("report")).unwrap();
+        let told = report.as_array().unwrap().iter();
+        (outcome, told.map(|record| record["outcome"].as_str().unwrap().to_string()).collect::<Vec<_>>())
+    };
+    let (outcome, told) = batch(&["--continue", "--dry-run"]);
+    let left_out = |outcome: &Outcome| {
+        assert_eq!(outcome.status, 1, "{}", outcome.err);
+        assert!(outcome.err.contains("1 of 3 artifacts were left out: reg.example.com/gone:v1"), "{}", outcome.err);
+    };
+    left_out(&outcome);
+    assert_eq!(told, ["planned", "failed", "planned"]);
+    assert!(!dir.join("out").exists(), "a dry run wrote something");
+    let (failed, told) = batch(&[]);
+    assert_eq!(failed.status, 1, "{}", failed.err);
+    assert_eq!(told, ["archived", "failed", "incomplete"]);
+    let (failed, told) = batch(&["--continue"]);
+    left_out(&failed);
+    assert_eq!(told, ["present", "failed", "archived"]);
+    for line in outcome.text().lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let size = dir.read(&format!("out/{}", words[0])).len().to_string();
+        assert_eq!(words[1], size, "the dry run said another size: {line}");
+    }
+    dir.write("batch.csv", format!("name,artifact\n{}{}", list[0], list[2]));
+    let (nothing, told) = batch(&[]);
+    assert!(nothing.ok().err.contains("nothing is new: all 2 artifacts were sent already"));
+    assert_eq!(told, ["present", "present"]);
 }
 
 #[test]

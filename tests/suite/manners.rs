@@ -411,6 +411,96 @@ fn entries_that_are_no_manifests_have_no_platform() {
     assert!(!list.err.contains("not in it"), "{}", list.err);
 }
 
+/// `app:v1` for two platforms, the index signed; its digest.
+fn two_platforms(content: &mut Content) -> Digest {
+    let mut listed = Vec::new();
+    for (n, architecture) in [(5, "amd64"), (6, "arm64")] {
+        content.image("app", architecture, &[noise(n, 3000)]);
+        let bytes = content.body(&format!("/v2/app/manifests/{architecture}")).unwrap();
+        let mut image = descriptor(MANIFEST, &Digest::of(bytes), bytes.len());
+        image["platform"] = json!({"os": "linux", "architecture": architecture});
+        listed.push(image);
+    }
+    let bytes = index(&listed);
+    let top = content.manifest("app", INDEX, &bytes, Some("v1"));
+    let signature = signed(content, MANIFEST, "layers", &descriptor(INDEX, &top, bytes.len()));
+    content.manifest("app", INDEX, &index(&[signature]), Some(&top.to_string().replace(':', "-")));
+    top
+}
+
+#[test]
+fn a_sparse_index_keeps_its_digest_and_what_refers_to_it() {
+    let mut content = Content::default();
+    let top = two_platforms(&mut content);
+    let words = ["-r", "-p", "linux/amd64", "--sparse-index"];
+    let run = archive(content, |_, answer| answer, &words).holds(b"the signature itself").holds(&noise(5, 3000));
+    let bytes = run.dir.read("out.tar");
+    let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    assert!(has(top.hex().as_bytes()) && !has(&noise(6, 3000)), "the index is there, and arm64 is not");
+    let verdict = ace_dt(&run.dir, &["mirror", "verify", "-q", "out.tar"]).ok();
+    assert!(verdict.text().contains("1 manifests are left out"), "{}", verdict.text());
+    let list = ace_dt(&run.dir, &["mirror", "list", "out.tar"]).ok();
+    assert!(!list.err.contains("not in it") && list.text().contains(&top.to_string()), "{}{}", list.text(), list.err);
+    // What was not left out on purpose is missing.
+    let mut content = Content::default();
+    two_platforms(&mut content);
+    let run = archive(content, |_, answer| answer, &["-p", "linux/amd64"]).holds(&noise(5, 3000));
+    let bytes = run.dir.read("out.tar");
+    assert!(!bytes.windows(15).any(|window| window == b"sparse.left-out"));
+}
+
+#[test]
+fn digest_tags_come_along_as_sources() {
+    let mut content = Content::default();
+    let top = two_platforms(&mut content);
+    let amd64 = Digest::of(content.body("/v2/app/manifests/amd64").unwrap());
+    // As cosign lays them out: with the configuration of an image, which names no platform.
+    let mut tags = vec!["v1".to_string(), "latest".into(), format!("sha256-{}.sig", "0".repeat(64))];
+    let mut lay = |content: &mut Content, digest: &Digest, ending: &str, text: &[u8]| {
+        let config = descriptor(CONFIG, &content.blob("app", br#"{"architecture":"","os":""}"#), 27);
+        let layer =
+            descriptor("application/vnd.dev.cosign.simplesigning.v1+json", &content.blob("app", text), text.len());
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        let tag = format!("sha256-{}.{ending}", digest.hex());
+        tags.push(tag.clone());
+        content.manifest("app", MANIFEST, manifest.to_string().as_bytes(), Some(&tag))
+    };
+    let of_index = lay(&mut content, &top, "sig", b"signature of the index");
+    lay(&mut content, &amd64, "att", b"attestation of amd64");
+    // One that is signed itself.
+    lay(&mut content, &of_index, "sig", b"signature of a signature");
+    // In two pages, with null for an empty one.
+    let rest = tags.split_off(3);
+    let hook = move |request: &Request, answer: Answer| {
+        let page = |tags: Option<&[String]>, next: Option<&str>| {
+            let link = next.map(|next| ("Link".to_string(), format!("<{next}>; rel=\"next\"")));
+            let body = json!({"name": "app", "tags": tags}).to_string().into_bytes();
+            Answer { status: 200, headers: link.into_iter().collect(), body, ..Answer::default() }
+        };
+        match request.path {
+            "/v2/app/tags/list" => page(Some(&tags), Some("/v2/app/tags/list?last=x")),
+            "/v2/app/tags/list?last=x" => page(None, Some("/v2/app/tags/list?last=y")),
+            "/v2/app/tags/list?last=y" => page(Some(&rest), None),
+            _ => answer,
+        }
+    };
+    let words = ["-p", "linux/amd64", "--digest-tags", "--report", "report"];
+    let run = archive(content, hook, &words)
+        .holds(b"signature of the index")
+        .holds(b"attestation of amd64")
+        .holds(b"signature of a signature");
+    let list = ace_dt(&run.dir, &["mirror", "list", "out.tar"]).ok();
+    for (digest, ending) in [(&top, "sig"), (&amd64, "att"), (&of_index, "sig")] {
+        let name = format!("reg.example.com/app:sha256-{}.{ending}", digest.hex());
+        assert!(list.text().contains(&name) && run.dir.text("report").contains(&name), "{name}");
+    }
+    assert!(!list.text().contains(&"0".repeat(64)), "of a manifest that is not taken");
+    // Where tags are not listed, the source fails.
+    let mut content = Content::default();
+    two_platforms(&mut content);
+    archive(content, |_, answer| answer, &["--digest-tags"]).outcome.fails(1, &["digest tags", "tags/list", "404"]);
+}
+
 #[test]
 fn what_platforms_leave_out_is_told() {
     let mut content = small();

@@ -271,6 +271,41 @@ fn damage_of_every_kind_is_found_out_and_named() {
     println!("{count} damaged archives, each found out and named, from a file and from a pipe");
 }
 
+/// An increment and its base are whole together, in any order, and each is told of under its name.
+#[test]
+fn several_archives_are_one_set() {
+    let dir = Dir::new();
+    dir.write("base.tar", archive("ser-all.tar"));
+    dir.write("more.tar", archive("ser-resumed-plus1.tar"));
+    verify(&dir, &["more.tar"]).fails(1, &["verifying"]);
+    for words in [["base.tar", "more.tar"], ["more.tar", "base.tar"]] {
+        let outcome = verify(&dir, &words).ok();
+        for name in words {
+            assert_eq!(outcome.text().matches(&format!("in       {name:?}")).count(), 1, "{}", outcome.text());
+        }
+        assert!(outcome.text().contains("are in other archives of these"), "{}", outcome.text());
+    }
+    let outcome = verify(&dir, &["--existing", "base.tar", "more.tar"]).ok();
+    assert!(outcome.text().contains("are elsewhere, and were not read"), "{}", outcome.text());
+    // What is damaged in one is missing in the other.
+    let mut bytes = archive("ser-all.tar");
+    let at = members(&bytes)
+        .iter()
+        .scan(0, |at, m| Some(std::mem::replace(at, *at + 512 + m.content.len())))
+        .nth(4)
+        .unwrap();
+    bytes[at + 512] ^= 1;
+    dir.write("base.tar", bytes);
+    let outcome = verify(&dir, &["base.tar", "more.tar"]).fails(1, &["verifying"]);
+    assert!(outcome.text().contains("damaged "), "{}", outcome.text());
+    // A first part that was cut off counts as far as it goes.
+    dir.write("cut.tar", &archive("ser-all.tar")[..325_000]);
+    let outcome = verify(&dir, &["--existing", "cut.tar", "more.tar"]).ok();
+    assert!(outcome.err.contains("as far as it goes"), "{}", outcome.err);
+    dir.write("no.tar", noise(1, 2000));
+    verify(&dir, &["--existing", "no.tar", "more.tar"]).fails(1, &["reading what exists already"]);
+}
+
 /// What every TAR reader takes alike is no fault.
 #[test]
 fn what_others_write_is_not_damaged() {

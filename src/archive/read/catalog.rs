@@ -137,6 +137,8 @@ pub struct Catalog {
     blobs: HashMap<Digest, HeldBlob>,
     /// Manifests and indexes.
     pub(super) documents: HashMap<Digest, ManifestSummary>,
+    /// Manifests that an index lists and `--sparse-index` left out.
+    left_out: HashSet<Digest>,
     /// The platforms that configurations of images name, in words.
     pub(super) configs: HashMap<Digest, Arc<str>>,
     shared: Interner,
@@ -259,6 +261,12 @@ impl Catalog {
             });
         }
         let is_gather = manifest.artifact_type == media::GATHER;
+        let said = index.iter().filter_map(|descriptor| descriptor.annotations.get(annotation::LEFT_OUT));
+        for said in said.filter(|_| is_gather) {
+            let digests: Vec<Digest> = serde_json::from_str(said)
+                .map_err(|e| Error::new(format!("the annotation {} is malformed: {e}", annotation::LEFT_OUT)))?;
+            self.left_out.extend(digests);
+        }
         let media_type = self.shared.share(&manifest.media_type);
         let index = index.iter().map(|descriptor| self.shared.listed(descriptor)).collect();
         Ok(ManifestSummary { media_type, is_gather, edges: edges.into(), index })
@@ -335,6 +343,7 @@ impl Catalog {
         }
     }
 
+    /// What `index.json` lists, as descriptors.
     pub(super) fn roots(&self) -> &[Descriptor] {
         self.index.as_ref().map_or(&[], |index| &index.manifests)
     }
@@ -381,6 +390,16 @@ impl Catalog {
             .filter_map(move |(digest, document)| Some((digest, &document.edges[subject(document)?].digest)))
     }
 
+    /// Whether an index lists a manifest that `--sparse-index` left out.
+    pub fn is_left_out(&self, digest: &Digest) -> bool {
+        self.left_out.contains(digest)
+    }
+
+    /// How many manifests `--sparse-index` left out.
+    pub fn missing_by_choice(&self) -> usize {
+        self.left_out.iter().filter(|digest| !self.blobs.contains_key(digest)).count()
+    }
+
     /// Subjects that are not in the archive, and need not be (distribution specification, "Pushing Manifests with
     /// Subject").
     pub fn missing_subjects(&self) -> usize {
@@ -400,7 +419,8 @@ impl Catalog {
             queue.push((ManifestLink { role: "manifest", media_type, digest, size }, None));
         }
         while let Some((edge, by)) = queue.pop() {
-            if edge.role == "subject" && !self.blobs.contains_key(&edge.digest) {
+            let may_be_missing = edge.role == "subject" || edge.role == "manifest" && self.is_left_out(&edge.digest);
+            if may_be_missing && !self.blobs.contains_key(&edge.digest) {
                 continue;
             }
             if !seen.insert((edge.digest.clone(), edge.media_type.clone(), edge.size)) {
@@ -491,95 +511,4 @@ fn name_of(annotations: &Annotations) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::archive::read::{document, images::ImageWalk};
-
-    /// Notes a blob, and returns its descriptor.
-    fn add(catalog: &mut Catalog, media_type: &str, bytes: &[u8]) -> Descriptor {
-        let descriptor = Descriptor::new(media_type, Digest::of(bytes), bytes.len() as u64);
-        let held = HeldBlob { size: descriptor.size, place: StreamPosition::default(), end: 0, sound: true };
-        catalog.blob(&descriptor.digest, held, document::parse(bytes)).unwrap();
-        descriptor
-    }
-
-    fn image(catalog: &mut Catalog, layers: &[Descriptor]) -> Descriptor {
-        let config = add(catalog, media::CONFIG, br#"{"os":"linux","architecture":"arm64"}"#);
-        let manifest = serde_json::json!({
-            "schemaVersion": 2, "mediaType": media::MANIFEST, "config": config, "layers": layers,
-        });
-        add(catalog, media::MANIFEST, manifest.to_string().as_bytes())
-    }
-
-    fn index(manifests: &[Descriptor]) -> Vec<u8> {
-        serde_json::json!({"schemaVersion": 2, "mediaType": media::INDEX, "manifests": manifests}).to_string().into()
-    }
-
-    fn flaws(catalog: &Catalog) -> Vec<String> {
-        let mut flaws = Vec::new();
-        catalog.check(&|_| false, &mut |flaw| flaws.push(flaw.text));
-        flaws
-    }
-
-    #[test]
-    fn an_image_is_told_with_its_name_platform_and_size() {
-        let mut catalog = Catalog::default();
-        let layer = add(&mut catalog, "layer", &[7; 100]);
-        let mut named = image(&mut catalog, std::slice::from_ref(&layer));
-        named.annotations.insert(annotation::REF_NAME.into(), "reg.io/app:v1".into());
-        catalog.set_index(&index(&[named.clone()])).unwrap();
-        let [image] = &catalog.images()[..] else { panic!() };
-        assert_eq!(image.reference.as_deref(), Some("reg.io/app:v1"));
-        assert_eq!(image.platform.as_deref(), Some("linux/arm64"), "by its configuration");
-        assert_eq!(image.size, Some(named.size + 100 + 37));
-        assert!(flaws(&catalog).is_empty());
-        let gone = HashSet::from([named.digest.clone(), layer.digest.clone(), Digest::of(b"elsewhere")]);
-        let mut walk = ImageWalk::new(&catalog);
-        let gone = walk.marked(&gone);
-        assert_eq!(walk.count_below(&named.digest, &gone), 2);
-    }
-
-    #[test]
-    fn claims_are_compared_with_what_is_there() {
-        let mut catalog = Catalog::default();
-        let layer = add(&mut catalog, "layer", b"layer");
-        let gone = Descriptor::new("layer", Digest::of(b"gone"), 4);
-        let liar = Descriptor { size: 99, ..layer };
-        let root = image(&mut catalog, &[liar, gone.clone()]);
-        catalog.set_index(&index(&[root.clone(), root])).unwrap();
-        let flaws = flaws(&catalog);
-        assert_eq!(flaws.len(), 2, "each digest is told of once: {flaws:?}");
-        assert!(flaws.iter().any(|text| text.contains("has 5 bytes, and") && text.contains("says 99")), "{flaws:?}");
-        assert!(flaws.iter().any(|text| text.contains(&gone.digest.to_string())), "{flaws:?}");
-        let mut left = Vec::new();
-        catalog.check(&|digest| *digest == gone.digest, &mut |flaw| left.push(flaw.text));
-        assert_eq!(left.len(), 1, "what is elsewhere is not missing");
-    }
-
-    #[test]
-    fn a_blob_that_is_no_manifest_and_one_of_another_type_are_told() {
-        let mut catalog = Catalog::default();
-        let layer = add(&mut catalog, "layer", b"layer");
-        let image = image(&mut catalog, &[]);
-        let as_manifest = Descriptor { media_type: media::MANIFEST.into(), ..layer };
-        let as_docker = Descriptor { media_type: media::DOCKER_MANIFEST.into(), ..image };
-        catalog.set_index(&index(&[as_manifest, as_docker])).unwrap();
-        let flaws = flaws(&catalog);
-        assert!(flaws.iter().any(|text| text.contains("is no manifest")), "{flaws:?}");
-        assert!(flaws.iter().any(|text| text.contains("says it is") && text.contains("docker")), "{flaws:?}");
-    }
-
-    #[test]
-    fn what_was_only_found_is_wanted_when_something_refers_to_it() {
-        let mut catalog = Catalog::default();
-        let bytes = index(&[]);
-        let root = Descriptor::new(media::INDEX, Digest::of(&bytes), bytes.len() as u64);
-        let held = HeldBlob { size: root.size, place: StreamPosition::default(), end: 0, sound: true };
-        catalog.blob(&root.digest, held, None).unwrap();
-        assert!(catalog.unread().is_empty());
-        catalog.set_index(&index(std::slice::from_ref(&root))).unwrap();
-        assert_eq!(catalog.unread(), std::slice::from_ref(&root.digest));
-        catalog.document(&root.digest, document::parse(&bytes)).unwrap();
-        assert!(catalog.unread().is_empty());
-    }
-}
+mod tests;

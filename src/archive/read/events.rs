@@ -302,7 +302,10 @@ impl<'a> EventReader<'a> {
         };
         self.state = State::Ended(ArchiveEnd { end: None });
         match fault {
-            Fault::Cut(place, why) => self.wrong(format!("the archive ends at {place}{}: {why}", of(place))),
+            Fault::Cut(place, why) => {
+                let text = format!("the archive ends at {place}{}: {why}", of(place));
+                self.ready.push_back(Event::Fault(Finding::incomplete(text)));
+            }
             Fault::Foreign(what) => self.wrong(what.into()),
             Fault::Unreadable(place, e) => {
                 self.damaged(format!("it cannot be read from {place} on{}: {e}", of(place)));

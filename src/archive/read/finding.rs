@@ -16,6 +16,8 @@ pub enum FindingKind {
     Damaged,
     /// Something that is referred to is not there.
     Missing,
+    /// It ends before its end, so that what follows is not there.
+    Incomplete,
     /// Something else.
     Wrong,
     /// Nothing is wrong, but somebody may want to know.
@@ -36,6 +38,11 @@ impl Finding {
     /// Nothing is wrong, but somebody may want to know.
     pub fn note(text: String) -> Finding {
         Finding { kind: FindingKind::Note, text }
+    }
+
+    /// It ends before its end.
+    pub fn incomplete(text: String) -> Finding {
+        Finding { kind: FindingKind::Incomplete, text }
     }
 
     /// Something else is wrong.

@@ -88,7 +88,8 @@ impl Showing<'_> {
         for below in document.filter(|_| is_index).into_iter().flat_map(|index| &*index.index) {
             // What is no manifest, such as a layer in an index of BuildKit's cache, is no image.
             let is_new = !media::is_index(&below.media_type) || !self.shown.contains(&below.digest);
-            if is_new && below.digest != listed.digest && media::is_manifest(&below.media_type) {
+            let is_there = !catalog.is_left_out(&below.digest) || catalog.documents.contains_key(&below.digest);
+            if is_new && is_there && below.digest != listed.digest && media::is_manifest(&below.media_type) {
                 self.show(below, reference, depth + 1);
             }
         }

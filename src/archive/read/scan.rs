@@ -138,7 +138,7 @@ impl<'s> Scanner<'s> {
                 Event::Blob(event) => on_blob(self, catalog, event)?,
                 Event::Fault(finding) => (self.tell)(finding),
                 Event::End(end) => {
-                    self.complete(catalog);
+                    self.complete(catalog, end);
                     return Ok(end);
                 }
             }
@@ -169,17 +169,22 @@ impl<'s> Scanner<'s> {
     }
 
     /// What the whole must have.
-    fn complete(&mut self, catalog: &Catalog) {
+    fn complete(&mut self, catalog: &Catalog, end: ArchiveEnd) {
         if catalog.is_docker_archive() {
             let what = "it is a docker-archive, as docker save, podman save and crane write it, and no image layout; \
                 skopeo copy docker-archive:FILE oci-archive:FILE makes one";
             return self.wrong(what.into());
         }
+        // Behind the end of one that is cut off they may stand.
+        let lacks = |text: &str| match end.end {
+            Some(_) => Finding::wrong(text.into()),
+            None => Finding::incomplete(text.into()),
+        };
         if !catalog.has_layout {
-            self.wrong("it holds no oci-layout".into());
+            (self.tell)(lacks("it holds no oci-layout"));
         }
         if !catalog.has_index() {
-            self.wrong("it holds no index.json that can be read: what its blobs are is not known".into());
+            (self.tell)(lacks("it holds no index.json that can be read: what its blobs are is not known"));
         }
     }
 

@@ -44,7 +44,7 @@ impl ExistingContent {
             locator: locator.clone(),
             labels: Default::default(),
         };
-        let settings = GatherSettings { platforms: &[], recursive, threads, observer: &|_, _, _| () };
+        let settings = GatherSettings { platforms: &[], sparse: false, recursive, threads, observer: &|_, _, _| () };
         let (graph, found) = gather::gather(store, images.iter().map(source).collect(), &settings);
         let mut picks: Vec<Descriptor> = Vec::new();
         for image in found {
