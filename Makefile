@@ -45,12 +45,14 @@ test-big:
 	$(CARGO) test --release --locked --test suite big -- --ignored --nocapture
 
 # Pushes to and pulls from a second registry implementation, go-containerregistry's, and verifies
-# archives of crane, oras and regctl.
+# archives of crane, oras and regctl; carries what the distribution specification's conformance program
+# lays down in Docker's registry.
 test-second:
 	tests/deps.sh second
 	GOBIN=$(CURDIR)/target/tools go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
 	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
 	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
+	GOBIN=$(CURDIR)/target/tools go install github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
 	$(CARGO) test --locked --test suite -- --ignored --nocapture second:: crane_oras
 
 # The static binary on a tape drive: Debian's kernel and its st driver in a virtual machine.

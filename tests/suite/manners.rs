@@ -7,7 +7,7 @@ use ace_dt::oci::Digest;
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{CONFIG, LAYER, MANIFEST, configure, descriptor},
+    registry::{CONFIG, LAYER, MANIFEST, Registry, Storage, configure, descriptor},
     scripted::{Answer, Content, Request, Scripted},
     util::{Dir, Outcome, ace_dt, finish, noise, tool},
 };
@@ -530,4 +530,46 @@ fn what_platforms_leave_out_is_told() {
     let run = archive(content, |_, answer| answer, &["-p", "linux/amd64"]);
     let outcome = run.outcome.fails(1, &["nothing is left"]);
     assert!(outcome.err.contains("names no platform"), "{}", outcome.err);
+}
+
+/// The same from Docker's registry, which lists its tags itself and has no referrers API.
+#[test]
+fn dockers_registry_gives_tags_platforms_and_signatures() {
+    let dir = Dir::new();
+    let storage = Storage::new(&dir.join("storage"));
+    let mut listed = Vec::new();
+    for (n, architecture) in [(5, "amd64"), (6, "arm64")] {
+        let digest = storage.image("app", architecture, &[noise(n, 3000)]);
+        let size = fs::metadata(storage.data(&digest)).unwrap().len() as usize;
+        let mut image = descriptor(MANIFEST, &digest, size);
+        image["platform"] = json!({"os": "linux", "architecture": architecture});
+        listed.push(image);
+    }
+    let bytes = index(&listed);
+    let top = storage.manifest("app", &bytes, Some("v1"));
+    let lay = |text: &[u8], subject: Option<Value>, tag: Option<&str>| {
+        let config = descriptor(CONFIG, &storage.blob("app", br#"{"architecture":"","os":""}"#), 27);
+        let kind = "application/vnd.dev.cosign.simplesigning.v1+json";
+        let layer = descriptor(kind, &storage.blob("app", text), text.len());
+        let mut manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        if let Some(subject) = subject {
+            (manifest["subject"], manifest["artifactType"]) = (subject, "application/vnd.example.sig".into());
+        }
+        let bytes = manifest.to_string();
+        let digest = storage.manifest("app", bytes.as_bytes(), tag);
+        descriptor(MANIFEST, &digest, bytes.len())
+    };
+    lay(b"under a tag of cosign", None, Some(&format!("sha256-{}.sig", top.hex())));
+    let mut signature = lay(b"under the referrers tag", Some(descriptor(INDEX, &top, bytes.len())), None);
+    signature["artifactType"] = "application/vnd.example.sig".into();
+    storage.manifest("app", &index(&[signature]), Some(&format!("sha256-{}", top.hex())));
+    let registry = Registry::start(&dir.join("storage"));
+    registry.configure(&dir, "http", 4);
+    dir.write("s", "reg.example.com/app:v1");
+    let run = run(dir, &["-r", "-p", "linux/amd64,linux/s390x", "--digest-tags"]).holds(b"under a tag of cosign");
+    let told = &run.outcome.err;
+    assert!(told.contains("nothing for linux/s390x; it has linux/amd64, linux/arm64"), "{told}");
+    assert!(told.contains("1 of type \"application/vnd.example.sig\""), "{told}");
+    self::run(run.dir, &["-r", "-p", "linux/amd64", "--sparse-index"]).holds(b"under the referrers tag");
+    drop(registry);
 }
