@@ -6,8 +6,10 @@ MANDIR ?= $(PREFIX)/share/man
 CARGO  ?= cargo
 # Seconds of `make stress`.
 STRESS_SECONDS ?= 60
+# Seconds of each target of `make fuzz`.
+FUZZ_SECONDS ?= 60
 
-.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress bench strokes
+.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress fuzz bench strokes
 .PHONY: install clean
 
 all:
@@ -38,11 +40,12 @@ deny:
 man:
 	$(CARGO) run --locked -- --generate man:man
 
-# A 2 GB archive from a real registry, watched by strace(1): memory, writes, nothing staged.
+# A 2 GB archive from a real registry, watched by strace(1): memory, writes, nothing staged. Archives of
+# 10 MB that cost verify and list as much as they can.
 test-big:
 	tests/deps.sh big
 	$(CARGO) build --release --locked
-	$(CARGO) test --release --locked --test suite big -- --ignored --nocapture
+	$(CARGO) test --release --locked --test suite -- --ignored --nocapture big:: hostile::
 
 # Pushes to and pulls from a second registry implementation, go-containerregistry's, and verifies
 # archives of crane, oras and regctl; carries what the distribution specification's conformance program
@@ -90,6 +93,10 @@ stress:
 	RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg sanitize_thread" \
 	$(CARGO) +nightly test --release --locked --target x86_64-unknown-linux-gnu \
 	--target-dir target/stress -p ace-dt-ring --lib -- --include-ignored --nocapture
+
+# Whatever comes from outside, given any bytes: each target of tests/fuzz for FUZZ_SECONDS.
+fuzz:
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
 
 # Ratios against other programs on this machine.
 bench:

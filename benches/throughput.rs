@@ -94,9 +94,10 @@ fn built(name: &str) -> String {
 fn main() {
     let only: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
-    let benches: [(&str, fn()); 8] = [
+    let benches: [(&str, fn()); 9] = [
         ("start", start_up),
         ("latency", latency),
+        ("packets", packets),
         ("mbuffer", mbuffer),
         ("archive", archive),
         ("parts", parts),
@@ -151,6 +152,38 @@ fn latency() {
         "latency, {BLOBS} blobs of 1 KB from a registry that answers {} ms late, median of {ROUNDS}:\n  {:.0} ms, {part:.3} of {BLOBS} round trips",
         DELAY.as_millis(),
         median.as_secs_f64() * 1e3
+    );
+}
+
+/// A registry 20 ms away that sends head and body in two packets, the second when the first is acknowledged, beside
+/// one that sends them in one.
+fn packets() {
+    const BLOBS: u64 = 151;
+    let registry = |together: bool| {
+        let mut content = Content::default();
+        let layers: Vec<Vec<u8>> = (0..BLOBS - 1).map(|n| noise(n + 1, 1000)).collect();
+        content.image("app", "v1", &layers);
+        Scripted::start(content, move |_, answer| scripted::Answer {
+            delay: Duration::from_millis(20),
+            together,
+            nagle: true,
+            ..answer
+        })
+    };
+    let (one, two) = (registry(true), registry(false));
+    let archive = |scripted: &Scripted| {
+        let dir = Dir::new();
+        configure(&dir, &scripted.endpoint(), 4);
+        dir.write("sources.list", "reg.example.com/app:v1");
+        must(&mut tool(&dir, &["mirror", "archive", "-q", "--force", "sources.list", "out.tar"]));
+    };
+    compare(
+        "151 blobs of 1 KB from a registry 20 ms away",
+        0,
+        &[
+            runner("head and body in one packet", || archive(&one)),
+            runner("in two, with Nagle's algorithm", || archive(&two)),
+        ],
     );
 }
 

@@ -125,9 +125,10 @@ pub enum ReferrersSupport {
     Tag,
 }
 
+/// A configuration file, as it is written.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct ConfigFile {
+pub(crate) struct ConfigFile {
     api_version: Option<String>,
     kind: Option<String>,
     #[serde(rename = "concurrentHTTP")]
@@ -217,7 +218,10 @@ pub fn load(named: &[PathBuf]) -> Result<Config> {
 }
 
 /// Applies the environment and checks what is left to check.
-fn resolve(file: ConfigFile) -> Result<Config> {
+///
+/// # Errors
+/// If a value makes no sense.
+pub(crate) fn resolve(file: ConfigFile) -> Result<Config> {
     let concurrent_http = match env::var("ACE_DT_CONCURRENT_HTTP") {
         Ok(text) if !text.is_empty() => {
             text.parse().map_err(|_| Error::usage(format!("ACE_DT_CONCURRENT_HTTP={text}: it is not a number")))?
@@ -306,7 +310,11 @@ fn is_registry(name: &str) -> bool {
     format!("{name}/x").parse::<Reference>().is_ok_and(|reference| reference.repository.registry == name)
 }
 
-fn parse(text: &str, unknown: &mut dyn FnMut(&str)) -> std::result::Result<ConfigFile, String> {
+/// Reads the text of a configuration. `unknown` hears of keys that nobody knows.
+///
+/// # Errors
+/// If it is none, with the line.
+pub(crate) fn parse(text: &str, unknown: &mut dyn FnMut(&str)) -> std::result::Result<ConfigFile, String> {
     let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
     if tree.is_null() {
         return Ok(ConfigFile::default());

@@ -15,6 +15,8 @@ mod copy;
 pub mod error;
 #[allow(unsafe_code)]
 mod fd;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gather;
 mod log;
 mod media;

@@ -198,7 +198,14 @@ fn reading(path: &Path, line: usize) -> String {
 /// The records of a ledger, and the number of its last line if that is torn.
 fn parse_file(path: &Path) -> Result<(Vec<CheckpointRecord>, Option<usize>)> {
     let file = fd::open_to_read(path).doing(|| format!("opening the checkpoint {path:?}"))?;
-    let mut lines = BufReader::new(file);
+    parse_all(BufReader::new(file), path)
+}
+
+/// The same of what was opened.
+///
+/// # Errors
+/// As [`records`].
+pub(crate) fn parse_all(mut lines: impl BufRead, path: &Path) -> Result<(Vec<CheckpointRecord>, Option<usize>)> {
     let (mut all, mut line, mut number, mut end) = (Vec::new(), Vec::new(), 0, 0);
     loop {
         line.clear();

@@ -34,7 +34,11 @@ pub fn read(path: &Path) -> Result<Vec<GatherSource>> {
     parse(&text).map_err(|why| Error::usage(why).doing(doing()))
 }
 
-fn parse(text: &str) -> std::result::Result<Vec<GatherSource>, String> {
+/// The sources in the text of a file.
+///
+/// # Errors
+/// Every line that is wrong, with its number.
+pub(crate) fn parse(text: &str) -> std::result::Result<Vec<GatherSource>, String> {
     let (mut sources, mut wrong) = (Vec::new(), Vec::new());
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();

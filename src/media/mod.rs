@@ -9,6 +9,8 @@ pub mod file_sink;
 pub mod files;
 pub mod files_cursor;
 pub mod input;
+#[cfg(any(test, fuzzing))]
+pub mod memory_source;
 pub mod sink;
 pub mod source;
 pub mod stream_input;

@@ -10,6 +10,7 @@ mod documents;
 mod errors;
 mod failures;
 mod golden;
+mod hostile;
 mod manners;
 mod mbuffer;
 mod owners;

@@ -35,6 +35,10 @@ pub struct Answer {
     pub close: bool,
     /// Close the connection instead of an answer.
     pub reset: bool,
+    /// Send head and body in one packet.
+    pub together: bool,
+    /// Wait for the acknowledgement of one packet before the next, as servers do that leave Nagle's algorithm on.
+    pub nagle: bool,
 }
 
 /// A request.
@@ -253,6 +257,11 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
+        stream.set_nodelay(!answer.nagle)?;
+        if answer.together && method != "HEAD" {
+            stream.write_all(&[head.as_bytes(), &answer.body].concat())?;
+            continue;
+        }
         stream.write_all(head.as_bytes())?;
         for _ in 0..if method == "HEAD" { 0 } else { 1 + answer.more } {
             stream.write_all(&answer.body)?;

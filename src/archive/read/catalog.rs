@@ -4,6 +4,7 @@
 //! references are claims: each is compared with what is there.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
@@ -29,6 +30,8 @@ use crate::{
 const DOCUMENTS_MAX: u64 = 512 << 20;
 /// So many blobs are kept in mind, in some 200 bytes each.
 const BLOBS_MAX: usize = 4 << 20;
+/// Characters of a name, at the most; a reference has fewer than a thousand.
+const NAME_MAX: usize = 4096;
 /// containerd's name of an image in an index.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
@@ -112,7 +115,7 @@ impl Interner {
             media_type: self.share(&descriptor.media_type),
             digest: descriptor.digest.clone(),
             size: descriptor.size,
-            name: name_of(&descriptor.annotations).map(|name| self.share(name)),
+            name: name_of(&descriptor.annotations).map(|name| self.share(&cut(name))),
             is_source: descriptor.annotations.contains_key(annotation::SOURCE),
             platform: descriptor.platform.as_ref().map(|platform| self.share(&platform.to_string())),
             fingerprint: hash[..16].try_into().expect("32 bytes have 16"),
@@ -500,6 +503,14 @@ impl ManifestSummary {
 /// Whether an `index.json` says that it is of the format of this tool.
 fn is_ours(index: &Manifest) -> bool {
     index.annotations.contains_key(annotation::SERIALIZATION_VERSION)
+}
+
+/// A name, cut if it is longer than any reference: thousands of images may share it, and each is told by it.
+fn cut(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(NAME_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &name[..end])),
+        None => Cow::Borrowed(name),
+    }
 }
 
 /// The name that a descriptor gives an image.

@@ -28,7 +28,7 @@ impl Challenge {
     }
 
     /// A header may hold several, separated by commas.
-    fn all(header: &str) -> Vec<Challenge> {
+    pub(crate) fn all(header: &str) -> Vec<Challenge> {
         let begins = |at: &usize| *at == 0 || header[..*at].trim_end().ends_with(',');
         let lower = header.to_ascii_lowercase();
         let mut starts: Vec<usize> =

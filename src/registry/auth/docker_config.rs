@@ -97,6 +97,15 @@ fn lower_keys(value: Value) -> Value {
 }
 
 impl Credentials {
+    /// Those in the text of one auth file.
+    ///
+    /// # Errors
+    /// If it is no auth file.
+    #[cfg(any(test, fuzzing))]
+    pub fn of_text(text: &[u8]) -> Result<Credentials> {
+        Ok(Credentials { files: vec![AuthFile::parse(Path::new("auth.json"), text)?], said: Mutex::default() })
+    }
+
     /// Reads the one file that is `named`, or else all of the usual ones that are there.
     ///
     /// # Errors
@@ -361,10 +370,6 @@ fn server(registry: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(text: &[u8]) -> Result<Credentials> {
-        Ok(Credentials { files: vec![AuthFile::parse(Path::new("auth.json"), text)?], said: Mutex::default() })
-    }
-
     #[test]
     fn the_longest_path_wins() {
         let auth = |text: &str| STANDARD.encode(text);
@@ -374,7 +379,7 @@ mod tests {
             auth("b:2"),
             auth("c:")
         );
-        let credentials = parse(text.as_bytes()).unwrap();
+        let credentials = Credentials::of_text(text.as_bytes()).unwrap();
         let find = |registry: &str, repository: &str| Some(credentials.find(registry, repository).unwrap()?.login);
         let login = |user: &str, password: &str| Some(Login::Password { user: user.into(), password: password.into() });
         assert_eq!(find("reg.io", "x"), login("a", "1:2"));
@@ -391,7 +396,8 @@ mod tests {
         let login = Login::Password { user: "u".into(), password: "secret".into() };
         assert!(!format!("{login:?}{:?}", Login::Identity("secret".into())).contains("secret"));
         let of = |entry: &str| {
-            let credentials = parse(format!(r#"{{"auths":{{"a.io":{entry},"b.io":null}}}}"#).as_bytes()).unwrap();
+            let credentials =
+                Credentials::of_text(format!(r#"{{"auths":{{"a.io":{entry},"b.io":null}}}}"#).as_bytes()).unwrap();
             assert_eq!(credentials.find("b.io", "x").unwrap(), None, "an entry matters to its registry only");
             credentials.find("a.io", "x").unwrap_err().to_string()
         };

@@ -1,71 +1,14 @@
 //! Events of archives in memory and in files.
 
-use std::{
-    fs,
-    io::{self, BufRead, Read},
-    thread,
-};
+use std::{fs, thread};
 
 use super::*;
 use crate::{
     archive::tar_header,
-    media::{
-        files::Files,
-        files_cursor::FilesCursor,
-        source::{MediumPosition, Piece, skip_by_reading},
-    },
+    media::{files::Files, files_cursor::FilesCursor, memory_source::MemorySource},
     oci::media,
     util::scratch::Scratch,
 };
-
-/// A stream in memory that gives `step` bytes at a time.
-struct Stream {
-    bytes: Arc<Piece>,
-    at: usize,
-    step: usize,
-}
-
-impl Stream {
-    fn new(bytes: Vec<u8>, step: usize) -> Stream {
-        Stream { bytes: Piece::new(bytes, None), at: 0, step }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        crate::media::source::copy_piece(self, into)
-    }
-}
-
-impl BufRead for Stream {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let end = self.bytes.bytes().len().min(self.at + self.step);
-        Ok(&self.bytes.bytes()[self.at..end])
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.at += n;
-    }
-}
-
-impl MediaSource for Stream {
-    fn skip(&mut self, n: u64) -> io::Result<u64> {
-        skip_by_reading(self, n)
-    }
-
-    fn take_window(&mut self, most: u64) -> io::Result<Window> {
-        let len = self.fill_buf()?.len().min(most as usize);
-        let window = Window::Memory { piece: self.bytes.clone(), from: self.at, len };
-        self.consume(len);
-        Ok(window)
-    }
-
-    fn position(&self) -> MediumPosition {
-        MediumPosition::default()
-    }
-
-    fn end_at_file_boundary(&mut self) {}
-}
 
 fn put(archive: &mut Vec<u8>, name: &str, bytes: &[u8]) {
     archive.extend(tar_header::file(name, bytes.len() as u64));
@@ -118,7 +61,7 @@ fn wanted(end: usize) -> Vec<String> {
 fn a_stream_gives_its_events_whatever_its_pieces() {
     let archive = archive();
     for step in [1, 7, 512, 4096, usize::MAX / 2] {
-        let mut stream = Stream::new(archive.clone(), step);
+        let mut stream = MemorySource::new(archive.clone(), step);
         let mut reader = EventReader::new(&mut stream, true);
         assert_eq!(words(&mut reader), wanted(archive.len()), "{step}");
         assert!(matches!(reader.next_event(), Ok(Event::End(_))), "after the end, the end again");
@@ -150,7 +93,7 @@ fn files_give_blobs_as_windows_that_nobody_has_read() {
 fn windows_outlive_the_reader_and_go_to_other_threads() {
     let mut windows = Vec::new();
     {
-        let mut stream = Stream::new(archive(), 1000);
+        let mut stream = MemorySource::new(archive(), 1000);
         let mut reader = EventReader::new(&mut stream, true);
         while let event = reader.next_event().unwrap()
             && !matches!(event, Event::End(_))
@@ -174,19 +117,19 @@ fn faults_are_events_and_what_follows_is_found() {
     let mut archive = archive();
     let damaged = archive.windows(5000).position(|bytes| bytes == [7; 5000]).unwrap() - 512;
     archive[damaged] ^= 1;
-    let mut stream = Stream::new(archive.clone(), 512);
+    let mut stream = MemorySource::new(archive.clone(), 512);
     let found = words(&mut EventReader::new(&mut stream, true));
     assert!(found.iter().any(|word| word.starts_with("fault at offset") && word.contains("no header")), "{found:?}");
     assert!(found.contains(&"blob 0".to_string()) && !found.contains(&"blob 5000".to_string()), "{found:?}");
 
     archive[damaged] ^= 1;
-    let mut stream = Stream::new(archive[..damaged + 600].to_vec(), 512);
+    let mut stream = MemorySource::new(archive[..damaged + 600].to_vec(), 512);
     let found = words(&mut EventReader::new(&mut stream, true));
     assert!(found[4].contains("the archive ends at offset") && found[4].contains("breaks off"), "{found:?}");
     assert_eq!(found[5], "end None");
 
     archive.extend([1; 512]);
-    let mut stream = Stream::new(archive, 512);
+    let mut stream = MemorySource::new(archive, 512);
     let found = words(&mut EventReader::new(&mut stream, true));
     assert!(found[6].contains("stands something that no TAR reader sees"), "{found:?}");
 }

@@ -1,0 +1,105 @@
+//! What `make fuzz` runs: whatever comes from outside, given any bytes. Only there in builds for fuzzing.
+
+use std::{path::Path, sync::atomic::AtomicU64};
+
+use crate::{
+    archive::{
+        checkpoint,
+        read::{catalog::Catalog, finding::Finding, images::ImageWalk, scan::Scanner},
+    },
+    config,
+    gather::sources,
+    media::memory_source::MemorySource,
+    oci::Reference,
+    registry::{
+        auth::{challenge::Challenge, docker_config::Credentials},
+        transport::http::next_page,
+    },
+};
+
+/// A TAR stream, its members, and what they refer to: it ends, and counts no byte twice.
+pub fn walk(data: &[u8]) {
+    let (mut catalog, read, mut told) = (Catalog::default(), AtomicU64::new(0), 0);
+    let mut source = MemorySource::new(data.to_vec(), data.len().max(1));
+    let mut tell = |finding: Finding| {
+        assert!(!finding.text.is_empty());
+        told += 1;
+    };
+    let mut scanner = Scanner { deep: true, tell: &mut tell, read: &read };
+    let Ok(end) = scanner.stream(&mut source, &mut catalog) else { return };
+    assert!(read.into_inner() <= data.len() as u64, "more was read than there is");
+    assert!(end.end.is_none_or(|end| end <= data.len() as u64), "it ends behind its end");
+    assert!(catalog.bytes() <= data.len() as u64, "its blobs have more bytes than it");
+    // One that is no archive is told of.
+    assert!(told > 0 || catalog.has_index(), "nothing is wrong with what is no archive");
+    let mut missing = 0;
+    let reached = catalog.check(&|_| false, &mut |_| missing += 1);
+    assert!(missing <= 2 * data.len(), "more is missing than it can name");
+    catalog.check_lists(&|_| false, &mut |text| assert!(!text.is_empty()));
+    let mut walk = ImageWalk::new(&catalog);
+    let marks = walk.marked(&reached);
+    for image in catalog.images() {
+        walk.count_below(&image.digest, &marks);
+    }
+}
+
+/// A ledger: its records lie one behind the other.
+pub fn ledger(data: &[u8]) {
+    let Ok((records, _)) = checkpoint::parse_all(data, Path::new("ledger")) else { return };
+    assert!(records.iter().all(|record| record.end <= data.len() as u64));
+    assert!(records.windows(2).all(|pair| pair[0].end < pair[1].end));
+}
+
+/// A reference: what is read from one is a reference to the same.
+pub fn reference(data: &[u8]) {
+    let Some(reference) = std::str::from_utf8(data).ok().and_then(|text| text.parse::<Reference>().ok()) else {
+        return;
+    };
+    let again: Reference = format!("{}:{}", reference.repository, reference.tag.as_deref().unwrap_or("v1"))
+        .parse()
+        .expect("its parts make a reference");
+    assert_eq!(again.repository, reference.repository);
+}
+
+/// A sources file: each source is a line.
+pub fn sources_file(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match sources::parse(text) {
+        Ok(sources) => assert!(sources.len() <= text.lines().count()),
+        Err(why) => assert!(why.contains("line ")),
+    }
+}
+
+/// A configuration file.
+pub fn configuration(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    // The parser of YAML takes time that grows with depth, and files are written by people.
+    if text.len() < 4096
+        && let Ok(file) = config::parse(text, &mut |key| assert!(!key.is_empty()))
+    {
+        let _ = config::resolve(file).map_err(|e| assert!(!e.to_string().is_empty()));
+    }
+}
+
+/// An auth file: no secret is in an error.
+pub fn auth_file(data: &[u8]) {
+    let Ok(credentials) = Credentials::of_text(data) else { return };
+    // A helper is a program, and none is run here.
+    if !data.windows(4).any(|window| window.eq_ignore_ascii_case(b"cred")) && !data.contains(&b'\\') {
+        let _ = credentials.find("reg.example.com", "team/app");
+    }
+}
+
+/// A challenge: as many as there are commas, at the most.
+pub fn challenge(data: &[u8]) {
+    let Ok(header) = std::str::from_utf8(data) else { return };
+    assert!(Challenge::all(header).len() <= 1 + header.matches(',').count());
+}
+
+/// A `Link` header: the next page is a part of it.
+pub fn link(data: &[u8]) {
+    let Ok(header) = std::str::from_utf8(data) else { return };
+    if let Some(next) = next_page(header) {
+        assert!(header.contains(&next));
+    }
+}
