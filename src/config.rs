@@ -336,7 +336,11 @@ fn tell_unknown(tree: &serde_yaml::Value, path: &str, pattern: &str, unknown: &m
     let join = |path: &str, key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
     let any = matches!(pattern, "registryConfig.registries" | "registryConfig.endpointConfig");
     for (key, value) in map {
-        let key = key.as_str().unwrap_or("(a key that is no string)");
+        let key = match key.as_str() {
+            Some("") => "(an empty key)",
+            Some(key) => key,
+            None => "(a key that is no string)",
+        };
         let here = join(pattern, if any { "*" } else { key });
         let named = join(path, key);
         match KNOWN.contains(&here.as_str()) {
@@ -428,6 +432,12 @@ mod tests {
         let endpoint = &file.registry_config.endpoint_config["http://a:1"];
         assert_eq!(endpoint.supports_referrers, ReferrersSupport::Tag);
         assert!(endpoint.tls.insecure_skip_verify);
+    }
+
+    #[test]
+    fn keys_that_are_none_are_told() {
+        let (_, unknown) = read("'': 1\n7: 1\n").unwrap();
+        assert_eq!(unknown, ["(an empty key)", "(a key that is no string)"]);
     }
 
     #[test]
