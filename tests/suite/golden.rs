@@ -103,6 +103,21 @@ fn compare(dir: &Dir, name: &str, words: &[&str]) {
     }
 }
 
+/// Skopeo reads what Podman loads, by the same library: an image by its name, and one that has only a digest.
+#[test]
+fn what_docker_load_reads_is_read_by_skopeo() {
+    let (dir, registry) = served();
+    registry.configure(&dir, "http", 4);
+    ace_dt(&dir, &["mirror", "archive", "-q", "golden/sources-flat.list", "out.tar", "--manifest-json"]).ok();
+    let listed = peer(&dir, "tar", &["-xOf", "out.tar", "manifest.json"]);
+    let listed: Vec<serde_json::Value> = serde_json::from_slice(&listed).unwrap();
+    let nameless = listed.iter().position(|image| image["RepoTags"].as_array().unwrap().is_empty()).unwrap();
+    for (n, which) in ["reg.example.com/gold/library/alpha:v1".to_string(), format!("@{nameless}")].iter().enumerate() {
+        let (from, to) = (format!("docker-archive:out.tar:{which}"), format!("dir:copy{n}"));
+        peer(&dir, "skopeo", &["--insecure-policy", "--tmpdir", ".", "copy", "-q", &from, &to]);
+    }
+}
+
 #[test]
 fn every_golden_archive_is_made_again() {
     let (dir, registry) = served();
