@@ -75,8 +75,8 @@ pub static COMMANDS: &[Command] = &[
                  ace-dt mirror archive -m 4Gi --checkpoint monday.ledger sources.list /dev/nst0\n\n\
                  See how large the archive would be:\n\n    \
                  ace-dt mirror archive --dry-run sources.list week.tar\n\n\
-                 Archive for two platforms, signatures included:\n\n    \
-                 ace-dt mirror archive -r -p linux/amd64,linux/arm64 sources.list week.tar\n\n\
+                 Archive for two platforms, with all signatures: of the images, of the indexes that list them, and those under cosign's tags:\n\n    \
+                 ace-dt mirror archive -r --sparse-index --digest-tags -p linux/amd64,linux/arm64 sources.list week.tar\n\n\
                  Go on with a file after a run that was interrupted:\n\n    \
                  ace-dt mirror archive --checkpoint week.ledger --resume sources.list week.tar\n\n\
                  Go on after a tape that ended at offset 323072; the second tape carries what is missing on the first:\n\n    \
@@ -89,7 +89,7 @@ pub static COMMANDS: &[Command] = &[
             (
                 "DIAGNOSTICS",
                 "When SIGINT or SIGTERM ends a run, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on with what is missing, or that starts again if there is no ledger. A second signal ends the program at once.\n\n\
-                 A source of which no manifest matches `--platforms` gets a warning that names the platforms it has.",
+                 With `--platforms`, a source that lacks one of them gets a warning that names those it has. An index of which only some manifests are taken is not in the archive itself, and what refers to it stays behind: a warning says what, and `--sparse-index` takes it along.",
             ),
         ],
         action: Some(Action::Archive),
