@@ -5,7 +5,12 @@ use std::{path::Path, sync::atomic::AtomicU64};
 use crate::{
     archive::{
         checkpoint,
-        read::{catalog::Catalog, finding::Finding, images::ImageWalk, scan::Scanner},
+        read::{
+            catalog::{Catalog, Elsewhere},
+            finding::Finding,
+            images::ImageWalk,
+            scan::Scanner,
+        },
     },
     config,
     gather::sources,
@@ -33,10 +38,10 @@ pub fn walk(data: &[u8]) {
     // One that is no archive is told of.
     assert!(told > 0 || catalog.has_index(), "nothing is wrong with what is no archive");
     let mut missing = 0;
-    let reached = catalog.check(&|_| false, &mut |_| missing += 1);
+    let reached = catalog.check(&Elsewhere::default(), &mut |_| missing += 1);
     assert!(missing <= 2 * data.len(), "more is missing than it can name");
     catalog.check_lists(&|_| false, &mut |text| assert!(!text.is_empty()));
-    let mut walk = ImageWalk::new(&catalog);
+    let mut walk = ImageWalk::new(&catalog, &[]);
     let marks = walk.marked(&reached);
     for image in catalog.images() {
         walk.count_below(&image.digest, &marks);

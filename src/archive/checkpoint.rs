@@ -224,7 +224,10 @@ pub(crate) fn parse_all(mut lines: impl BufRead, path: &Path) -> Result<(Vec<Che
             Ok(Some(_)) if is_torn => return Ok((all, Some(number))),
             Err(_) if is_torn && may_be_torn(&line, all.is_empty()) => return Ok((all, Some(number))),
             Ok(Some((digest, offset, volume))) => all.push(CheckpointRecord { digest, offset, volume, end }),
-            Err(why) => return Err(Error::new(why).doing(reading(path, number))),
+            Err(why) => {
+                let error = Error::new(why).doing(reading(path, number));
+                return Err(if all.is_empty() { error.hint("it is no ledger") } else { error });
+            }
         }
     }
 }

@@ -97,7 +97,9 @@ fn image_of(
         return Err(Error::new(format!("{} nests indexes too deep", descriptor.digest)));
     }
     let is_amd64 = |d: &&Descriptor| d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == "amd64");
-    let candidates = || manifest.manifests.iter().filter(|d| media::is_manifest(&d.media_type));
+    let is_here =
+        |d: &&Descriptor| media::is_manifest(&d.media_type) && !graph.is_left_out(&descriptor.digest, &d.digest);
+    let candidates = || manifest.manifests.iter().filter(is_here);
     for candidate in candidates().filter(is_amd64).chain(candidates()) {
         if let Some(image) = image_of(graph, candidate, barren, depth + 1)? {
             return Ok(Some(image));

@@ -205,7 +205,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "manifest-json",
         on: SERIALIZES,
-        text: "Add a `manifest.json`, so that `docker load`, `podman load` and `ctr images import` read the archive. They take names with a tag only: a source that is named by its digest alone is loaded without a name, where the Go tool of this name writes a name that they refuse.",
+        text: "Add a `manifest.json`, so that `docker load`, `podman load` and `ctr images import` read the archive. They take names with a tag only: a source that is named by its digest alone is loaded without a name, where the Go tool of this name writes a name that they refuse. Of an image for several platforms it names the one for linux/amd64, or else the first. They need all of its blobs: with what is left out because it exists already they cannot load it.",
         set: |a, _| yes(&mut a.manifest_json),
         ..FLAG
     },
@@ -243,14 +243,14 @@ pub static FLAGS: &[Flag] = &[
         long: "recursive",
         short: Some('r'),
         on: RECURSIVE,
-        text: "Copy referrers too, of every manifest: signatures, SBOMs, attestations. What lies under tags of cosign is found by `--digest-tags`.",
+        text: "Copy referrers too, of every manifest: signatures, SBOMs, attestations. What lies under tags of cosign is no referrer: `ace-dt mirror archive` and `ace-dt mirror gather` find it by `--digest-tags`.",
         set: |a, _| yes(&mut a.recursive),
         ..FLAG
     },
     Flag {
         long: "digest-tags",
         on: GATHERS,
-        text: "Take along what lies under tags that are made of a manifest's digest, `sha256-HEX.sig`, `.att`, `.sbom` and whatever else stands behind the dot, for every manifest of every source: most signatures of cosign lie there, and `--recursive` does not find them. The tags of each repository are listed once; each tag becomes a source of its own, as if the list named it.",
+        text: "Take along what lies under tags that are made of a manifest's digest, `sha256-HEX.sig`, `.att`, `.sbom` and whatever else stands behind the dot, for every manifest of every source in a registry or a layout: most signatures of cosign lie there, and `--recursive` does not find them. The tags of each repository are listed once; each tag becomes a source of its own, as if the list named it.",
         set: |a, _| yes(&mut a.digest_tags),
         ..FLAG
     },

@@ -148,8 +148,13 @@ pub struct SelectionOptions {
 }
 
 impl SelectionOptions {
-    fn new(args: &Args) -> SelectionOptions {
-        SelectionOptions {
+    fn new(args: &Args) -> Result<SelectionOptions> {
+        if args.sparse_index && args.platforms.is_empty() {
+            return Err(Error::usage(
+                "--sparse-index says what becomes of an index with --platforms, which is not given",
+            ));
+        }
+        Ok(SelectionOptions {
             sources: path(args, 0).into(),
             platforms: args.platforms.clone(),
             sparse_index: args.sparse_index,
@@ -159,7 +164,7 @@ impl SelectionOptions {
             annotations: args.annotations.clone(),
             index_fallback: args.index_fallback,
             report: args.report.clone(),
-        }
+        })
     }
 }
 
@@ -362,7 +367,7 @@ impl FromArgs for ArchiveOptions {
         check_resume(&args)?;
         Ok(ArchiveOptions {
             connection: ConnectionOptions::new(&args),
-            selection: SelectionOptions::new(&args),
+            selection: SelectionOptions::new(&args)?,
             output,
             existing: ExistingOptions::new(&args)?,
             dry_run: args.dry_run,
@@ -419,7 +424,7 @@ impl FromArgs for GatherOptions {
         }
         Ok(GatherOptions {
             connection: ConnectionOptions::new(&args),
-            selection: SelectionOptions::new(&args),
+            selection: SelectionOptions::new(&args)?,
             image,
             progress: args.progress,
         })

@@ -18,11 +18,11 @@ use crate::{
     archive::{
         checkpoint::{self, CheckpointRecord},
         read::{
-            catalog::Catalog,
+            catalog::{Catalog, Elsewhere, Flaw},
             events::ArchiveEnd,
             finding::{Finding, FindingKind},
             images::ImageWalk,
-            open::{FrameEnds, look, scan_stream},
+            open::{FrameEnds, groups, look, scan_stream},
             scan::Scanner,
         },
     },
@@ -51,20 +51,26 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     read.extend(options.existing.iter().map(|path| ("--existing", path.as_path())));
     path_conflicts::check(&read, &[path_conflicts::stdout()])?;
     let records = options.checkpoint.as_deref().map(checkpoint::records).transpose()?;
-    let mut elsewhere = HashSet::new();
+    let mut existing = ExistingArchives::default();
     for path in &options.existing {
-        elsewhere.extend(digests_in(path, &options.input)?);
+        existing.add(path, &options.input)?;
     }
-    let input = Input::open(paths, options.input.clone())?;
+    let mut inputs = Vec::new();
+    for group in groups(paths)? {
+        let input = Input::open(&group, options.input.clone())?;
+        inputs.push((group, input));
+    }
     let progress = Progress::new(&options.progress)?;
     let name = paths.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
-    let paths = paths.clone();
-    let mut verifier = ArchiveVerifier { name, paths, elsewhere, records, flaws: 0, told: 0, printed: Ok(()) };
+    let mut verifier =
+        ArchiveVerifier { name, existing, records, flaws: 0, told: 0, is_missing: false, printed: Ok(()) };
     let read = AtomicU64::new(0);
-    let total = match &input {
+    let size = |(_, input): &(_, Input)| match input {
         Input::Files(files) => Some(files.total()),
         Input::Stream(_) => None,
     };
+    let total = inputs.iter().map(size).sum();
+    let is_alone = inputs.len() == 1;
     let outcome = thread::scope(|scope| {
         let (watched, begun, (done, over)) = (&read, Instant::now(), mpsc::channel::<()>());
         let progress = &progress;
@@ -73,32 +79,82 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
                 progress.reading(watched.load(Ordering::Relaxed), total, begun.elapsed());
             }
         });
-        let outcome = verifier.all(input, &read);
+        let outcome = verifier.all(inputs, &read);
         drop(done);
         outcome
     });
     progress.clear();
     outcome?;
     verifier.printed?;
-    match verifier.flaws {
-        0 => Ok(()),
-        1 => Err(Error::new("one thing is wrong")),
-        n => Err(Error::new(format!("{} things are wrong", grouped(n)))),
+    let error = match verifier.flaws {
+        0 => return Ok(()),
+        1 => Error::new("one thing is wrong"),
+        n => Error::new(format!("{} things are wrong", grouped(n))),
+    };
+    let error = error.doing(format!("verifying {}", verifier.name));
+    // An increment, perhaps.
+    Err(match verifier.is_missing && is_alone && options.existing.is_empty() {
+        true => error.hint("an increment is whole together with its base: give both, or --existing and the base"),
+        false => error,
+    })
+}
+
+/// What `--existing` names.
+#[derive(Default)]
+struct ExistingArchives {
+    /// By ledgers.
+    listed: HashSet<Digest>,
+    catalogs: Vec<Catalog>,
+}
+
+impl ExistingArchives {
+    /// Takes in a ledger, or an archive as far as it goes.
+    fn add(&mut self, path: &Path, input: &InputOptions) -> Result<()> {
+        let doing = || format!("reading what exists already, {path:?}");
+        let mut first = [0];
+        let n = fd::open_to_read(path).and_then(|file| fd::fill(file, &mut first)).doing(doing)?;
+        if n == 0 {
+            log::warn(format_args!("{}: it is empty", doing()));
+            return Ok(());
+        }
+        if first[0] == b'{' {
+            self.listed.extend(checkpoint::records(path)?.into_iter().map(|record| record.digest));
+            return Ok(());
+        }
+        let (catalog, findings) = look(path, input.clone())?;
+        if let Some(finding) = findings.iter().find(|finding| finding.kind != FindingKind::Incomplete) {
+            return Err(Error::new(&finding.text).doing(doing()));
+        }
+        // A first part that was cut off holds what it holds.
+        if let Some(finding) = findings.first() {
+            log::warn(format_args!("{}: {}; it counts as far as it goes", doing(), finding.text));
+        }
+        self.catalogs.push(catalog);
+        Ok(())
     }
-    .doing(|| format!("verifying {}", verifier.name))
 }
 
 struct ArchiveVerifier {
     name: String,
-    paths: Vec<PathBuf>,
-    elsewhere: HashSet<Digest>,
+    existing: ExistingArchives,
     /// Of the first archive.
     records: Option<Vec<CheckpointRecord>>,
     flaws: u64,
     /// Findings told of the archive in hand.
     told: usize,
+    /// Something that is referred to is not there.
+    is_missing: bool,
     /// Whether they could be printed.
     printed: Result<()>,
+}
+
+/// What is found of one archive when all are read.
+struct Conclusion<'a> {
+    elsewhere: Elsewhere<'a>,
+    /// The other archives that were read.
+    set: Elsewhere<'a>,
+    reached: HashSet<Digest>,
+    flaws: Vec<Flaw>,
 }
 
 /// One archive that was read.
@@ -115,34 +171,50 @@ struct ReadArchive {
 
 impl ArchiveVerifier {
     /// Reads all archives, and then concludes: what one leaves out may be in another.
-    fn all(&mut self, input: Input, read: &AtomicU64) -> Result<()> {
-        let archives = match input {
-            Input::Files(files) => self.files(&files, read)?,
-            Input::Stream(mut stream) => self.stream(&mut stream, read)?,
-        };
-        let held = |archive: &ReadArchive| -> HashSet<Digest> {
-            let sound = archive.catalog.blobs().iter().filter(|(_, held)| held.sound);
-            sound.map(|(digest, _)| digest.clone()).collect()
-        };
-        let held: Vec<HashSet<Digest>> =
-            if archives.len() > 1 { archives.iter().map(held).collect() } else { Vec::new() };
-        for (n, archive) in archives.iter().enumerate() {
-            let others: Vec<&HashSet<Digest>> =
-                held.iter().enumerate().filter(|(other, _)| *other != n).map(|(_, held)| held).collect();
-            self.conclude(archive, &others, archives.len() > 1);
+    fn all(&mut self, inputs: Vec<(Vec<PathBuf>, Input)>, read: &AtomicU64) -> Result<()> {
+        let (mut archives, has_heading) = (Vec::new(), inputs.len() > 1);
+        for (paths, input) in inputs {
+            match input {
+                Input::Files(files) => self.files(&files, &paths, has_heading, &mut archives, read)?,
+                Input::Stream(mut stream) => self.stream(&mut stream, &paths, has_heading, &mut archives, read)?,
+            }
+        }
+        let existing = std::mem::take(&mut self.existing);
+        let mut reached = HashSet::new();
+        let conclusions: Vec<Conclusion> = (0..archives.len())
+            .map(|n| {
+                let others = archives.iter().enumerate().filter(|(other, _)| *other != n);
+                let set: Vec<&Catalog> = others.map(|(_, archive)| &archive.catalog).collect();
+                let elsewhere = Elsewhere {
+                    listed: Some(&existing.listed),
+                    catalogs: set.iter().copied().chain(&existing.catalogs).collect(),
+                };
+                let mut flaws = Vec::new();
+                let found = archives[n].catalog.check(&elsewhere, &mut |flaw| flaws.push(flaw));
+                reached.extend(found.iter().cloned());
+                Conclusion { elsewhere, set: Elsewhere { listed: None, catalogs: set }, reached: found, flaws }
+            })
+            .collect();
+        let has_heading = archives.len() > 1;
+        for (archive, conclusion) in archives.iter().zip(conclusions) {
+            self.conclude(archive, conclusion, &reached, has_heading);
         }
         Ok(())
     }
 
-    fn files(&mut self, files: &Arc<Files>, read: &AtomicU64) -> Result<Vec<ReadArchive>> {
-        let (mut archives, mut start) = (Vec::new(), 0);
-        while start < files.total() || archives.is_empty() {
-            let file = files.volume_at(start);
-            let heading = match file {
-                0 => format!("archive {}", archives.len() + 1),
-                file => format!("{:?}", self.paths[file - 1]),
-            };
-            self.begin(&heading, &archives, self.paths.len() > 1);
+    fn files(
+        &mut self,
+        files: &Arc<Files>,
+        paths: &[PathBuf],
+        has_heading: bool,
+        archives: &mut Vec<ReadArchive>,
+        read: &AtomicU64,
+    ) -> Result<()> {
+        let (mut start, first) = (0, archives.len());
+        while start < files.total() || archives.len() == first {
+            let file = files.volume_at(start).max(1);
+            let heading = format!("{:?}", paths[file - 1]);
+            self.begin(&heading, has_heading || archives.len() > first || paths.len() > 1);
             let mut catalog = Catalog::default();
             let mut tell = |finding| self.tell(finding);
             let mut scanner = Scanner { deep: true, tell: &mut tell, read };
@@ -151,14 +223,24 @@ impl ArchiveVerifier {
             archives.push(ReadArchive { catalog, ended, frames: None, heading, told });
             start = if ended.end.is_some() { next } else { files.total() };
         }
-        Ok(archives)
+        Ok(())
     }
 
-    fn stream(&mut self, stream: &mut StreamInput, read: &AtomicU64) -> Result<Vec<ReadArchive>> {
-        let mut archives = Vec::new();
+    fn stream(
+        &mut self,
+        stream: &mut StreamInput,
+        paths: &[PathBuf],
+        has_heading: bool,
+        archives: &mut Vec<ReadArchive>,
+        read: &AtomicU64,
+    ) -> Result<()> {
+        let first = archives.len();
         loop {
-            let heading = format!("archive {}", archives.len() + 1);
-            self.begin(&heading, &archives, false);
+            let heading = match archives.len() - first {
+                0 => format!("{:?}", paths[0]),
+                n => format!("{:?}, archive {}", paths[0], n + 1),
+            };
+            self.begin(&heading, has_heading || archives.len() > first);
             let (mut catalog, mut frames) = (Catalog::default(), FrameEnds::new());
             let mut tell = |finding| self.tell(finding);
             let scanner = Scanner { deep: true, tell: &mut tell, read };
@@ -166,14 +248,14 @@ impl ArchiveVerifier {
             let (frames, told) = (format.map(|_| frames), std::mem::take(&mut self.told));
             archives.push(ReadArchive { catalog, ended, frames, heading, told });
             if ended.end.is_none() || !stream.next_file().map_err(Error::from_io)? {
-                return Ok(archives);
+                return Ok(());
             }
         }
     }
 
     /// What is found from now on is of this archive.
-    fn begin(&mut self, heading: &str, before: &[ReadArchive], has_heading: bool) {
-        if has_heading || !before.is_empty() {
+    fn begin(&mut self, heading: &str, has_heading: bool) {
+        if has_heading {
             self.line("reading", heading);
         }
     }
@@ -203,29 +285,34 @@ impl ArchiveVerifier {
         }
     }
 
-    /// What can be said when all was read: of one archive, and what the `others` hold.
-    fn conclude(&mut self, archive: &ReadArchive, others: &[&HashSet<Digest>], has_heading: bool) {
+    /// What can be said when all was read: of one archive. All together have `reached` so much.
+    fn conclude(
+        &mut self,
+        archive: &ReadArchive,
+        conclusion: Conclusion,
+        all_reached: &HashSet<Digest>,
+        has_heading: bool,
+    ) {
         let ReadArchive { catalog, ended, frames, heading, told } = archive;
+        let Conclusion { elsewhere, set, reached, flaws } = conclusion;
         self.told = *told;
         if has_heading {
             self.line("in", heading);
         }
         let mut bad: HashSet<Digest> =
             catalog.blobs().iter().filter(|(_, held)| !held.sound).map(|(digest, _)| digest.clone()).collect();
-        let (mut flaws, mut lists) = (Vec::new(), Vec::new());
+        let mut lists = Vec::new();
         let (mut in_others, mut unread) = (0_u64, 0_u64);
-        let in_set = |digest: &Digest| others.iter().any(|held| held.contains(digest));
-        let elsewhere = |digest: &Digest| in_set(digest) || self.elsewhere.contains(digest);
-        let reached = catalog.check(&elsewhere, &mut |flaw| flaws.push(flaw));
         for digest in reached.iter().filter(|digest| !catalog.blobs().contains_key(digest)) {
-            match in_set(digest) {
+            match set.holds(digest) {
                 true => in_others += 1,
-                false => unread += u64::from(self.elsewhere.contains(digest)),
+                false => unread += u64::from(elsewhere.has(digest)),
             }
         }
-        catalog.check_lists(&elsewhere, &mut |text| lists.push(text));
+        catalog.check_lists(&|digest| elsewhere.has(digest), &mut |text| lists.push(text));
         for flaw in flaws {
             bad.insert(flaw.digest);
+            self.is_missing |= flaw.missing;
             self.tell(if flaw.missing { Finding::missing(flaw.text) } else { Finding::wrong(flaw.text) });
         }
         for text in lists {
@@ -234,7 +321,7 @@ impl ArchiveVerifier {
         if let Some(records) = self.records.take() {
             self.check_ledger(&records, catalog, frames.as_ref());
         }
-        let mut walk = ImageWalk::new(catalog);
+        let mut walk = ImageWalk::new(catalog, &elsewhere.catalogs);
         let bad = walk.marked(&bad);
         for image in catalog.images().iter().filter(|image| !image.listed) {
             let broken = walk.count_below(&image.digest, &bad);
@@ -261,10 +348,12 @@ impl ArchiveVerifier {
             1 => text.push_str("; one subject is not in it"),
             n => text.push_str(&format!("; {n} subjects are not in it")),
         }
-        if catalog.missing_by_choice() > 0 {
-            text.push_str(&format!("; {} manifests are left out of a sparse index", catalog.missing_by_choice()));
+        match catalog.left_out().len() {
+            0 => {}
+            1 => text.push_str("; one manifest is left out of a sparse index"),
+            n => text.push_str(&format!("; {n} manifests are left out of a sparse index")),
         }
-        let idle = catalog.blobs().keys().filter(|digest| !reached.contains(*digest)).count();
+        let idle = catalog.blobs().keys().filter(|digest| !all_reached.contains(*digest)).count();
         if idle > 0 {
             text.push_str(&format!("; nothing refers to {idle} of the blobs"));
         }
@@ -307,24 +396,4 @@ impl ArchiveVerifier {
         let more = if others > 0 { format!("; it does not speak of {others} blobs") } else { String::new() };
         self.line("ledger", &format!("{true_ones} of {} records are true{more}", records.len()));
     }
-}
-
-/// The blobs that a ledger speaks of, or that an archive holds.
-fn digests_in(path: &Path, input: &InputOptions) -> Result<HashSet<Digest>> {
-    let mut first = [0];
-    let read = fd::open_to_read(path).and_then(|file| fd::fill(file, &mut first));
-    let n = read.doing(|| format!("reading what exists already, {path:?}"))?;
-    if n == 0 || first[0] == b'{' {
-        return Ok(checkpoint::records(path)?.into_iter().map(|record| record.digest).collect());
-    }
-    let (catalog, findings) = look(path, input.clone())?;
-    let doing = || format!("reading what exists already, {path:?}");
-    if let Some(finding) = findings.iter().find(|finding| finding.kind != FindingKind::Incomplete) {
-        return Err(Error::new(&finding.text).doing(doing()));
-    }
-    // A first part that was cut off holds what it holds.
-    if let Some(finding) = findings.first() {
-        log::warn(format_args!("{}: {}; it counts as far as it goes", doing(), finding.text));
-    }
-    Ok(catalog.blobs().keys().cloned().collect())
 }

@@ -141,7 +141,16 @@ impl Collector<'_> {
         while from < gathered.len() {
             let (mut next, end) = (Vec::new(), gathered.len());
             for found in &mut gathered[from..end] {
-                let (Ok(picks), Locator::Registry(reference)) = (&found.picks, &found.source.locator) else { continue };
+                let Ok(picks) = &found.picks else { continue };
+                let place = match &found.source.locator {
+                    Locator::Registry(reference) => reference.repository.to_string(),
+                    Locator::Layout(dir, _) => format!("oci:{}", dir.display()),
+                    Locator::Archive(..) => continue,
+                };
+                // Nothing of it is taken.
+                if picks.is_empty() {
+                    continue;
+                }
                 let below = graph.reachable(&picks.iter().collect::<Vec<_>>(), self.settings.recursive);
                 let below = below.map(|found| found.manifests).unwrap_or_default();
                 let prefixes: HashSet<String> =
@@ -151,7 +160,7 @@ impl Collector<'_> {
                 match listed {
                     Ok(tags) => {
                         let is_of = |tag: &&String| tag.split_once('.').is_some_and(|(p, _)| prefixes.contains(p));
-                        let names = tags.iter().filter(is_of).map(|tag| format!("{}:{tag}", reference.repository));
+                        let names = tags.iter().filter(is_of).map(|tag| format!("{place}:{tag}"));
                         next.extend(names.filter(|name| known.insert(name.clone())));
                     }
                     Err(e) => {
@@ -161,7 +170,7 @@ impl Collector<'_> {
                 }
             }
             let sources = next.into_iter().filter_map(|written| {
-                let locator = Locator::Registry(written.parse().ok()?);
+                let locator = written.parse().ok()?;
                 Some(GatherSource { written, locator, labels: Default::default() })
             });
             // They have no platform.

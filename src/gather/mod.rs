@@ -64,8 +64,8 @@ struct Resolved {
     /// Manifests that are at hand already.
     known: Vec<(Digest, Arc<[u8]>)>,
     picks: Vec<Descriptor>,
-    /// What an index that is taken lists, and is not taken.
-    left_out: Vec<Digest>,
+    /// What an index that is taken lists, and is not taken: the index, and the manifest.
+    left_out: Vec<(Digest, Digest)>,
 }
 
 /// Resolves every source and fetches every manifest below. A source that fails says so in its
@@ -143,17 +143,17 @@ fn resolve(store: &dyn Store, source: &GatherSource, settings: &GatherSettings) 
             others: 0,
             left_behind: Vec::new(),
             left_out: Vec::new(),
+            path: Vec::new(),
         };
         let mut picks =
             picker.pick(&descriptor, &bytes, None, 0).doing(|| format!("selecting platforms of {}", source.written))?;
         if sparse && media::is_index(&descriptor.media_type) && !picks.is_empty() {
-            picks = vec![picked(&descriptor, None)];
+            let wanted = std::mem::replace(&mut picks, vec![picked(&descriptor, None)]);
+            // One that is listed for a platform that is wanted and for one that is not is wanted.
             left_out = std::mem::take(&mut picker.left_out);
-            left_out.retain({
-                let mut met = HashSet::new();
-                move |digest| met.insert(digest.clone())
-            });
-            picks[0].annotations.insert(annotation::LEFT_OUT.into(), json::compact_string(&left_out));
+            left_out.retain(|(_, digest)| wanted.iter().all(|pick| pick.digest != *digest));
+            let digests: BTreeSet<&Digest> = left_out.iter().map(|(_, digest)| digest).collect();
+            picks[0].annotations.insert(annotation::LEFT_OUT.into(), json::compact_string(&digests));
             picker.others = 0;
         }
         picker.tell(&source.written, !picks.is_empty());
@@ -189,8 +189,10 @@ struct Picker<'a> {
     recursive: bool,
     /// Indexes that are not taken, with their referrers.
     left_behind: Vec<(Digest, Vec<Descriptor>)>,
-    /// Manifests that were not wanted.
-    left_out: Vec<Digest>,
+    /// Manifests that were not wanted, each with the index that lists it.
+    left_out: Vec<(Digest, Digest)>,
+    /// The indexes that lead to the manifest in hand.
+    path: Vec<Digest>,
 }
 
 impl Picker<'_> {
@@ -228,9 +230,12 @@ impl Picker<'_> {
         for (index, referrers) in &self.left_behind {
             let mut types: BTreeMap<&str, usize> = BTreeMap::new();
             referrers.iter().for_each(|referrer| *types.entry(&referrer.artifact_type).or_default() += 1);
-            let types = types.iter().map(|(kind, n)| format!("{n} of type {kind:?}"));
+            let types = types.iter().map(|(kind, n)| match *kind {
+                "" => format!("{n} of a type that is not told"),
+                kind => format!("{n} of type {kind:?}"),
+            });
             log::warn(format_args!(
-                "{source}: --platforms does not take the index {index}, and what refers to it stays behind: {}",
+                "{source}: --platforms does not take the index {index}, and what refers to it stays behind: {} (--sparse-index takes it along)",
                 types.collect::<Vec<_>>().join(", ")
             ));
         }
@@ -261,6 +266,7 @@ impl Picker<'_> {
                     self.left_behind.push((descriptor.digest.clone(), referrers));
                 }
             }
+            self.path.push(descriptor.digest.clone());
             for child in &manifest.manifests {
                 self.annotated += text.len() as u64;
                 if self.annotated > MANIFEST_SIZE_MAX {
@@ -271,6 +277,7 @@ impl Picker<'_> {
                 }
                 picks.extend(self.pick_child(child, text, depth)?);
             }
+            self.path.pop();
             return Ok(picks);
         }
         let config = manifest.config.filter(|c| media::is_image_config(&c.media_type));
@@ -289,7 +296,7 @@ impl Picker<'_> {
         if wanted {
             return vec![picked(descriptor, within)];
         }
-        self.left_out.push(descriptor.digest.clone());
+        self.left_out.extend(self.path.last().map(|index| (index.clone(), descriptor.digest.clone())));
         Vec::new()
     }
 

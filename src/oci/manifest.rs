@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
-    Annotations, Descriptor, annotation,
+    Annotations, Descriptor, Digest, annotation,
     json::{few_entries, or_default},
     media,
 };
@@ -90,6 +90,21 @@ impl Manifest {
             None => return None,
         };
         Some(own.into())
+    }
+
+    /// What a gather index says that `--sparse-index` left out: each index that it lists, with each such manifest. An
+    /// annotation that is malformed says nothing.
+    pub fn left_out(&self) -> Vec<(Digest, Digest)> {
+        if self.artifact_type != media::GATHER {
+            return Vec::new();
+        }
+        let of = |index: &Descriptor| {
+            let text = index.annotations.get(annotation::LEFT_OUT)?;
+            let digests: Vec<Digest> = serde_json::from_str(text).ok()?;
+            let index = index.digest.clone();
+            Some(digests.into_iter().map(move |digest| (index.clone(), digest)))
+        };
+        self.manifests.iter().filter_map(of).flatten().collect()
     }
 
     /// Its descriptor as its subject's referrers list it (distribution specification, "Listing Referrers").

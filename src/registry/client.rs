@@ -18,7 +18,7 @@ use super::{
     auth::{
         challenge::Challenge,
         docker_config::{Credentials, KnownLogin},
-        token::{TokenAsk, TokenSlot},
+        token::{Grant, TokenAsk, TokenSlot, answered},
     },
     host::{Endpoint, Host},
     transport::{
@@ -327,7 +327,9 @@ impl Registries {
         if !is_challenge {
             let hides = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
             return match again {
-                Some(payload) if used.is_none() && is_ours && hides.contains(&response.status()) => {
+                Some(payload)
+                    if used.is_none() && endpoint.is_at(response.url()) && hides.contains(&response.status()) =>
+                {
                     self.introduced(&context, response, |header| go(Some(header), payload))
                 }
                 _ => refused_if(response.status() == StatusCode::UNAUTHORIZED, response),
@@ -346,8 +348,8 @@ impl Registries {
     }
 
     /// The answer to a request that a registry refused to a stranger without asking who it is: what an anonymous client
-    /// may not see is not there for it. It is sent again with credentials, if there are any. A registry that does not
-    /// take them hears no more of them.
+    /// may not see is not there for it. It is sent again with credentials, if there are any; they count once the registry
+    /// has taken them. One that does not take them hears no more of them.
     fn introduced(
         &self,
         context: &AuthContext,
@@ -356,31 +358,52 @@ impl Registries {
     ) -> Result<Response> {
         let is_error = refused.status() == StatusCode::UNAUTHORIZED;
         // Threads that come meanwhile wait for what comes of it.
-        let mut offered = context.slot.offered.lock().unwrap_or_else(PoisonError::into_inner);
-        let header = if *offered { context.slot.header() } else { self.offered(context) };
-        *offered = true;
-        let Some(header) = header else { return refused_if(is_error, refused) };
-        let response = again(&header)?;
+        let mut offer = context.slot.offer.lock().unwrap_or_else(PoisonError::into_inner);
+        if *offer {
+            drop(offer);
+            return match context.slot.header() {
+                Some(header) => again(&header),
+                None => refused_if(is_error, refused),
+            };
+        }
+        // What fails in passing is tried again, and is no answer.
+        let lasting = |e: Error| if e.retry_after().is_some() || e.is_signal() { Err(e) } else { Ok(None) };
+        let Some((grant, challenge)) = self.offered(context).or_else(lasting)? else {
+            *offer = true;
+            return refused_if(is_error, refused);
+        };
+        let response = again(grant.header())?;
+        *offer = true;
         if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            context.slot.forget();
             response.drain();
             return refused_if(is_error, refused);
         }
+        context.slot.keep(grant, challenge);
         refused.drain();
         Ok(response)
     }
 
-    /// The header that says who we are to a registry that did not ask: by the challenge that it has where it tells
-    /// whether we are welcome (distribution specification, "Endpoints", end-1), or Basic if it has none there either.
-    /// `None`: nobody knows who we are, or the registry does not believe it.
-    fn offered(&self, context: &AuthContext) -> Option<String> {
-        let AuthContext { host, endpoint, .. } = context;
-        self.known(context).ok()??;
-        let response = endpoint.agent.send(Request::get(&endpoint.root())).ok()?;
+    /// What says who we are to a registry that did not ask: by the challenge that it has where it tells
+    /// whether we are welcome (distribution specification, "Endpoints", end-1). If it has none there either, Basic, but
+    /// only with the credentials of the endpoint's own name, and never in the clear. `None`: there are none.
+    fn offered(&self, context: &AuthContext) -> Result<Option<(Grant, Challenge)>> {
+        let AuthContext { host, endpoint, repository, scope, .. } = context;
+        let Some(known) = self.known(context)? else { return Ok(None) };
+        let response = endpoint.agent.send(Request::get(&endpoint.root()))?.unless_busy()?;
         let challenge = Challenge::of(&response).filter(|_| endpoint.is_at(response.url()));
         response.drain();
-        let offered = self.renewed(context, None, &challenge.unwrap_or(Challenge::Basic));
-        offered.inspect_err(|e| log::debug(format_args!("{}: {e}", host.name))).ok()
+        let (login, challenge) = match challenge {
+            Some(challenge) => (known.login, challenge),
+            None if endpoint.is_secure() || endpoint.is_near() => {
+                let Some(own) = self.credentials.find(endpoint.name(), repository)? else { return Ok(None) };
+                (own.login, Challenge::Basic)
+            }
+            None => return Ok(None),
+        };
+        let agent = |url: &str| if endpoint.is_at(url) { &endpoint.agent } else { endpoint.agent.elsewhere() };
+        let ask = TokenAsk { login: Some(&login), scope, secure: endpoint.is_secure() };
+        let grant = answered(&challenge, &ask, agent);
+        grant.map(|grant| Some((grant, challenge))).inspect_err(|e| log::debug(format_args!("{}: {e}", host.name)))
     }
 
     /// The header that answers the challenge in `response`, a 401 to a request that was sent with

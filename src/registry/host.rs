@@ -23,6 +23,7 @@ use super::{
 use crate::{
     config::{Config, EndpointOptions, ReferrersSupport, endpoint_base, usual_endpoints},
     error::{Error, Result},
+    oci::{is_loopback, split_port},
 };
 
 /// A registry, by the name that references give it.
@@ -40,6 +41,8 @@ pub struct Host {
     without_api: Mutex<HashSet<String>>,
     /// How it takes blobs.
     chunking: Mutex<Chunking>,
+    /// It was told that it refuses its referrers API.
+    refuses_referrers: AtomicBool,
     /// It was told that credentials for it cannot be had.
     lacks_credentials: AtomicBool,
     /// Held while a referrers tag is brought up to date.
@@ -126,6 +129,7 @@ impl Host {
             rewrites: registry.rewrite_pull,
             chosen: OnceLock::new(),
             without_api: Mutex::default(),
+            refuses_referrers: AtomicBool::new(false),
             lacks_credentials: AtomicBool::new(false),
             chunking: Mutex::new(Chunking::AsConfigured),
             tagging: Mutex::new(()),
@@ -172,6 +176,11 @@ impl Host {
     pub fn lacks_referrers_api(&self, repository: &str) -> bool {
         let mut without = self.without_api.lock().unwrap_or_else(PoisonError::into_inner);
         without.insert(repository.into()) && without.len() == 1
+    }
+
+    /// Notes that it refuses its referrers API. Returns whether this is news.
+    pub fn refuses_referrers(&self) -> bool {
+        !self.refuses_referrers.swap(true, Ordering::Relaxed)
     }
 
     /// Notes that credentials for it cannot be had. Returns whether this is news.
@@ -225,6 +234,11 @@ impl Endpoint {
     /// Its own name: that of the registry, or of a mirror of it.
     pub fn name(&self) -> &str {
         authority(&self.base)
+    }
+
+    /// Whether it is on this very machine.
+    pub fn is_near(&self) -> bool {
+        is_loopback(split_port(self.name()).0)
     }
 
     /// Whether it is reached by TLS.

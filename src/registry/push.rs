@@ -70,7 +70,11 @@ impl Registries {
         let target = descriptor.digest.to_string();
         let put = self.trying(|| self.put_manifest(&access, &target, &descriptor.media_type, bytes));
         let kept = self.stored(&access, &target, put, descriptor).doing(doing)?;
-        let Some(subject) = manifest.subject.clone().filter(|_| !kept) else { return Ok(()) };
+        let Some(subject) = manifest.subject.clone().filter(|_| kept != Some(true)) else { return Ok(()) };
+        // It was there before, and so may be what lists it.
+        if kept.is_none() && self.referrers(repository, &subject, &[])?.iter().any(|d| d.digest == descriptor.digest) {
+            return Ok(());
+        }
         match access.host.referrers(&repository.path) {
             ReferrersSupport::Api => Ok(()),
             _ => self.list_referrer(&access, &subject.digest, &manifest.as_referrer(descriptor)).doing(doing),
@@ -88,24 +92,24 @@ impl Registries {
         self.stored(&access, tag, put, descriptor).doing(doing).map(drop)
     }
 
-    /// Whether the registry keeps a manifest's subject, if it has the manifest as what it is: it took it now, or
-    /// refused it because it has it already and changes nothing.
+    /// Whether the registry keeps a manifest's subject, if it has the manifest as what it is. `None`: it refused it
+    /// because it has it already and changes nothing.
     fn stored(
         &self,
         access: &RepositoryAccess,
         target: &str,
         put: Result<Response>,
         descriptor: &Descriptor,
-    ) -> Result<bool> {
+    ) -> Result<Option<bool>> {
         let refusal = match put {
-            Ok(response) => return taken(response, descriptor),
+            Ok(response) => return taken(response, descriptor).map(Some),
             // Immutable tags cannot be put again, not even with what they have.
             Err(e) if e.retry_after().is_none() && !e.is_signal() => e,
             Err(e) => return Err(e),
         };
         let there = self.trying(|| self.get_manifest(access, target)?.bytes(MANIFEST_SIZE_MAX));
         match there.map(|bytes| descriptor.digest.of_same(&bytes)) {
-            Ok(digest) if digest == descriptor.digest => Ok(false),
+            Ok(digest) if digest == descriptor.digest => Ok(None),
             Ok(digest) => {
                 let why = format!("{target} is {digest} there, and the registry does not change it");
                 Err(refusal.after(why).hint("give another tag"))

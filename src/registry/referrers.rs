@@ -61,7 +61,8 @@ impl Registries {
                     by_tag()
                 }
                 Ok(ByApi::Refused(why)) if way == ReferrersSupport::Auto => {
-                    if access.host.lacks_referrers_api(&repository.path) {
+                    access.host.lacks_referrers_api(&repository.path);
+                    if access.host.refuses_referrers() {
                         let name = &access.host.name;
                         log::warn(format_args!(
                             "{name} does not answer by its referrers API, so referrers are found by tag: {why}"
@@ -96,7 +97,8 @@ impl Registries {
                 Err(e) if first && is_refusal(&e) => return Ok(ByApi::Refused(e.to_string())),
                 other => other?,
             };
-            if first && !response.status().is_success() {
+            let is_refusal = response.status().is_client_error() || response.status() == StatusCode::NOT_IMPLEMENTED;
+            if first && is_refusal {
                 let is_missing = response.status() == StatusCode::NOT_FOUND;
                 let why = response.refusal().to_string();
                 return Ok(if is_missing { ByApi::Missing(why) } else { ByApi::Refused(why) });
@@ -140,8 +142,17 @@ impl Registries {
     /// What the index at a manifest's referrers tag lists. What is no index there lists nothing, and neither does the
     /// manifest itself, which some registries give under this tag.
     fn referrers_by_tag(&self, access: &RepositoryAccess, digest: &Digest) -> Result<Vec<Descriptor>> {
-        let found = self.referrers_tag(access, digest)?.filter(|bytes| !digest.matches(bytes));
-        Ok(found.and_then(|bytes| listed(&bytes).ok()).unwrap_or_default())
+        let Some(bytes) = self.referrers_tag(access, digest)?.filter(|bytes| !digest.matches(bytes)) else {
+            return Ok(Vec::new());
+        };
+        let is_other = Manifest::own_media_type(&bytes).is_some_and(|own| !media::is_index(&own));
+        listed(&bytes).or_else(|why| {
+            if !is_other {
+                let (name, tag) = (access.repository, referrers_tag(digest));
+                log::warn(format_args!("{name}:{tag} should list referrers, and lists none: {why}"));
+            }
+            Ok(Vec::new())
+        })
     }
 
     /// What lies at a manifest's referrers tag, if there is anything.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{Context, Error, Result},
-    oci::{Repository, json::or_default},
+    oci::{Repository, json::or_default, layout::MANIFEST_SIZE_MAX},
 };
 
 /// More pages of tags than an honest registry has for one repository.
@@ -31,7 +31,7 @@ impl Registries {
         let doing = || format!("listing the tags of {repository}");
         let access = self.access(repository, Access::Pull)?;
         let mut call = Call::new(Method::GET, "tags/list".into());
-        let mut all = Vec::new();
+        let (mut all, mut size) = (Vec::new(), 0);
         for _ in 0..PAGES_MAX {
             let (next, bytes) = self
                 .trying(|| {
@@ -42,6 +42,12 @@ impl Registries {
                 })
                 .doing(doing)?;
             let page: TagPage = serde_json::from_slice(&bytes).doing(doing)?;
+            size += bytes.len() as u64;
+            if size > MANIFEST_SIZE_MAX {
+                return Err(
+                    Error::new(format!("the registry lists more than {MANIFEST_SIZE_MAX} bytes")).doing(doing())
+                );
+            }
             all.extend(page.tags);
             match next {
                 Some(url) => call.at = RequestTarget::Url(url),

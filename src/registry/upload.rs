@@ -215,7 +215,10 @@ impl Upload<'_> {
                 {
                     return Err(response.refusal().transient(Default::default()));
                 }
-                StatusCode::PAYLOAD_TOO_LARGE => return self.refused(Chunking::AtMost(length / 4), response),
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    let smaller = smaller(length, session.least);
+                    return self.refused(smaller, response);
+                }
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(response.refusal()),
                 _ => return self.refused(Chunking::Whole, response),
             }
@@ -262,10 +265,6 @@ impl Upload<'_> {
 
     /// Notes for the registry how blobs go up from now on, and why.
     fn other_way(&self, way: Chunking, why: &str) -> Attempt {
-        let way = match way {
-            Chunking::AtMost(most) if most < LEAST_CHUNK => Chunking::Whole,
-            way => way,
-        };
         if self.access.host.takes_blobs(way) {
             let name = &self.access.host.name;
             match way {
@@ -281,7 +280,7 @@ impl Upload<'_> {
     /// Ends the session, with the last `length` bytes.
     fn finish(&mut self, length: u64) -> Result<Attempt> {
         let session = self.session.as_ref().expect("it was begun");
-        let (resumed, in_chunks) = (session.resumed, session.at > 0);
+        let (resumed, in_chunks, least) = (session.resumed, session.at > 0, session.least);
         let url = with_parameter(&session.url, "digest", &self.descriptor.digest.to_string());
         let mut call = Call::to(Method::PUT, url).with(CONTENT_TYPE, "application/octet-stream");
         // Now the registry hashes it, or copies it to its place.
@@ -300,9 +299,9 @@ impl Upload<'_> {
                 self.session = None;
                 Err(response.refusal().transient(Default::default()))
             }
-            _ if in_chunks && is_chunked => self.refused(Chunking::Whole, response),
-            StatusCode::PAYLOAD_TOO_LARGE if is_chunked && length / 4 >= LEAST_CHUNK => {
-                self.refused(Chunking::AtMost(length / 4), response)
+            _ if in_chunks => self.refused(Chunking::Whole, response),
+            StatusCode::PAYLOAD_TOO_LARGE if is_chunked && smaller(length, least) != Chunking::Whole => {
+                self.refused(smaller(length, least), response)
             }
             StatusCode::NOT_FOUND => Err(response.refusal().transient(Default::default())),
             _ => Err(response.refusal()),
@@ -340,6 +339,14 @@ impl Upload<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// How blobs go up when a chunk of `length` bytes was too large, and the registry takes none of fewer than `least`.
+fn smaller(length: u64, least: u64) -> Chunking {
+    match length / 4 {
+        most if most < LEAST_CHUNK.max(least) => Chunking::Whole,
+        most => Chunking::AtMost(most),
     }
 }
 

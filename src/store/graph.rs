@@ -41,8 +41,8 @@ pub struct Node {
 pub struct Graph {
     nodes: HashMap<Digest, Result<Node>>,
     origins: Vec<Origin>,
-    /// Manifests that an index may list without their being there.
-    left_out: HashSet<Digest>,
+    /// What an index lists without its being there: the index, and the manifest.
+    left_out: HashSet<(Digest, Digest)>,
 }
 
 impl Graph {
@@ -71,9 +71,14 @@ impl Graph {
         self.nodes.insert(digest, Ok(Node { bytes, origin, referrers: Vec::new() }));
     }
 
-    /// An index may list these manifests without their being there: they are not fetched because of it.
-    pub fn leave_out(&mut self, digests: impl IntoIterator<Item = Digest>) {
-        self.left_out.extend(digests);
+    /// An index, the first of each pair, may list a manifest without its being there: it is not fetched because of it.
+    pub fn leave_out(&mut self, pairs: impl IntoIterator<Item = (Digest, Digest)>) {
+        self.left_out.extend(pairs);
+    }
+
+    /// Whether `index` lists a manifest that was left out, and is not there because of something else.
+    pub fn is_left_out(&self, index: &Digest, manifest: &Digest) -> bool {
+        self.left_out.contains(&(index.clone(), manifest.clone())) && !matches!(self.nodes.get(manifest), Some(Ok(_)))
     }
 
     /// Takes in all of another graph.
@@ -82,7 +87,15 @@ impl Graph {
         self.left_out.extend(other.left_out);
         for (digest, node) in other.nodes {
             let node = node.map(|node| Node { origin: numbers[node.origin.0 as usize], ..node });
-            self.keep_better(digest, node);
+            match (self.nodes.get_mut(&digest), node) {
+                (Some(Ok(known)), Ok(node)) => {
+                    let met: HashSet<Digest> = known.referrers.iter().map(|d| d.digest.clone()).collect();
+                    known.referrers.extend(node.referrers.into_iter().filter(|d| !met.contains(&d.digest)));
+                }
+                // What was found before is not worse for this.
+                (Some(Ok(_)), Err(_)) => {}
+                (_, node) => drop(self.nodes.insert(digest, node)),
+            }
         }
     }
 
@@ -178,9 +191,7 @@ impl Graph {
         let mut manifest = parse(descriptor, &node.bytes, origin)?;
         manifest.subject = manifest.subject.filter(|subject| !self.is_missing(&subject.digest));
         let mut all = manifest.successors().map_err(|why| malformed(descriptor, origin, &why))?;
-        let is_here =
-            |digest: &Digest| !self.left_out.contains(digest) || matches!(self.nodes.get(digest), Some(Ok(_)));
-        all.retain(|next| is_here(&next.digest));
+        all.retain(|next| !self.is_left_out(&descriptor.digest, &next.digest));
         Ok(all)
     }
 
@@ -324,6 +335,10 @@ struct Fetched {
     node: Node,
     /// Manifests below it.
     below: Vec<Descriptor>,
+    /// Manifests that refer to it.
+    referrers: Vec<Descriptor>,
+    /// What its indexes list and it says is left out.
+    left_out: Vec<(Digest, Digest)>,
     subject: Option<Digest>,
 }
 
@@ -404,10 +419,12 @@ impl<S: Store + ?Sized> Fetching<'_, S> {
             fetched();
             state = self.state.lock().expect("no thread panics with the lock");
             state.active -= 1;
-            let outcome = outcome.map(|Fetched { mut node, below, subject }| {
+            let outcome = outcome.map(|Fetched { mut node, below, referrers, left_out, subject }| {
                 state.fetched += node.bytes.len() as u64;
-                let wanted: Vec<Descriptor> =
-                    below.into_iter().filter(|d| !state.graph.left_out.contains(&d.digest)).collect();
+                state.graph.leave_out(left_out);
+                let graph = &state.graph;
+                let is_wanted = |d: &Descriptor| !graph.is_left_out(&descriptor.digest, &d.digest);
+                let wanted: Vec<Descriptor> = below.into_iter().filter(is_wanted).chain(referrers).collect();
                 state.queue.extend(wanted.into_iter().map(|d| (origin, d, depth + 1)));
                 state.subjects.extend(subject.map(|subject| (descriptor.digest.clone(), subject)));
                 let referrers = std::mem::take(&mut node.referrers);
@@ -439,10 +456,12 @@ impl<S: Store + ?Sized> Fetching<'_, S> {
         };
         let manifest = parse(descriptor, &bytes, place)?;
         let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
+        let left_out = manifest.left_out();
         let successors = manifest.successors().map_err(|why| malformed(descriptor, place, &why))?;
-        let below =
-            successors.iter().chain(&referrers).filter(|d| media::is_manifest(&d.media_type)).cloned().collect();
-        Ok(Fetched { node: Node { bytes, origin, referrers }, below, subject })
+        let manifests =
+            |all: &[Descriptor]| all.iter().filter(|d| media::is_manifest(&d.media_type)).cloned().collect();
+        let (below, of_it) = (manifests(&successors), manifests(&referrers));
+        Ok(Fetched { node: Node { bytes, origin, referrers }, below, referrers: of_it, left_out, subject })
     }
 }
 

@@ -63,6 +63,15 @@ impl Layouts {
         Ok((descriptor, bytes))
     }
 
+    /// The names that `index.json` gives.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn names(&self, dir: &Path) -> Result<Vec<String>> {
+        let listed = read_index(dir)?.manifests.into_iter();
+        Ok(listed.filter_map(|mut descriptor| descriptor.annotations.remove(annotation::REF_NAME)).collect())
+    }
+
     /// A manifest's bytes, checked.
     ///
     /// # Errors

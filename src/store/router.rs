@@ -122,7 +122,8 @@ impl Store for StoreRouter {
     fn tags(&self, origin: &Origin) -> Result<Vec<String>> {
         match origin {
             Origin::Repository(repository) => self.registries.tags(repository),
-            Origin::Layout(_) | Origin::Archive(_) | Origin::Memory => Ok(Vec::new()),
+            Origin::Layout(dir) => self.layouts.names(dir),
+            Origin::Archive(_) | Origin::Memory => Ok(Vec::new()),
         }
     }
 

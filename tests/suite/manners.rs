@@ -44,7 +44,8 @@ impl Run {
         self.outcome = self.outcome.ok();
         let archive = self.dir.read("out.tar");
         assert!(archive.windows(bytes.len()).any(|window| window == bytes), "they are not in the archive");
-        ace_dt(&self.dir, &["mirror", "verify", "-q", "out.tar"]).ok();
+        let verdict = ace_dt(&self.dir, &["mirror", "verify", "-q", "out.tar"]);
+        assert_eq!(verdict.status, 0, "{}{}", verdict.text(), verdict.err);
         self
     }
 }
@@ -92,6 +93,7 @@ fn what_is_no_list_of_referrers_lists_none() {
         ("application/json", b"{}".to_vec()),
     ];
     for (kind, body) in odd {
+        let is_manifest = kind == MANIFEST;
         let hook = move |request: &Request, answer: Answer| match request.path {
             path if path.contains("/referrers/") => Answer { status: 404, ..Answer::default() },
             path if path.contains("/manifests/sha256-") => {
@@ -100,7 +102,8 @@ fn what_is_no_list_of_referrers_lists_none() {
             }
             _ => answer,
         };
-        archive(small(), hook, &["-r"]).holds(&noise(1, 3000));
+        let run = archive(small(), hook, &["-r"]).holds(&noise(1, 3000));
+        assert_eq!(run.outcome.err.contains("should list referrers"), !is_manifest, "{kind}: {}", run.outcome.err);
     }
 }
 
@@ -218,21 +221,49 @@ fn credentials_are_offered_where_nobody_asks() {
         });
         configure(&dir, &source.endpoint(), 4);
         fs::create_dir(dir.join(".docker")).unwrap();
-        dir.write(".docker/config.json", r#"{"auths":{"reg.example.com":{"auth":"dTpw"}}}"#);
+        // Unasked, only what is kept for the endpoint itself is sent.
+        let name = if challenge { "reg.example.com".to_string() } else { format!("127.0.0.1:{}", source.port) };
+        dir.write(".docker/config.json", json!({"auths": {name: {"auth": "dTpw"}}}).to_string());
         dir.write("s", "reg.example.com/app:v1\nreg.example.com/app:v1");
         run(dir, &[]).holds(&noise(1, 3000));
     }
-    // Credentials that are wrong spoil nothing that everybody may have.
+    // Credentials that are wrong, or of no use, spoil nothing that everybody may have.
+    for entry in [json!({"auth": "dTpw"}), json!({"identitytoken": "t"})] {
+        let (dir, content) = (Dir::new(), small());
+        let source = Scripted::start(content, |request, answer| match request.headers.contains_key("authorization") {
+            true => {
+                let headers = vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())];
+                Answer { status: 401, headers, ..Answer::default() }
+            }
+            false => answer,
+        });
+        configure(&dir, &source.endpoint(), 4);
+        fs::create_dir(dir.join(".docker")).unwrap();
+        let name = format!("127.0.0.1:{}", source.port);
+        dir.write(".docker/config.json", json!({"auths": {name: entry}}).to_string());
+        dir.write("s", "reg.example.com/app:v1");
+        run(dir, &["-r"]).holds(&noise(1, 3000));
+    }
+    // What passes is no answer.
     let (dir, content) = (Dir::new(), small());
-    let source = Scripted::start(content, |request, answer| match request.headers.contains_key("authorization") {
-        true => Answer { status: 401, ..Answer::default() },
-        false => answer,
+    let busy = std::sync::atomic::AtomicUsize::new(0);
+    let source = Scripted::start(content, move |request, answer| {
+        let known = request.headers.get("authorization").is_some_and(|value| value == "Basic dTpw");
+        let headers = vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())];
+        match request.path {
+            _ if known => answer,
+            "/v2/" if busy.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 => {
+                Answer { status: 503, headers: vec![("Retry-After".into(), "0".into())], ..Answer::default() }
+            }
+            "/v2/" => Answer { status: 401, headers, ..Answer::default() },
+            _ => Answer { status: 404, ..Answer::default() },
+        }
     });
     configure(&dir, &source.endpoint(), 4);
     fs::create_dir(dir.join(".docker")).unwrap();
     dir.write(".docker/config.json", r#"{"auths":{"reg.example.com":{"auth":"dTpw"}}}"#);
     dir.write("s", "reg.example.com/app:v1");
-    run(dir, &["-r"]).holds(&noise(1, 3000));
+    run(dir, &[]).holds(&noise(1, 3000));
 }
 
 #[test]
@@ -438,7 +469,7 @@ fn a_sparse_index_keeps_its_digest_and_what_refers_to_it() {
     let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
     assert!(has(top.hex().as_bytes()) && !has(&noise(6, 3000)), "the index is there, and arm64 is not");
     let verdict = ace_dt(&run.dir, &["mirror", "verify", "-q", "out.tar"]).ok();
-    assert!(verdict.text().contains("1 manifests are left out"), "{}", verdict.text());
+    assert!(verdict.text().contains("one manifest is left out"), "{}", verdict.text());
     let list = ace_dt(&run.dir, &["mirror", "list", "out.tar"]).ok();
     assert!(!list.err.contains("not in it") && list.text().contains(&top.to_string()), "{}{}", list.text(), list.err);
     // What was not left out on purpose is missing.
@@ -447,6 +478,41 @@ fn a_sparse_index_keeps_its_digest_and_what_refers_to_it() {
     let run = archive(content, |_, answer| answer, &["-p", "linux/amd64"]).holds(&noise(5, 3000));
     let bytes = run.dir.read("out.tar");
     assert!(!bytes.windows(15).any(|window| window == b"sparse.left-out"));
+}
+
+/// One digest for two platforms, of which one is wanted; and an attestation that is listed and refers.
+#[test]
+fn a_sparse_index_leaves_out_nothing_that_is_wanted() {
+    let mut content = small();
+    let (digest, size) = app(&content);
+    let listed = ["amd64", "arm64"].map(|architecture| {
+        let mut image = descriptor(MANIFEST, &digest, size);
+        image["platform"] = json!({"os": "linux", "architecture": architecture});
+        image
+    });
+    let mut other = listed[1].clone();
+    let attestation = signed(&mut content, MANIFEST, "layers", &descriptor(MANIFEST, &digest, size));
+    let mut unknown = attestation.clone();
+    unknown["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    content.manifest("app", INDEX, &index(&[listed[0].clone(), other.clone(), unknown]), Some("v1"));
+    // Another index lists the same as what nobody wants.
+    other["platform"]["architecture"] = "s390x".into();
+    content.image("app", "other", &[noise(7, 3000)]);
+    let bytes = content.body("/v2/app/manifests/other").unwrap();
+    let mut wanted = descriptor(MANIFEST, &Digest::of(bytes), bytes.len());
+    wanted["platform"] = json!({"os": "linux", "architecture": "amd64"});
+    content.manifest("app", INDEX, &index(&[other, wanted]), Some("v2"));
+    content.manifest("app", INDEX, &index(&[attestation]), Some(&digest.to_string().replace(':', "-")));
+    let (dir, source) = (Dir::new(), Scripted::honest(content));
+    configure(&dir, &source.endpoint(), 4);
+    dir.write("s", "reg.example.com/app:v1\nreg.example.com/app:v2\n");
+    let words = ["-r", "-p", "linux/amd64", "--sparse-index", "--manifest-json"];
+    let run = run(dir, &words).holds(&noise(1, 3000)).holds(&noise(7, 3000)).holds(b"the signature itself");
+    // Such an archive is a source, and is whole where it goes.
+    let again = ["mirror", "serialize", "-q", "oci-archive:out.tar", "again.tar"];
+    ace_dt(&run.dir, &again).ok();
+    ace_dt(&run.dir, &["mirror", "verify", "-q", "again.tar"]).ok();
+    ace_dt(&run.dir, &["mirror", "archive", "-q", "--sparse-index", "s", "x.tar"]).fails(2, &["--platforms"]);
 }
 
 #[test]

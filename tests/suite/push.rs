@@ -366,6 +366,19 @@ fn chunks_that_are_refused_or_lost_become_one_request() {
     is_whole(&receiver);
 }
 
+/// A registry that refuses chunks as too large, and wants larger ones.
+#[test]
+fn what_a_registry_wants_of_chunks_may_be_impossible() {
+    let receiver = Receiver::new(Manners { least_chunk: 200_000, ..Manners::default() });
+    let refuse = |request: &crate::scripted::Request| {
+        (request.method == "PATCH").then(|| Answer { status: 413, ..Answer::default() })
+    };
+    let (outcome, requests) = one_layer(&receiver, refuse, |_, _, _| None, "64Ki");
+    outcome.ok();
+    is_whole(&receiver);
+    assert!(requests.len() < 20, "{requests:?}");
+}
+
 /// A proxy in front of a registry takes bodies of 1 MiB and a half.
 #[test]
 fn chunks_that_are_too_large_are_made_smaller() {

@@ -71,6 +71,10 @@ pub(super) struct ManifestSummary {
     pub(super) edges: Box<[ManifestLink]>,
     /// Of an index, what it lists.
     pub(super) index: Box<[ListedManifest]>,
+    /// Of a gather index, manifests that `--sparse-index` left out.
+    left_out: Box<[Digest]>,
+    /// What is malformed in it.
+    malformed: Option<Box<str>>,
 }
 
 /// What an index says of one thing that it lists, as far as it matters: a descriptor would need several times as much
@@ -134,14 +138,45 @@ pub struct Flaw {
     pub text: String,
 }
 
+/// What is known to be elsewhere: in other archives, or on media of which there is a ledger.
+#[derive(Default)]
+pub struct Elsewhere<'a> {
+    /// By ledgers.
+    pub listed: Option<&'a HashSet<Digest>>,
+    /// By archives that were read.
+    pub catalogs: Vec<&'a Catalog>,
+}
+
+impl Elsewhere<'_> {
+    /// Whether a blob is there, and sound as far as it was read.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.listed.is_some_and(|listed| listed.contains(digest)) || self.holds(digest)
+    }
+
+    /// The same of the archives alone.
+    pub fn holds(&self, digest: &Digest) -> bool {
+        self.catalogs.iter().any(|catalog| catalog.blobs.get(digest).is_some_and(|held| held.sound))
+    }
+
+    fn size(&self, digest: &Digest) -> Option<u64> {
+        self.catalogs
+            .iter()
+            .find_map(|catalog| catalog.blobs.get(digest))
+            .filter(|held| held.sound)
+            .map(|held| held.size)
+    }
+
+    fn document(&self, digest: &Digest) -> Option<&ManifestSummary> {
+        self.catalogs.iter().find_map(|catalog| catalog.documents.get(digest))
+    }
+}
+
 /// All that is known of an archive.
 #[derive(Default)]
 pub struct Catalog {
     blobs: HashMap<Digest, HeldBlob>,
     /// Manifests and indexes.
     pub(super) documents: HashMap<Digest, ManifestSummary>,
-    /// Manifests that an index lists and `--sparse-index` left out.
-    left_out: HashSet<Digest>,
     /// The platforms that configurations of images name, in words.
     pub(super) configs: HashMap<Digest, Arc<str>>,
     shared: Interner,
@@ -244,7 +279,11 @@ impl Catalog {
     }
 
     fn digested(&mut self, mut manifest: Manifest) -> Result<ManifestSummary> {
-        let extra = manifest.extra_manifests().map_err(Error::new)?;
+        let (extra, malformed) = match manifest.extra_manifests() {
+            Ok(extra) => (extra, None),
+            Err(why) => (Vec::new(), Some(why.into())),
+        };
+        let left_out = manifest.left_out().into_iter().map(|(_, digest)| digest).collect();
         let mut index = std::mem::take(&mut manifest.manifests);
         index.extend(extra);
         let parts = [
@@ -264,15 +303,9 @@ impl Catalog {
             });
         }
         let is_gather = manifest.artifact_type == media::GATHER;
-        let said = index.iter().filter_map(|descriptor| descriptor.annotations.get(annotation::LEFT_OUT));
-        for said in said.filter(|_| is_gather) {
-            let digests: Vec<Digest> = serde_json::from_str(said)
-                .map_err(|e| Error::new(format!("the annotation {} is malformed: {e}", annotation::LEFT_OUT)))?;
-            self.left_out.extend(digests);
-        }
         let media_type = self.shared.share(&manifest.media_type);
         let index = index.iter().map(|descriptor| self.shared.listed(descriptor)).collect();
-        Ok(ManifestSummary { media_type, is_gather, edges: edges.into(), index })
+        Ok(ManifestSummary { media_type, is_gather, edges: edges.into(), index, left_out, malformed })
     }
 
     /// Notes an `index.json`; a later one takes the place of an earlier.
@@ -309,6 +342,12 @@ impl Catalog {
         if ours && self.indexes < 2 {
             tell("the index.json behind the blobs is missing".into());
         }
+        if (ours || self.first.as_ref().is_some_and(is_ours)) && self.indexes > 2 {
+            tell(format!("there are {} index.json, and an archive of its format has two", self.indexes));
+        }
+        if !ours && self.first.as_ref().is_some_and(is_ours) {
+            tell("the index.json in front of the blobs is of the format of this tool, and the last is not".into());
+        }
         if let Some(first) = self.first.as_ref().filter(|_| ours && self.indexes == 2) {
             let roots = first.manifests.len() == 1 && first.manifests.first() == index.manifests.first();
             if !roots || first.annotations != index.annotations {
@@ -322,7 +361,9 @@ impl Catalog {
             }
             for descriptor in index.manifests.iter().skip(1).filter(|descriptor| !descriptor.is_bare()) {
                 let fingerprint = Interner::default().listed(descriptor).fingerprint;
-                if said.get(&descriptor.digest).is_some_and(|said| !said.contains(&fingerprint)) {
+                // What a referrer is said to be, its registry said.
+                let is_referrer = self.documents.get(&descriptor.digest).is_some_and(ManifestSummary::has_subject);
+                if !is_referrer && said.get(&descriptor.digest).is_some_and(|said| !said.contains(&fingerprint)) {
                     tell(format!("index.json says of {} what no index in the archive says", descriptor.digest));
                 }
             }
@@ -393,14 +434,20 @@ impl Catalog {
             .filter_map(move |(digest, document)| Some((digest, &document.edges[subject(document)?].digest)))
     }
 
-    /// Whether an index lists a manifest that `--sparse-index` left out.
-    pub fn is_left_out(&self, digest: &Digest) -> bool {
-        self.left_out.contains(digest)
-    }
-
-    /// How many manifests `--sparse-index` left out.
-    pub fn missing_by_choice(&self) -> usize {
-        self.left_out.iter().filter(|digest| !self.blobs.contains_key(digest)).count()
+    /// Manifests that are not there because `--sparse-index` left them out, by the gather indexes that `index.json` leads
+    /// to. What one lists itself is never left out.
+    pub fn left_out(&self) -> HashSet<Digest> {
+        let (mut all, mut met) = (HashSet::new(), HashSet::new());
+        let mut queue: Vec<&Digest> = self.roots().iter().map(|root| &root.digest).collect();
+        while let Some(digest) = queue.pop() {
+            let gather = self.documents.get(digest).filter(|document| document.is_gather);
+            let Some(gather) = gather.filter(|_| met.insert(digest)) else { continue };
+            let own: HashSet<&Digest> = gather.index.iter().map(|listed| &listed.digest).collect();
+            let left_out = gather.left_out.iter().filter(|digest| !own.contains(digest));
+            all.extend(left_out.filter(|digest| !self.blobs.contains_key(digest)).cloned());
+            queue.extend(own);
+        }
+        all
     }
 
     /// Subjects that are not in the archive, and need not be (distribution specification, "Pushing Manifests with
@@ -411,18 +458,19 @@ impl Catalog {
         missing.len()
     }
 
-    /// Follows every reference from the `index.json` on, but those to subjects that are not there. `elsewhere` knows
-    /// what is at the destination already. Each digest is told of once. Returns what is reachable.
-    pub fn check(&self, elsewhere: &dyn Fn(&Digest) -> bool, tell: &mut dyn FnMut(Flaw)) -> HashSet<Digest> {
+    /// Follows every reference from the `index.json` on, but those to subjects that are not there, also through manifests
+    /// that are `elsewhere`. Each digest is told of once. Returns what is reachable.
+    pub fn check(&self, elsewhere: &Elsewhere, tell: &mut dyn FnMut(Flaw)) -> HashSet<Digest> {
         let mut seen: HashSet<(Digest, Arc<str>, u64)> = HashSet::new();
         let (mut reached, mut missing) = (HashSet::new(), HashSet::new());
-        let mut opened: HashSet<Digest> = HashSet::new();
+        let (mut opened, left_out): (HashSet<Digest>, _) = (HashSet::new(), self.left_out());
         let mut queue: Vec<(ManifestLink, Option<Digest>)> = Vec::new();
         for ListedManifest { media_type, digest, size, .. } in self.listed_roots() {
             queue.push((ManifestLink { role: "manifest", media_type, digest, size }, None));
         }
         while let Some((edge, by)) = queue.pop() {
-            let may_be_missing = edge.role == "subject" || edge.role == "manifest" && self.is_left_out(&edge.digest);
+            let is_listed = edge.role == "manifest" && by.is_some();
+            let may_be_missing = edge.role == "subject" || is_listed && left_out.contains(&edge.digest);
             if may_be_missing && !self.blobs.contains_key(&edge.digest) {
                 continue;
             }
@@ -432,9 +480,18 @@ impl Catalog {
             reached.insert(edge.digest.clone());
             let ManifestLink { role, digest, size, media_type } = &edge;
             let named_by = || by.as_ref().map_or("index.json".into(), Digest::to_string);
-            let mut wrong = |text| tell(Flaw { digest: digest.clone(), missing: false, text });
+            let mut wrong = |text: String| tell(Flaw { digest: digest.clone(), missing: false, text });
             let Some(held) = self.blobs.get(digest) else {
-                if !elsewhere(digest) && missing.insert(digest.clone()) {
+                // What lies below a manifest that is elsewhere may be nowhere.
+                let document = elsewhere.document(digest).filter(|_| elsewhere.has(digest));
+                if let Some(document) = document.filter(|_| opened.insert(digest.clone())) {
+                    queue.extend(document.edges.iter().map(|next| (next.clone(), Some(edge.digest.clone()))));
+                }
+                if let Some(there) = elsewhere.size(digest).filter(|there| there != size) {
+                    let (has, says) = (grouped(there), grouped(*size));
+                    wrong(format!("{role} {digest} has {has} bytes elsewhere, and {} says {says}", named_by()));
+                }
+                if !elsewhere.has(digest) && missing.insert(digest.clone()) {
                     let text = format!("{role} {digest} of {} bytes, named by {}", grouped(*size), named_by());
                     tell(Flaw { digest: digest.clone(), missing: true, text });
                 }
@@ -444,15 +501,21 @@ impl Catalog {
                 let (has, says) = (grouped(held.size), grouped(*size));
                 wrong(format!("{role} {digest} has {has} bytes, and {} says {says}", named_by()));
             }
-            if !media::is_manifest(media_type) || !held.sound {
+            let own = self.documents.get(digest).map_or("", |document| &*document.media_type);
+            if *role == "manifest" && !media::is_manifest(media_type) && media::is_manifest(own) {
+                wrong(format!("{role} {digest} says it is {own}, and {} says {media_type:?}", named_by()));
+            } else if !media::is_manifest(media_type) || !held.sound {
                 continue;
             }
             let Some(document) = self.documents.get(digest) else {
                 wrong(format!("{role} {digest} is no manifest"));
                 continue;
             };
+            if let Some(why) = &document.malformed {
+                wrong(format!("{role} {digest}: {why}"));
+            }
             let is = &document.media_type;
-            if !is.is_empty() && **is != **media_type {
+            if media::is_manifest(media_type) && !is.is_empty() && **is != **media_type {
                 wrong(format!("{role} {digest} says it is {is}, and {} says {media_type}", named_by()));
             }
             // Whoever else refers to it says nothing more of what lies below.
@@ -494,6 +557,10 @@ impl Catalog {
 }
 
 impl ManifestSummary {
+    fn has_subject(&self) -> bool {
+        self.edges.iter().any(|edge| edge.role == "subject")
+    }
+
     /// All that it refers to, with the media types that it says.
     fn named(&self) -> impl Iterator<Item = (&Digest, &str)> {
         self.edges.iter().map(|edge| (&edge.digest, &*edge.media_type))

@@ -107,6 +107,8 @@ impl BlobEvent {
 pub struct ArchiveEnd {
     /// Offset in the TAR stream behind the end-of-archive blocks, if they are there.
     pub end: Option<u64>,
+    /// It is no TAR stream, but something else.
+    pub is_foreign: bool,
 }
 
 /// Reads one archive, and to the end of the file or volume that it ends in.
@@ -191,7 +193,7 @@ impl<'a> EventReader<'a> {
         }
         self.tar.doubts().into_iter().for_each(|doubt| self.wrong(doubt));
         let Some(member) = member else {
-            self.state = State::Behind(ArchiveEnd { end: Some(self.tar.position().offset) });
+            self.state = State::Behind(ArchiveEnd { end: Some(self.tar.position().offset), is_foreign: false });
             return Ok(());
         };
         self.last = Some(member.clone());
@@ -300,7 +302,8 @@ impl<'a> EventReader<'a> {
             Some(member) => format!(" behind {:?}", member.name),
             None => String::new(),
         };
-        self.state = State::Ended(ArchiveEnd { end: None });
+        let is_foreign = matches!(fault, Fault::Foreign(_));
+        self.state = State::Ended(ArchiveEnd { end: None, is_foreign });
         match fault {
             Fault::Cut(place, why) => {
                 let text = format!("the archive ends at {place}{}: {why}", of(place));

@@ -23,8 +23,15 @@ pub fn named(bytes: &[u8]) -> Option<&'static str> {
         [0x7F, b'E', b'L', b'F', ..] => "it is a program, not a TAR archive",
         [b'{', ..] => "it is JSON, not a TAR archive: a ledger, perhaps",
         [b'<', ..] => "it is a page in HTML or XML, not a TAR archive",
+        // A header of TAR has NULs.
+        _ if is_text(bytes) => "it is text, not a TAR archive",
         _ => return None,
     })
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    let is_plain = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);
+    bytes.len() >= 512 && bytes[..512].iter().all(is_plain)
 }
 
 /// Whether a file of this name is one that another system leaves in every directory.
@@ -47,6 +54,7 @@ mod tests {
         ] {
             assert!(named(bytes).unwrap().contains(name), "{name}");
         }
+        assert!(named(&[b'a'; 600]).unwrap().contains("text"));
         for none in [&b""[..], b"blobs/", b"oci-layout", b"BZh0", b"\0\0\0\0"] {
             assert_eq!(named(none), None);
         }

@@ -35,7 +35,8 @@ impl Catalog {
     /// Every image, in the order of `index.json`: of a gathered artifact those in it, of an index those
     /// too that it lists.
     pub fn images(&self) -> Vec<Image> {
-        let mut showing = Showing { walk: ImageWalk::new(self), shown: HashSet::new(), images: Vec::new() };
+        let (walk, left_out) = (ImageWalk::new(self, &[]), self.left_out());
+        let mut showing = Showing { walk, shown: HashSet::new(), left_out, images: Vec::new() };
         for root in self.listed_roots() {
             if !showing.shown.contains(&root.digest) {
                 showing.show(&root, None, 0);
@@ -49,6 +50,8 @@ impl Catalog {
 struct Showing<'a> {
     walk: ImageWalk<'a>,
     shown: HashSet<Digest>,
+    /// By a sparse index: they are no images that are missing.
+    left_out: HashSet<Digest>,
     images: Vec<Image>,
 }
 
@@ -88,8 +91,11 @@ impl Showing<'_> {
         for below in document.filter(|_| is_index).into_iter().flat_map(|index| &*index.index) {
             // What is no manifest, such as a layer in an index of BuildKit's cache, is no image.
             let is_new = !media::is_index(&below.media_type) || !self.shown.contains(&below.digest);
-            let is_there = !catalog.is_left_out(&below.digest) || catalog.documents.contains_key(&below.digest);
-            if is_new && is_there && below.digest != listed.digest && media::is_manifest(&below.media_type) {
+            if is_new
+                && !self.left_out.contains(&below.digest)
+                && below.digest != listed.digest
+                && media::is_manifest(&below.media_type)
+            {
                 self.show(below, reference, depth + 1);
             }
         }
@@ -118,8 +124,8 @@ pub struct ImageWalk<'a> {
 }
 
 impl<'a> ImageWalk<'a> {
-    /// Numbers all that an archive holds or refers to.
-    pub fn new(catalog: &'a Catalog) -> ImageWalk<'a> {
+    /// Numbers all that an archive holds or refers to, also through manifests that are in `others`.
+    pub fn new(catalog: &'a Catalog, others: &[&'a Catalog]) -> ImageWalk<'a> {
         let mut numbers = HashMap::new();
         let mut number = |digest: &'a Digest| {
             let next = numbers.len() as u32;
@@ -130,7 +136,7 @@ impl<'a> ImageWalk<'a> {
         };
         catalog.roots().iter().for_each(|root| _ = number(&root.digest));
         let mut found = Vec::new();
-        for (digest, summary) in &catalog.documents {
+        for (digest, summary) in [catalog].iter().chain(others).flat_map(|catalog| &catalog.documents) {
             let own = number(digest);
             found.push((own, summary, below(summary, &mut number)));
         }

@@ -1,6 +1,11 @@
 //! Archives opened and read: what the commands that look at them have in common.
 
-use std::{io::BufRead, path::Path, sync::atomic::AtomicU64};
+use std::{
+    io::{BufRead as _, Read as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
+};
 
 use crate::{
     archive::read::{
@@ -9,17 +14,24 @@ use crate::{
         events::ArchiveEnd,
         finding::{Finding, FindingKind},
         scan::{self, Scanner},
+        tar,
     },
     compression::Format,
-    error::{Error, Result},
+    error::{Context, Error, Result},
+    fd,
     media::{
+        files::label_of,
         input::Input,
         stream_input::{InputOptions, StreamInput},
     },
+    oci::layout::LAYOUT_FILE,
 };
 
 /// So many findings are kept of an archive that is only looked at.
 const FOUND_MAX: usize = 10_000;
+
+/// So much of a file shows whether it begins an archive.
+const BEGINNING: usize = 64 << 10;
 
 /// Where frames end: on the medium, and in the TAR stream.
 pub type FrameEnds = Vec<(u64, u64)>;
@@ -74,5 +86,46 @@ pub fn look_at(input: Input) -> Result<(Catalog, Vec<Finding>)> {
             scan_stream(scanner, &mut stream, &mut catalog, &mut FrameEnds::new())?;
         }
     }
+    // That says more than what is odd in it.
+    if catalog.is_docker_archive() {
+        findings.rotate_right(1);
+    }
     Ok((catalog, findings))
+}
+
+/// Groups files: those of one archive, which the first of a group begins. A file that begins with `oci-layout` begins a
+/// group, and so does one that is empty; any other goes on with the one before, where an archive may end in any place.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn groups(paths: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>> {
+    let mut groups: Vec<Vec<PathBuf>> = Vec::new();
+    for path in paths {
+        match groups.last_mut() {
+            Some(group) if !begins_anew(path).doing(|| format!("opening {path:?}"))? => group.push(path.clone()),
+            _ => groups.push(vec![path.clone()]),
+        }
+    }
+    Ok(groups)
+}
+
+fn begins_anew(path: &Path) -> Result<bool> {
+    if path == Path::new("-") || !std::fs::metadata(path).map_err(Error::from_io)?.is_file() {
+        return Ok(false);
+    }
+    let file = fd::open_to_read(path)?;
+    let mut bytes = vec![0; BEGINNING];
+    let read = file.read_at(&mut bytes, label_of(&file).map_or(0, |label| label.size)).map_err(Error::from_io)?;
+    bytes.truncate(read);
+    let mut plain = Vec::new();
+    // Whatever can be decompressed of it.
+    let _ = match Format::of(&bytes) {
+        None => Ok(std::mem::swap(&mut plain, &mut bytes)),
+        Some(Format::Gzip) => flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut plain).map(drop),
+        Some(Format::Zstd) => {
+            zstd::Decoder::new(&bytes[..]).and_then(|mut zstd| zstd.read_to_end(&mut plain)).map(drop)
+        }
+    };
+    let is_layout = tar::first_name(&plain).is_some_and(|name| name.trim_start_matches("./") == LAYOUT_FILE);
+    Ok(is_layout || plain.is_empty())
 }

@@ -170,6 +170,9 @@ impl<'s> Scanner<'s> {
 
     /// What the whole must have.
     fn complete(&mut self, catalog: &Catalog, end: ArchiveEnd) {
+        if end.is_foreign {
+            return;
+        }
         if catalog.is_docker_archive() {
             let what = "it is a docker-archive, as docker save, podman save and crane write it, and no image layout; \
                 skopeo copy docker-archive:FILE oci-archive:FILE makes one";

@@ -438,6 +438,12 @@ impl<'a> TarReader<'a> {
     }
 }
 
+/// The name in the header that a TAR stream begins with.
+pub fn first_name(bytes: &[u8]) -> Option<String> {
+    let block = bytes.first_chunk().filter(|block| is_header(block))?;
+    Some(String::from_utf8_lossy(&Header::from_byte_slice(block).path_bytes()).into_owned())
+}
+
 fn unreadable(place: StreamPosition, error: io::Error) -> Fault {
     match error.kind() {
         IoErrorKind::UnexpectedEof => Fault::Cut(place, "it breaks off"),

@@ -40,8 +40,8 @@ pub struct TokenAsk<'a> {
 #[derive(Default)]
 pub struct TokenSlot {
     state: Mutex<SlotState>,
-    /// Whether credentials were offered to a registry that did not ask for them.
-    pub offered: Mutex<bool>,
+    /// Whether credentials were offered to a registry that did not ask for them, and it has answered.
+    pub offer: Mutex<bool>,
 }
 
 #[derive(Default)]
@@ -53,12 +53,18 @@ struct SlotState {
     failed: Option<(Instant, Error)>,
 }
 
-struct Grant {
+/// What answers a challenge, for some time.
+pub struct Grant {
     header: String,
     expires: Option<Instant>,
 }
 
 impl Grant {
+    /// The `Authorization` header.
+    pub fn header(&self) -> &str {
+        &self.header
+    }
+
     fn is_live(&self) -> bool {
         self.expires.is_none_or(|at| Instant::now() < at)
     }
@@ -76,9 +82,10 @@ impl TokenSlot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).challenge.clone()
     }
 
-    /// Nothing is sent from now on, until there is another challenge.
-    pub fn forget(&self) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SlotState::default();
+    /// This answers the server's challenge from now on.
+    pub fn keep(&self, grant: Grant, challenge: Challenge) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.grant, state.challenge) = (Some(grant), Some(challenge));
     }
 
     /// Answers a challenge that came although `used` was sent. The first thread that comes here
@@ -114,7 +121,10 @@ impl TokenSlot {
 }
 
 /// Fetches what answers a challenge.
-fn answered<'a>(challenge: &Challenge, ask: &TokenAsk, agent: impl Fn(&str) -> &'a HttpAgent) -> Result<Grant> {
+///
+/// # Errors
+/// If it cannot be answered, or the token server refuses.
+pub fn answered<'a>(challenge: &Challenge, ask: &TokenAsk, agent: impl Fn(&str) -> &'a HttpAgent) -> Result<Grant> {
     let TokenAsk { login, scope, secure } = *ask;
     if let Some(Login::Bearer(token)) = login {
         return Ok(Grant { header: format!("Bearer {token}"), expires: None });

@@ -378,7 +378,8 @@ impl Response {
 
     /// Reads what is left, so that the connection can be used again.
     pub fn drain(self) {
-        let _ = tcp::hurried(DRAIN_TIME, || io::copy(&mut self.line(None).take(DRAIN_MAX), &mut io::sink()));
+        let drain = || io::copy(&mut self.line(Some(DRAIN_TIME)).take(DRAIN_MAX), &mut io::sink());
+        let _ = tcp::hurried(DRAIN_TIME, drain);
     }
 }
 

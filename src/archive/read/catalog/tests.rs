@@ -25,7 +25,7 @@ fn index(manifests: &[Descriptor]) -> Vec<u8> {
 
 fn flaws(catalog: &Catalog) -> Vec<String> {
     let mut flaws = Vec::new();
-    catalog.check(&|_| false, &mut |flaw| flaws.push(flaw.text));
+    catalog.check(&Elsewhere::default(), &mut |flaw| flaws.push(flaw.text));
     flaws
 }
 
@@ -42,7 +42,7 @@ fn an_image_is_told_with_its_name_platform_and_size() {
     assert_eq!(image.size, Some(named.size + 100 + 37));
     assert!(flaws(&catalog).is_empty());
     let gone = HashSet::from([named.digest.clone(), layer.digest.clone(), Digest::of(b"elsewhere")]);
-    let mut walk = ImageWalk::new(&catalog);
+    let mut walk = ImageWalk::new(&catalog, &[]);
     let gone = walk.marked(&gone);
     assert_eq!(walk.count_below(&named.digest, &gone), 2);
 }
@@ -60,7 +60,9 @@ fn claims_are_compared_with_what_is_there() {
     assert!(flaws.iter().any(|text| text.contains("has 5 bytes, and") && text.contains("says 99")), "{flaws:?}");
     assert!(flaws.iter().any(|text| text.contains(&gone.digest.to_string())), "{flaws:?}");
     let mut left = Vec::new();
-    catalog.check(&|digest| *digest == gone.digest, &mut |flaw| left.push(flaw.text));
+    let listed = HashSet::from([gone.digest.clone()]);
+    let elsewhere = Elsewhere { listed: Some(&listed), ..Elsewhere::default() };
+    catalog.check(&elsewhere, &mut |flaw| left.push(flaw.text));
     assert_eq!(left.len(), 1, "what is elsewhere is not missing");
 }
 
