@@ -180,7 +180,8 @@ pub fn read(path: &Path, offset: Option<u64>) -> Result<HashSet<Digest>> {
 /// If the file cannot be read or a line is no record. Only the last line may be torn, as a run
 /// that was killed or a machine that lost its power leaves it: it is left out, with a warning.
 pub fn records(path: &Path) -> Result<Vec<CheckpointRecord>> {
-    let (all, torn) = parse_file(path)?;
+    let is_no_ledger = |e: Error| if e.os_error().is_some() { e } else { e.hint("it is no ledger, or a damaged one") };
+    let (all, torn) = parse_file(path).map_err(is_no_ledger)?;
     told_of_torn(path, torn);
     Ok(all)
 }
@@ -224,10 +225,7 @@ pub(crate) fn parse_all(mut lines: impl BufRead, path: &Path) -> Result<(Vec<Che
             Ok(Some(_)) if is_torn => return Ok((all, Some(number))),
             Err(_) if is_torn && may_be_torn(&line, all.is_empty()) => return Ok((all, Some(number))),
             Ok(Some((digest, offset, volume))) => all.push(CheckpointRecord { digest, offset, volume, end }),
-            Err(why) => {
-                let error = Error::new(why).doing(reading(path, number));
-                return Err(if all.is_empty() { error.hint("it is no ledger") } else { error });
-            }
+            Err(why) => return Err(Error::new(why).doing(reading(path, number))),
         }
     }
 }

@@ -350,6 +350,14 @@ fn what_is_read_in_two_ways_is_told() {
         Member::new("PaxHeaders.0/x", kind, content.len() as u64, &content)
     };
     let junk = || Member::new("junk", b'0', 4, b"junk");
+    // Without the magic, so that the first part of a name is none.
+    let changed = |at: usize, bytes: &[u8]| {
+        let mut member = junk();
+        member.header[257..265].fill(0);
+        member.header[at..at + bytes.len()].copy_from_slice(bytes);
+        sum(&mut member.header);
+        member
+    };
     let cases = [
         ("a name holds a NUL", vec![extended(b'x', &["path=index.json\0x"]), junk()]),
         ("a name holds a NUL", vec![Member::new("././@LongLink", b'L', 14, b"index.json\0zz\0"), junk()]),
@@ -360,6 +368,19 @@ fn what_is_read_in_two_ways_is_told() {
         ("a sparse file", vec![extended(b'x', &["GNU.sparse.major=1", "GNU.sparse.name=x"]), junk()]),
         ("a sparse file", vec![Member::new("x", b'S', 4, b"junk")]),
         ("tar -M", vec![Member::new("x", b'M', 4, b"junk")]),
+        ("a name is empty", vec![extended(b'x', &["path="]), junk()]),
+        ("a name is empty", vec![Member::new("././@LongLink", b'L', 1, b"\0"), junk()]),
+        ("between a header and its member", vec![extended(b'x', &["path=a"]), extended(b'g', &["comment=b"]), junk()]),
+        ("no number", vec![extended(b'x', &["mtime=now"]), junk()]),
+        ("in the place of a file", vec![Member::new("index.json", b'5', 0, b"")]),
+        ("in the place of a file", vec![Member::new("./oci-layout/", b'0', 0, b"")]),
+        ("where the layout has none", vec![Member::new("blobs/sha256", b'0', 4, b"junk")]),
+        ("where the layout has none", vec![Member::new("index.json/x", b'0', 4, b"junk")]),
+        ("no name of a file", vec![Member::new("index.json/.", b'0', 4, b"junk")]),
+        ("a label", vec![Member::new("index.json", b'V', 0, b"")]),
+        ("a number in the header is none", vec![changed(100, b"00x0644\0")]),
+        ("first part of a name", vec![changed(345, b"blobs")]),
+        ("the size in the header is not a number", vec![changed(124, b"\0\x30\x30\x34")]),
     ];
     for (word, extra) in cases {
         dir.write("x.tar", with(extra));
@@ -368,7 +389,8 @@ fn what_is_read_in_two_ways_is_told() {
         assert!(outcome.text().contains(word), "{word}: {}", outcome.text());
     }
     // What changes nothing is none of anybody's business.
-    dir.write("x.tar", with(vec![extended(b'g', &["comment=by git"]), junk()]));
+    let lines = extended(b'x', &["comment=two\nlines", "mtime=1.5"]);
+    dir.write("x.tar", with(vec![extended(b'g', &["comment=by git"]), lines, junk()]));
     verify(&dir, &["x.tar"]).ok();
 }
 

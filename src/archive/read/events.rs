@@ -27,6 +27,14 @@ use crate::{
     util::units::grouped,
 };
 
+/// The list of images that `docker save` writes.
+const DOCKER_FILE: &str = "manifest.json";
+
+/// Whether these are the parts of the name of a file that a layout needs.
+fn is_needed(parts: &[&str]) -> bool {
+    matches!(parts, [INDEX_FILE | LAYOUT_FILE | DOCKER_FILE] | [BLOBS, _, _])
+}
+
 /// What comes next in an archive.
 #[derive(Debug)]
 pub enum Event {
@@ -213,7 +221,16 @@ impl<'a> EventReader<'a> {
                 self.wrong(format!("{name:?} at {place} is {what}"));
                 return Ok(());
             }
+            MemberKind::Label if member.size > 0 || is_needed(&parts) => {
+                self.wrong(format!("{name:?} at {place} is a label, and a file to some readers"));
+                return Ok(());
+            }
+            MemberKind::Directory if is_needed(&parts) => {
+                self.wrong(format!("{name:?} at {place} is a directory in the place of a file"));
+                return Ok(());
+            }
             MemberKind::Directory | MemberKind::Label => return Ok(()),
+            MemberKind::File if name.ends_with("/.") => self.wrong(format!("{name:?} at {place} is no name of a file")),
             MemberKind::File => {}
         }
         if parts.last().is_some_and(|name| foreign::is_left_behind(name)) {
@@ -224,6 +241,10 @@ impl<'a> EventReader<'a> {
             return Ok(());
         }
         match parts[..] {
+            // Below it, or in its place, something else is needed.
+            [BLOBS] | [BLOBS, _] | [BLOBS, _, _, _, ..] | [INDEX_FILE | LAYOUT_FILE | DOCKER_FILE, _, ..] => {
+                self.wrong(format!("{name:?} at {place} is a file where the layout has none"));
+            }
             [BLOBS, algorithm, hex] => match format!("{algorithm}:{hex}").parse::<Digest>() {
                 Ok(digest) => self.begin_blob(member, digest)?,
                 Err(_) => self.wrong(format!("{name:?} at {place} is no name of a blob")),
@@ -232,7 +253,7 @@ impl<'a> EventReader<'a> {
                 let file = self.small(member)?;
                 self.ready.push_back(Event::Index(file));
             }
-            ["manifest.json"] => {
+            [DOCKER_FILE] => {
                 let file = self.small(member)?;
                 self.ready.push_back(Event::DockerIndex(file));
             }

@@ -120,7 +120,10 @@ fn begins_anew(path: &Path) -> Result<bool> {
     let mut plain = Vec::new();
     // Whatever can be decompressed of it.
     let _ = match Format::of(&bytes) {
-        None => Ok(std::mem::swap(&mut plain, &mut bytes)),
+        None => {
+            plain = bytes;
+            Ok(())
+        }
         Some(Format::Gzip) => flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut plain).map(drop),
         Some(Format::Zstd) => {
             zstd::Decoder::new(&bytes[..]).and_then(|mut zstd| zstd.read_to_end(&mut plain)).map(drop)

@@ -9,7 +9,7 @@ use std::{
     io::{self, ErrorKind as IoErrorKind},
 };
 
-use tar::{EntryType, Header, PaxExtensions};
+use tar::{EntryType, Header};
 
 use crate::{
     archive::{TAR_BLOCK, padded, read::foreign},
@@ -110,6 +110,10 @@ struct Extensions {
     size: Option<u64>,
     /// GNU's long name.
     long_name: Option<Vec<u8>>,
+    /// A name is given that is empty.
+    has_empty: bool,
+    /// A time or an owner is no number.
+    has_odd_number: bool,
     /// It has one of the forms of a sparse file (GNU tar, "Storing Sparse Files").
     is_sparse: bool,
     sparse_name: Option<Vec<u8>>,
@@ -119,15 +123,25 @@ impl Extensions {
     /// What the records of one header say. An empty value is as good as none.
     fn of(records: &[u8]) -> Result<Extensions, &'static str> {
         let mut found = Extensions { has_records: true, ..Extensions::default() };
-        for record in PaxExtensions::new(records) {
-            let record = record.map_err(|_| "an extended header is malformed")?;
-            let value = Some(record.value_bytes().to_vec()).filter(|value| !value.is_empty());
-            match record.key_bytes() {
-                b"path" => found.path = value,
+        let mut rest = records;
+        while !rest.is_empty() {
+            let (key, value, next) = record(rest).ok_or("an extended header is malformed")?;
+            rest = next;
+            let value = Some(value.to_vec()).filter(|value| !value.is_empty());
+            match key {
+                b"path" => {
+                    found.has_empty |= value.is_none();
+                    found.path = value;
+                }
                 b"size" => {
-                    let digits = value.as_ref().is_some_and(|value| value.iter().all(u8::is_ascii_digit));
-                    let size = record.value().ok().filter(|_| digits).ok_or("the size is not a number")?;
-                    found.size = Some(size.parse().map_err(|_| TOO_LARGE)?);
+                    let value = value.filter(|value| value.iter().all(u8::is_ascii_digit));
+                    let digits =
+                        value.and_then(|value| String::from_utf8(value).ok()).ok_or("the size is not a number")?;
+                    found.size = Some(digits.parse().map_err(|_| TOO_LARGE)?);
+                }
+                b"mtime" | b"atime" | b"ctime" | b"uid" | b"gid" => {
+                    let is_digit = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
+                    found.has_odd_number |= !value.is_none_or(|value| value.iter().all(is_digit));
                 }
                 b"GNU.sparse.name" => (found.is_sparse, found.sparse_name) = (true, value),
                 key if key.starts_with(b"GNU.sparse.") => found.is_sparse = true,
@@ -185,6 +199,12 @@ impl<'a> TarReader<'a> {
                     if next.path.as_ref().is_some_and(|path| path.contains(&0)) {
                         self.doubt(place, "a name holds a NUL");
                     }
+                    if next.has_empty {
+                        self.doubt(place, "a name is empty");
+                    }
+                    if next.has_odd_number {
+                        self.doubt(place, "a time or an owner is no number");
+                    }
                     extended = Extensions { long_name: extended.long_name, ..next };
                 }
                 EntryType::GNULongName => {
@@ -192,6 +212,9 @@ impl<'a> TarReader<'a> {
                     let (name, rest) = long.split_at(long.iter().position(|byte| *byte == 0).unwrap_or(long.len()));
                     if rest.iter().any(|byte| *byte != 0) {
                         self.doubt(place, "a name holds a NUL");
+                    }
+                    if name.is_empty() {
+                        self.doubt(place, "a name is empty");
                     }
                     if extended.long_name.replace(name.to_vec()).is_some() {
                         self.doubt(place, "a second long name takes the place of the first");
@@ -201,7 +224,10 @@ impl<'a> TarReader<'a> {
                 EntryType::XGlobalHeader => {
                     let records = self.extension(place, claimed)?;
                     let global = Extensions::of(&records).map_err(malformed)?;
-                    if global.path.is_some() || global.size.is_some() || global.is_sparse {
+                    if extended != Extensions::default() {
+                        self.doubt(place, "a global header stands between a header and its member");
+                    }
+                    if global.path.is_some() || global.has_empty || global.size.is_some() || global.is_sparse {
                         self.doubt(place, "a global header gives the names or sizes of what follows");
                     }
                 }
@@ -220,6 +246,9 @@ impl<'a> TarReader<'a> {
     ) -> Result<Member, Fault> {
         let header = Header::from_byte_slice(block);
         let malformed = |why: &str| Fault::Malformed(place, why.into());
+        if let Some(why) = odd_fields(block) {
+            self.doubt(place, why);
+        }
         if header.entry_type() == EntryType::GNUSparse {
             // More of its map may follow before the content (GNU tar, "Storing Sparse Files").
             let mut more = block[482] != 0;
@@ -456,13 +485,48 @@ fn unreadable(place: StreamPosition, error: io::Error) -> Fault {
 fn claimed_size(header: &Header) -> Result<u64, &'static str> {
     let field = &header.as_old().size;
     match field {
-        [0, ..] => Ok(0),
+        _ if field.iter().all(|byte| *byte == 0) => Ok(0),
         [0x80, 0, 0, 0, rest @ ..] => Ok(u64::from_be_bytes(*rest)),
         [first, ..] if first & 0x80 != 0 => Err(TOO_LARGE),
-        _ if field.contains(&b'+') => Err("the size in the header is not a number"),
-        _ if field.iter().all(|byte| *byte == b' ') && header.entry_type() != EntryType::Regular => Ok(0),
+        _ if !is_number(field) || field.trim_ascii().is_empty() => Err("the size in the header is not a number"),
         _ => header.entry_size().map_err(|_| "the size in the header is not a number"),
     }
+}
+
+/// The key and the value of the first record of an extended header, and what follows it (pax(1), "pax Extended Header"): a
+/// length that counts itself, a space, the key, `=`, the value, a newline.
+fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let length: usize = std::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()?;
+    let (record, rest) = bytes.split_at_checked(length)?;
+    let text = record.get(digits..)?.strip_prefix(b" ")?.strip_suffix(b"\n")?;
+    let (key, value) = text.split_at(text.iter().position(|byte| *byte == b'=')?);
+    let is_key = !key.is_empty() && !key.iter().any(|byte| matches!(byte, b' ' | 0..0x20));
+    is_key.then_some((key, &value[1..], rest))
+}
+
+/// Whether a field of a header is a number as all readers take it: in base 256, or octal digits between spaces and NULs.
+fn is_number(field: &[u8]) -> bool {
+    let digits = field.trim_ascii_start();
+    let end = digits.iter().position(|byte| matches!(byte, 0 | b' ')).unwrap_or(digits.len());
+    field[0] & 0x80 != 0 || digits[..end].iter().all(|byte| matches!(byte, b'0'..=b'7')) && !field.contains(&0x0B)
+}
+
+/// What other readers stumble over in a header, or take for a part of the name.
+fn odd_fields(block: &[u8; BLOCK]) -> Option<&'static str> {
+    // Mode, owner, group and time; and the device, where there is a magic.
+    let (magic, prefix) = (&block[257..265], &block[345..500]);
+    let is_posix = magic == b"ustar\x0000";
+    let numbers = [100..108, 108..116, 116..124, 136..148];
+    let devices = if is_posix { &[329..337, 337..345][..] } else { &[] };
+    if numbers.iter().chain(devices).any(|range| !is_number(&block[range.clone()])) {
+        return Some("a number in the header is none");
+    }
+    let has_prefix = prefix.iter().any(|byte| *byte != 0);
+    if has_prefix && (!is_posix || block[508..] == *b"tar\0") {
+        return Some("what stands where a header has the first part of a name is none for all");
+    }
+    None
 }
 
 /// Whether the checksum over the block is right. Old tools summed signed bytes.
