@@ -522,7 +522,9 @@ fn odd_fields(block: &[u8; BLOCK]) -> Option<&'static str> {
     if numbers.iter().chain(devices).any(|range| !is_number(&block[range.clone()])) {
         return Some("a number in the header is none");
     }
-    let has_prefix = prefix.iter().any(|byte| *byte != 0);
+    // A sparse file of GNU's has its map there, and is told of as such.
+    let is_sparse = block[156] == b'S' && magic == b"ustar  \0";
+    let has_prefix = !is_sparse && prefix.iter().any(|byte| *byte != 0);
     if has_prefix && (!is_posix || block[508..] == *b"tar\0") {
         return Some("what stands where a header has the first part of a name is none for all");
     }
