@@ -178,8 +178,20 @@ pub fn unread(drive: &mut dyn TapeDrive, place: &Place) -> Result<Found> {
 /// Whether nothing is where the tape stands, as a read there tells. It is not brought back.
 ///
 /// # Errors
-/// A signal that asks to stop.
+/// A signal that asks to stop, or a drive that does not go back to its mode.
 pub fn is_nothing_here(drive: &mut dyn TapeDrive, block: usize) -> Result<bool> {
+    let fixed = drive.status().map_or(0, |status| status.block_size);
+    let is_nothing = ends_here(drive, block)?;
+    // In fixed-block mode the end may look like a block that cannot be read.
+    if is_nothing || fixed == 0 || drive.operate(Op::SetBlockSize, 0).is_err() {
+        return Ok(is_nothing);
+    }
+    let is_nothing = ends_here(drive, block);
+    drive.operate(Op::SetBlockSize, fixed).doing(|| "setting the drive to its blocks again")?;
+    is_nothing
+}
+
+fn ends_here(drive: &mut dyn TapeDrive, block: usize) -> Result<bool> {
     let has_ended = |drive: &dyn TapeDrive| drive.status().is_ok_and(|status| status.end_of_data || status.end_of_tape);
     if drive.status().is_ok_and(|status| status.end_of_data) {
         return Ok(true);
