@@ -240,7 +240,8 @@ fn soak_through_faults() {
                 "run {run}: refused though no bytes were wrong: {}",
                 outcome.err
             );
-            let words = ["digest mismatch", "it ended after", "is not a manifest"];
+            let words =
+                ["digest mismatch", "it ended after", "its descriptor says", "is not a manifest", "is no manifest"];
             assert!(words.iter().any(|w| outcome.err.contains(w)), "run {run}: {}", outcome.err);
             refused += 1;
         }
