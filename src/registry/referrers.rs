@@ -104,10 +104,7 @@ impl Registries {
                 return Ok(if is_missing { ByApi::Missing(why) } else { ByApi::Refused(why) });
             }
             let response = response.expect_ok()?;
-            let next = match response.headers("link").find_map(next_page) {
-                Some(link) => Some(self.next_url(access, response.url(), &link)?),
-                None => None,
-            };
+            let next = self.next_url(access, &response)?;
             let bytes = response.bytes(UNSTATED_MANIFEST_MAX)?;
             size += bytes.len() as u64;
             if size > MANIFEST_SIZE_MAX {
@@ -126,15 +123,16 @@ impl Registries {
         Err(Error::new(format!("the registry lists more than {PAGES_MAX} pages")))
     }
 
-    /// Where the next page lies; it must lie on the same server.
+    /// Where the page lies that follows an answer, if one does; it must lie on the same server.
     ///
     /// # Errors
     /// If it does not.
-    pub(super) fn next_url(&self, access: &RepositoryAccess, url: &str, link: &str) -> Result<String> {
+    pub(super) fn next_url(&self, access: &RepositoryAccess, response: &Response) -> Result<Option<String>> {
+        let Some(link) = response.headers("link").find_map(next_page) else { return Ok(None) };
         let endpoint = access.host.endpoint()?;
-        let next = endpoint.locate(url, link)?;
+        let next = endpoint.locate(response.url(), &link)?;
         match endpoint.is_at(&next) {
-            true => Ok(next),
+            true => Ok(Some(next)),
             false => Err(Error::new(format!("the registry refers to another server, {}", shown(&next)))),
         }
     }

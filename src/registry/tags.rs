@@ -3,10 +3,7 @@
 use serde::Deserialize;
 use ureq::http::Method;
 
-use super::{
-    client::{Access, Call, Registries, RequestTarget, UNSTATED_MANIFEST_MAX},
-    transport::http::next_page,
-};
+use super::client::{Access, Call, Registries, RequestTarget, UNSTATED_MANIFEST_MAX};
 use crate::{
     error::{Context, Error, Result},
     oci::{Repository, json::or_default, layout::MANIFEST_SIZE_MAX},
@@ -36,8 +33,7 @@ impl Registries {
             let (next, bytes) = self
                 .trying(|| {
                     let response = self.send(&access, &call)?.expect_ok()?;
-                    let next = response.headers("link").find_map(next_page);
-                    let next = next.map(|link| self.next_url(&access, response.url(), &link)).transpose()?;
+                    let next = self.next_url(&access, &response)?;
                     Ok((next, response.bytes(UNSTATED_MANIFEST_MAX)?))
                 })
                 .doing(doing)?;

@@ -335,8 +335,6 @@ struct Fetched {
     node: Node,
     /// Manifests below it.
     below: Vec<Descriptor>,
-    /// Manifests that refer to it.
-    referrers: Vec<Descriptor>,
     /// What its indexes list and it says is left out.
     left_out: Vec<(Digest, Digest)>,
     subject: Option<Digest>,
@@ -419,15 +417,16 @@ impl<S: Store + ?Sized> Fetching<'_, S> {
             fetched();
             state = self.state.lock().expect("no thread panics with the lock");
             state.active -= 1;
-            let outcome = outcome.map(|Fetched { mut node, below, referrers, left_out, subject }| {
+            let outcome = outcome.map(|Fetched { mut node, below, left_out, subject }| {
                 state.fetched += node.bytes.len() as u64;
                 state.graph.leave_out(left_out);
                 let graph = &state.graph;
                 let is_wanted = |d: &Descriptor| !graph.is_left_out(&descriptor.digest, &d.digest);
-                let wanted: Vec<Descriptor> = below.into_iter().filter(is_wanted).chain(referrers).collect();
+                let referrers = std::mem::take(&mut node.referrers);
+                let wanted: Vec<Descriptor> =
+                    below.into_iter().filter(is_wanted).chain(manifests(&referrers)).collect();
                 state.queue.extend(wanted.into_iter().map(|d| (origin, d, depth + 1)));
                 state.subjects.extend(subject.map(|subject| (descriptor.digest.clone(), subject)));
-                let referrers = std::mem::take(&mut node.referrers);
                 state.referrers.entry(descriptor.digest.clone()).or_default().insert(origin, referrers);
                 node
             });
@@ -458,11 +457,13 @@ impl<S: Store + ?Sized> Fetching<'_, S> {
         let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
         let left_out = manifest.left_out();
         let successors = manifest.successors().map_err(|why| malformed(descriptor, place, &why))?;
-        let manifests =
-            |all: &[Descriptor]| all.iter().filter(|d| media::is_manifest(&d.media_type)).cloned().collect();
-        let (below, of_it) = (manifests(&successors), manifests(&referrers));
-        Ok(Fetched { node: Node { bytes, origin, referrers }, below, referrers: of_it, left_out, subject })
+        let below = manifests(&successors).collect();
+        Ok(Fetched { node: Node { bytes, origin, referrers }, below, left_out, subject })
     }
+}
+
+fn manifests(all: &[Descriptor]) -> impl Iterator<Item = Descriptor> {
+    all.iter().filter(|descriptor| media::is_manifest(&descriptor.media_type)).cloned()
 }
 
 #[cfg(test)]

@@ -50,6 +50,12 @@ impl Run {
     }
 }
 
+/// Docker's auth file.
+fn logins(dir: &Dir, text: impl AsRef<[u8]>) {
+    fs::create_dir(dir.join(".docker")).unwrap();
+    dir.write(".docker/config.json", text);
+}
+
 fn small() -> Content {
     Content::small()
 }
@@ -220,10 +226,9 @@ fn credentials_are_offered_where_nobody_asks() {
             }
         });
         configure(&dir, &source.endpoint(), 4);
-        fs::create_dir(dir.join(".docker")).unwrap();
         // Unasked, only what is kept for the endpoint itself is sent.
         let name = if challenge { "reg.example.com".to_string() } else { format!("127.0.0.1:{}", source.port) };
-        dir.write(".docker/config.json", json!({"auths": {name: {"auth": "dTpw"}}}).to_string());
+        logins(&dir, json!({"auths": {name: {"auth": "dTpw"}}}).to_string());
         dir.write("s", "reg.example.com/app:v1\nreg.example.com/app:v1");
         run(dir, &[]).holds(&noise(1, 3000));
     }
@@ -238,9 +243,8 @@ fn credentials_are_offered_where_nobody_asks() {
             false => answer,
         });
         configure(&dir, &source.endpoint(), 4);
-        fs::create_dir(dir.join(".docker")).unwrap();
         let name = format!("127.0.0.1:{}", source.port);
-        dir.write(".docker/config.json", json!({"auths": {name: entry}}).to_string());
+        logins(&dir, json!({"auths": {name: entry}}).to_string());
         dir.write("s", "reg.example.com/app:v1");
         run(dir, &["-r"]).holds(&noise(1, 3000));
     }
@@ -260,8 +264,7 @@ fn credentials_are_offered_where_nobody_asks() {
         }
     });
     configure(&dir, &source.endpoint(), 4);
-    fs::create_dir(dir.join(".docker")).unwrap();
-    dir.write(".docker/config.json", r#"{"auths":{"reg.example.com":{"auth":"dTpw"}}}"#);
+    logins(&dir, r#"{"auths":{"reg.example.com":{"auth":"dTpw"}}}"#);
     dir.write("s", "reg.example.com/app:v1");
     run(dir, &[]).holds(&noise(1, 3000));
 }
@@ -279,10 +282,9 @@ fn a_mirror_is_asked_by_its_own_name_first() {
         }
     });
     configure(&dir, &source.endpoint(), 4);
-    fs::create_dir(dir.join(".docker")).unwrap();
     let mirror = format!("127.0.0.1:{}", source.port);
     let auths = json!({"auths": {mirror: {"auth": "dTpw"}, "reg.example.com": {"auth": "eDp5"}}});
-    dir.write(".docker/config.json", auths.to_string());
+    logins(&dir, auths.to_string());
     dir.write("s", "reg.example.com/app:v1");
     run(dir, &[]).holds(&noise(1, 3000));
 }
@@ -310,12 +312,10 @@ fn what_others_left_in_auth_files_matters_to_nobody_else() {
             Answer { status: 401, headers: vec![("WWW-Authenticate".into(), realm)], ..Answer::default() }
         });
         configure(&dir, &source.endpoint(), 4);
-        for name in [".docker", "bin"] {
-            fs::create_dir(dir.join(name)).unwrap();
-        }
+        fs::create_dir(dir.join("bin")).unwrap();
         let path = dir.write("bin/docker-credential-cloud", helper);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        dir.write(".docker/config.json", file);
+        logins(&dir, file);
         dir.write("s", "reg.example.com/app:v1");
         let search = format!("{}:{}", dir.join("bin").display(), std::env::var("PATH").unwrap());
         let words = ["mirror", "archive", "-q", "s", "out.tar"];
@@ -342,8 +342,7 @@ fn bodies_that_do_not_come_are_not_waited_for() {
             Answer { status, headers: vec![header], announced: Some(180), hold, ..Answer::default() }
         });
         configure(&dir, &source.endpoint(), 4);
-        fs::create_dir(dir.join(".docker")).unwrap();
-        dir.write(".docker/config.json", r#"{"auths":{"reg.example.com":{"auth":"dTpw"}}}"#);
+        logins(&dir, r#"{"auths":{"reg.example.com":{"auth":"dTpw"}}}"#);
         dir.write("s", "reg.example.com/app:v1");
         // It ends by itself, and not by a time-out of 60 s.
         run(dir, &["--http-timeout", "60s", "--retry-time", "5s"]).holds(&noise(1, 3000));

@@ -24,10 +24,10 @@ fn verify(dir: &Dir, words: &[&str]) -> Outcome {
 
 /// A member of a TAR archive: header and padded content.
 #[derive(Clone)]
-struct Member {
-    name: String,
-    header: Vec<u8>,
-    content: Vec<u8>,
+pub struct Member {
+    pub name: String,
+    pub header: Vec<u8>,
+    pub content: Vec<u8>,
 }
 
 /// Takes an archive apart that has neither PAX nor GNU headers.
@@ -59,7 +59,7 @@ fn sum(header: &mut [u8]) {
 }
 
 impl Member {
-    fn new(name: &str, kind: u8, size: u64, content: &[u8]) -> Member {
+    pub fn new(name: &str, kind: u8, size: u64, content: &[u8]) -> Member {
         let mut header = vec![0; 512];
         header[..name.len()].copy_from_slice(name.as_bytes());
         header[100..108].copy_from_slice(b"0000644\0");

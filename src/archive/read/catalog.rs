@@ -113,8 +113,6 @@ impl Interner {
 
     /// What `descriptor` says, in little memory.
     fn listed(&mut self, descriptor: &Descriptor) -> ListedManifest {
-        let hash = Digest::of(&json::compact(descriptor));
-        let Digest::Sha256(hash) = hash else { unreachable!("Digest::of makes a SHA-256") };
         ListedManifest {
             media_type: self.share(&descriptor.media_type),
             digest: descriptor.digest.clone(),
@@ -122,9 +120,17 @@ impl Interner {
             name: name_of(&descriptor.annotations).map(|name| self.share(&cut(name))),
             is_source: descriptor.annotations.contains_key(annotation::SOURCE),
             platform: descriptor.platform.as_ref().map(|platform| self.share(&platform.to_string())),
-            fingerprint: hash[..16].try_into().expect("32 bytes have 16"),
+            fingerprint: fingerprint(descriptor),
         }
     }
+}
+
+/// Of all that a descriptor says.
+fn fingerprint(descriptor: &Descriptor) -> [u8; 16] {
+    let Digest::Sha256(hash) = Digest::of(&json::compact(descriptor)) else {
+        unreachable!("Digest::of makes a SHA-256")
+    };
+    hash[..16].try_into().expect("32 bytes have 16")
 }
 
 /// Something that is referred to and not as it is said to be.
@@ -360,10 +366,11 @@ impl Catalog {
                 said.entry(&listed.digest).or_default().insert(listed.fingerprint);
             }
             for descriptor in index.manifests.iter().skip(1).filter(|descriptor| !descriptor.is_bare()) {
-                let fingerprint = Interner::default().listed(descriptor).fingerprint;
                 // What a referrer is said to be, its registry said.
                 let is_referrer = self.documents.get(&descriptor.digest).is_some_and(ManifestSummary::has_subject);
-                if !is_referrer && said.get(&descriptor.digest).is_some_and(|said| !said.contains(&fingerprint)) {
+                if !is_referrer
+                    && said.get(&descriptor.digest).is_some_and(|said| !said.contains(&fingerprint(descriptor)))
+                {
                     tell(format!("index.json says of {} what no index in the archive says", descriptor.digest));
                 }
             }

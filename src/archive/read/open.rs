@@ -8,13 +8,16 @@ use std::{
 };
 
 use crate::{
-    archive::read::{
-        catalog::Catalog,
-        decompress::Decompressed,
-        events::ArchiveEnd,
-        finding::{Finding, FindingKind},
-        scan::{self, Scanner},
-        tar,
+    archive::{
+        TAR_BLOCK,
+        read::{
+            catalog::Catalog,
+            decompress::Decompressed,
+            events::ArchiveEnd,
+            finding::{Finding, FindingKind},
+            scan::{self, Scanner},
+            tar,
+        },
     },
     compression::Format,
     error::{Context, Error, Result},
@@ -118,15 +121,17 @@ fn begins_anew(path: &Path) -> Result<bool> {
     let read = file.read_at(&mut bytes, label_of(&file).map_or(0, |label| label.size)).map_err(Error::from_io)?;
     bytes.truncate(read);
     let mut plain = Vec::new();
-    // Whatever can be decompressed of it.
+    // Whatever can be decompressed of one header, and no more: little may become very much.
     let _ = match Format::of(&bytes) {
         None => {
             plain = bytes;
             Ok(())
         }
-        Some(Format::Gzip) => flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut plain).map(drop),
+        Some(Format::Gzip) => {
+            flate2::read::GzDecoder::new(&bytes[..]).take(TAR_BLOCK).read_to_end(&mut plain).map(drop)
+        }
         Some(Format::Zstd) => {
-            zstd::Decoder::new(&bytes[..]).and_then(|mut zstd| zstd.read_to_end(&mut plain)).map(drop)
+            zstd::Decoder::new(&bytes[..]).and_then(|zstd| zstd.take(TAR_BLOCK).read_to_end(&mut plain)).map(drop)
         }
     };
     let is_layout = tar::first_name(&plain).is_some_and(|name| name.trim_start_matches("./") == LAYOUT_FILE);

@@ -2,7 +2,10 @@
 
 use std::io::Read as _;
 
-use crate::error::{Error, Result};
+use crate::{
+    compression::Format,
+    error::{Error, Result},
+};
 
 /// A body without the encoding that it was given on the way, up to `max` bytes of it. A label on a body that is not
 /// compressed means nothing.
@@ -12,13 +15,13 @@ use crate::error::{Error, Result};
 pub fn decoded(encoding: &str, bytes: Vec<u8>, max: u64) -> Result<Vec<u8>> {
     let mut plain = Vec::new();
     let read = match encoding {
-        "gzip" | "x-gzip" if bytes.starts_with(&[0x1f, 0x8b]) => {
+        "gzip" | "x-gzip" if Format::of(&bytes) == Some(Format::Gzip) => {
             flate2::read::MultiGzDecoder::new(&bytes[..]).take(max).read_to_end(&mut plain)
         }
         "deflate" if bytes.starts_with(&[0x78]) => {
             flate2::read::ZlibDecoder::new(&bytes[..]).take(max).read_to_end(&mut plain)
         }
-        "zstd" if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) => {
+        "zstd" if Format::of(&bytes) == Some(Format::Zstd) => {
             zstd::Decoder::new(&bytes[..]).and_then(|mut zstd| zstd.by_ref().take(max).read_to_end(&mut plain))
         }
         "br" | "compress" | "x-compress" => return Err(compressed(encoding)),
@@ -37,11 +40,11 @@ pub fn compressed(encoding: &str) -> Error {
 /// What a body is that should be a manifest or a token, if it is none, in words.
 pub fn looks_like(bytes: &[u8]) -> Option<&'static str> {
     let start = bytes.trim_ascii_start();
-    match start {
-        [] => Some("empty"),
-        [b'<', ..] => Some("a page in HTML or XML, such as that of a login or a proxy"),
-        [0x1f, 0x8b, ..] => Some("compressed by gzip"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("compressed by zstd"),
-        _ => None,
+    match (start, Format::of(start)) {
+        ([], _) => Some("empty"),
+        ([b'<', ..], _) => Some("a page in HTML or XML, such as that of a login or a proxy"),
+        (_, Some(Format::Gzip)) => Some("compressed by gzip"),
+        (_, Some(Format::Zstd)) => Some("compressed by zstd"),
+        (_, None) => None,
     }
 }

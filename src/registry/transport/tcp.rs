@@ -40,13 +40,8 @@ pub fn hurried<T>(within: Duration, work: impl FnOnce() -> T) -> T {
 }
 
 /// Opens a connection, unless a proxy's is there already.
+#[derive(Debug)]
 pub struct TcpConnector;
-
-impl fmt::Debug for TcpConnector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TcpConnector")
-    }
-}
 
 impl<In: Transport> Connector<In> for TcpConnector {
     type Out = Either<In, TcpTransport>;
