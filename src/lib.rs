@@ -12,6 +12,7 @@ mod commands;
 mod compression;
 mod config;
 mod copy;
+mod delivery;
 pub mod error;
 #[allow(unsafe_code)]
 mod fd;

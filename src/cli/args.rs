@@ -6,7 +6,7 @@ use crate::{
     cli::progress::ProgressOptions,
     compression::Format,
     log::Level,
-    oci::{Annotations, PlatformFilter},
+    oci::{Annotations, Digest, PlatformFilter},
     registry::transport::retry::RetryPolicy,
     util::csv,
 };
@@ -62,6 +62,16 @@ pub struct Args {
     pub buffer_size: u64,
     /// Percent.
     pub hwm: Option<u64>,
+    /// Percent.
+    pub lwm: u64,
+    /// Members of an archive must stand in the order of the format.
+    pub strict: bool,
+    /// Where what must be sent again is listed.
+    pub wanted: Option<PathBuf>,
+    /// The root that an archive must have.
+    pub root: Option<Digest>,
+    /// Name of the file in the sync directory that records what was delivered.
+    pub sync_filename: String,
     /// A checkpoint to write or check.
     pub checkpoint: Option<PathBuf>,
     /// Ledgers, each with the offset up to which it is believed.
@@ -135,6 +145,11 @@ impl Default for Args {
             block_size: 1 << 20,
             buffer_size: 0,
             hwm: None,
+            lwm: 10,
+            strict: false,
+            wanted: None,
+            root: None,
+            sync_filename: "successful-syncs.csv".into(),
             checkpoint: None,
             existing_from_checkpoint: Vec::new(),
             index_fallback: false,

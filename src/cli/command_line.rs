@@ -17,6 +17,13 @@ impl CommandLine {
     /// The same command with other flags, for a shell. `changes` take the place of flags of their name;
     /// of `--force` and `--resume` one takes the place of the other.
     pub fn again(&self, changes: &[(&str, String)], dest: &Path) -> String {
+        let mut operands = self.operands.clone();
+        operands[1] = dest.into();
+        CommandLine { operands, ..self.clone() }.with(changes)
+    }
+
+    /// The same command with other flags, and the same operands.
+    pub fn with(&self, changes: &[(&str, String)]) -> String {
         let changed = |flag: &str| changes.iter().any(|(name, _)| *name == flag);
         let replaced = |flag: &str| match flag {
             "checkpoint" => changed(flag),
@@ -33,10 +40,7 @@ impl CommandLine {
         for (flag, value) in given.chain(changes.iter().cloned()) {
             words.push(if value.is_empty() { format!("--{flag}") } else { format!("--{flag}={value}") });
         }
-        let operand = |operand: &OsString| operand.to_string_lossy().into_owned();
-        words.extend(self.operands.first().map(operand));
-        words.push(dest.display().to_string());
-        words.extend(self.operands.iter().skip(2).map(operand));
+        words.extend(self.operands.iter().map(|operand| operand.to_string_lossy().into_owned()));
         words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
 }

@@ -27,13 +27,22 @@ const EXISTING_IMAGE: Operand = Operand {
 const TAR_FILE: Operand =
     Operand { name: "TAR-FILE", count: Count::One, text: "A file, FIFO, or tape device. `-` is standard input." };
 
+const SOURCE_FILE: Operand =
+    Operand { name: "SOURCE-FILE", count: Count::One, text: "A file, FIFO, or tape device. `-` is standard input." };
+const MORE_SOURCE_FILES: Operand = Operand { name: "SOURCE-FILE", count: Count::Any, text: "Further ones." };
+const DELIVERED_IMAGE: Operand = Operand {
+    name: "IMAGE",
+    count: Count::One,
+    text: "Where to: `registry/repository[:tag][@digest]`; with neither tag nor digest, the tag is `latest`.",
+};
+
 /// All commands, groups before what is in them.
 pub static COMMANDS: &[Command] = &[
     Command {
         name: "",
         summary: "carry container images and other OCI artifacts across an air gap",
         operands: NO_OPERANDS,
-        description: "`ace-dt` gathers images from many registries into one TAR archive, in a file or straight on a tape drive, at the drive's full speed and without staging a byte on disk.\n\n\
+        description: "`ace-dt` gathers images from many registries into one TAR archive, in a file or straight on a tape drive, at the drive's full speed and without staging a byte on disk. On the other side it delivers what the archive holds to a registry, in one pass.\n\n\
             Images are named by fully qualified references, `registry/repository[:tag][@digest]`; without a tag it is `latest`. `oci:DIR[:ref]` names an image in an OCI image layout in a directory, and `oci-archive:FILE[:ref]` one in an uncompressed archive; without a name, that is all that was gathered into the archive.\n\n\
             Sizes are written with SI or IEC suffixes: `64k` is 64,000, `1M` is 1,000,000, `1Mi` or `1MiB` is 1,048,576. Fractions, a space before the suffix, and any case are allowed.",
         sections: &[
@@ -49,7 +58,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror",
-        summary: "gather images, write archives of them, and check those",
+        summary: "gather images, write archives of them, check those, and deliver them",
         operands: NO_OPERANDS,
         description: "The commands that carry images.",
         sections: &[],
@@ -181,6 +190,72 @@ pub static COMMANDS: &[Command] = &[
             ),
         ],
         action: Some(Action::BatchSerialize),
+    },
+    Command {
+        name: "mirror deserialize",
+        summary: "deliver what archives hold to a repository",
+        operands: &[SOURCE_FILE, MORE_SOURCE_FILES, DELIVERED_IMAGE],
+        description: "Reads archives from end to end, once, and pushes what they hold to the repository of `IMAGE`: every blob, and every manifest after all that it refers to. The root, which is the first that `index.json` lists, gets the tag of `IMAGE` last of all, so that a tag never points to something that is not whole. Nothing is staged on disk.\n\n\
+            Which blobs the registry has is asked as soon as a manifest names them, long before they pass by. What is there is not sent: in a file it is passed over, from a tape or pipe it is read past. So the same command again sends only what is missing. Every blob is checked against its digest on the way.\n\n\
+            Takes what `ace-dt mirror verify` takes: any OCI image layout in a TAR stream, compressed with zstd or gzip or not, its members in any order. A file that ends in the middle of an archive is continued by the next `SOURCE-FILE`, and a tape by the next volume (see `--volume-command`); one that begins with `oci-layout` is an archive of its own. Several are delivered together: what one leaves out may be in another, and the root is that of the first. What is in none of them is looked for in the repository: an increment needs there what it leaves out.\n\n\
+            With a digest in `IMAGE` the root must have it; then there is a tag only if `IMAGE` has one too. That is found out before anything is sent, but from a pipe or tape only where `index.json` comes first, as it does in archives of this tool.\n\n\
+            A manifest of which parts are missing is kept in the repository as a blob, where a later run finds it, and the error names what is missing. What is damaged ends the run, unless `--continue` is given. Referrers are always delivered; where the registry has no referrers API, the index at the subject's referrers tag is kept up to date.",
+        sections: &[
+            ("TAPE DRIVES", TAPES_READ),
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", DELIVER_STATUS),
+            (
+                "EXAMPLES",
+                "Deliver an archive, under a tag:\n\n    \
+                 ace-dt mirror deserialize week-48.tar high.example.com/mirror/week:2026-48\n\n\
+                 From a tape, from its beginning, with a buffer of 4 GiB:\n\n    \
+                 mt -f /dev/nst0 rewind && ace-dt mirror deserialize -m 4Gi /dev/nst0 high.example.com/mirror/week:2026-48\n\n\
+                 See what would be sent:\n\n    \
+                 ace-dt mirror deserialize --dry-run week-48.tar high.example.com/mirror/week:2026-48\n\n\
+                 Take what can be had of a damaged archive, and list what must be sent again:\n\n    \
+                 ace-dt mirror deserialize --continue --wanted again.list week-48.tar high.example.com/mirror/week:2026-48\n\n\
+                 On the low side, archive that:\n\n    \
+                 ace-dt mirror archive again.list again.tar\n\n\
+                 Then deliver both together, which completes the first:\n\n    \
+                 ace-dt mirror deserialize --continue week-48.tar again.tar high.example.com/mirror/week:2026-48",
+            ),
+            (
+                "DIAGNOSTICS",
+                "`is missing, which ... needs`: the archive does not hold it, and the repository does not have it. Deliver the archive that holds it, or give both. `digest mismatch`: the archive is damaged there.",
+            ),
+        ],
+        action: Some(Action::Deserialize),
+    },
+    Command {
+        name: "mirror batch-deserialize",
+        summary: "deliver each archive of a directory that was not delivered yet",
+        operands: &[
+            Operand {
+                name: "SYNC-DIRECTORY",
+                count: Count::One,
+                text: "Where the archives are that `ace-dt mirror batch-serialize` made.",
+            },
+            Operand {
+                name: "DESTINATION",
+                count: Count::One,
+                text: "The repository: `registry/repository`, without a tag.",
+            },
+        ],
+        description: "Delivers the files `N-NAME.tar` (`.tar.zst`, `.tar.gz`) of `SYNC-DIRECTORY`, in the order of their names, each as `ace-dt mirror deserialize` does, to `DESTINATION:NAME`. `NAME` is all between the first dash and `.tar`. Of several files of one name the last has the tag in the end.\n\n\
+            Each success is recorded at once in `successful-syncs.csv`: `filename,artifact,timestamp`. What is recorded there is not read again. The first failure ends the run.\n\n\
+            Subdirectories and `*.csv` are passed over, and so is any other file that has no such name, with a warning.",
+        sections: &[
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Deliver what has arrived:\n\n    \
+                 ace-dt mirror batch-deserialize incoming high.example.com/mirror/batch",
+            ),
+        ],
+        action: Some(Action::BatchDeserialize),
     },
     Command {
         name: "mirror verify",
@@ -326,6 +401,8 @@ pub static COMMANDS: &[Command] = &[
 
 const EXIT_STATUS: &str =
     "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
+
+const DELIVER_STATUS: &str = "0 if all is delivered, 1 if anything is missing, wrong or cannot be sent, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
 
 const VERIFY_STATUS: &str = "0 if all is whole, 1 if anything is wrong or cannot be read, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
 

@@ -10,10 +10,18 @@ use crate::{log::Level, util::units};
 /// What writes an archive.
 const ARCHIVES: &[&str] = &["mirror archive", "mirror serialize"];
 /// What shows progress.
-const PROGRESS: &[&str] =
-    &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize", "mirror verify", "util mbuffer"];
-/// What reads archives.
-const READS: &[&str] = &["mirror list", "mirror verify"];
+const PROGRESS: &[&str] = &[
+    "mirror archive",
+    "mirror batch-deserialize",
+    "mirror batch-serialize",
+    "mirror deserialize",
+    "mirror gather",
+    "mirror serialize",
+    "mirror verify",
+    "util mbuffer",
+];
+/// What reads archives that may go on on another tape.
+const READS: &[&str] = &["mirror deserialize", "mirror list", "mirror verify"];
 
 /// These flags, in the order in which they are shown, behind those of [`super::flag_table`].
 pub static GENERAL_FLAGS: &[Flag] = &[
@@ -183,7 +191,9 @@ pub static GENERAL_FLAGS: &[Flag] = &[
             "login",
             "logout",
             "mirror archive",
+            "mirror batch-deserialize",
             "mirror batch-serialize",
+            "mirror deserialize",
             "mirror gather",
             "mirror list",
             "mirror serialize",

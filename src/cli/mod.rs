@@ -1,12 +1,14 @@
 //! The command line: one table ([`schema`]) of commands ([`command_table`]) and flags ([`flag_table`]),
 //! from which come the parser, `--help`, and the man pages.
 //!
-//! [`args`] holds what was given, as plain data; [`options`] makes of it what each command takes. What is
+//! [`args`] holds what was given, as plain data; [`options`] and [`deliver_options`] make of it what each command takes. What is
 //! shown goes through [`output`] and [`progress`].
 
 pub mod args;
 pub mod command_line;
 pub mod command_table;
+pub mod deliver_flags;
+pub mod deliver_options;
 pub mod flag_table;
 pub mod general_flags;
 pub mod help;

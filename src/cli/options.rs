@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config},
     error::{Error, Result},
     media::{stream_input::InputOptions, tape::changer::Changer},
-    oci::{Annotations, PlatformFilter, Reference},
+    oci::{Annotations, Digest, PlatformFilter, Reference},
     registry::transport::retry::RetryPolicy,
     store::Locator,
     stream::pipeline::Geometry,
@@ -40,7 +40,8 @@ pub struct ConnectionOptions {
 }
 
 impl ConnectionOptions {
-    fn new(args: &Args) -> ConnectionOptions {
+    /// Of `args`.
+    pub(super) fn new(args: &Args) -> ConnectionOptions {
         ConnectionOptions {
             config: args.config.clone(),
             cache: args.cache.clone(),
@@ -263,6 +264,10 @@ pub struct VerifyOptions {
     pub checkpoint: Option<PathBuf>,
     /// Checkpoints and archives that have what is left out.
     pub existing: Vec<PathBuf>,
+    /// The root that the first archive must have.
+    pub root: Option<Digest>,
+    /// Where what must be sent again is listed.
+    pub wanted: Option<PathBuf>,
     /// How it is read.
     pub input: InputOptions,
 }
@@ -438,6 +443,8 @@ impl FromArgs for VerifyOptions {
             input: input(&args),
             checkpoint: args.checkpoint,
             existing: args.existing,
+            root: args.root,
+            wanted: args.wanted,
             progress: args.progress,
         })
     }
@@ -509,7 +516,7 @@ impl FromArgs for PruneOptions {
 }
 
 /// The operand at `n`, as a path.
-fn path(args: &Args, n: usize) -> &Path {
+pub(super) fn path(args: &Args, n: usize) -> &Path {
     Path::new(&args.operands[n])
 }
 
@@ -523,9 +530,16 @@ fn geometry(args: &Args) -> Result<Geometry> {
 }
 
 /// How archives are read.
-fn input(args: &Args) -> InputOptions {
+pub(super) fn input(args: &Args) -> InputOptions {
     let read_size = args.was_given("block-size").then_some(args.block_size);
-    InputOptions { read_size, changer: Changer::new(args.volume_command.clone()) }
+    InputOptions {
+        read_size,
+        buffer: args.buffer_size,
+        lwm: args.lwm,
+        passes_holes: args.keep_going,
+        changer: Changer::new(args.volume_command.clone()),
+        start: None,
+    }
 }
 
 /// What can be resumed, as far as flags tell.
@@ -539,7 +553,11 @@ fn check_resume(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn utf8(operand: &OsString) -> Result<&str, String> {
+/// An operand as text.
+///
+/// # Errors
+/// If it is not UTF-8.
+pub(super) fn utf8(operand: &OsString) -> Result<&str, String> {
     operand.to_str().ok_or_else(|| "it is not UTF-8".into())
 }
 

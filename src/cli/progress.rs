@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::{
     copy::push_graph::PushTally,
+    delivery::outcome::DeliveryTally,
     error::{Context, Result},
     fd, log,
     stream::pipeline::Snapshot,
@@ -128,6 +129,25 @@ enum ProgressEvent {
         manifests: usize,
         bytes: u64,
     },
+    Delivering {
+        /// Of the archive.
+        read: u64,
+        total: Option<u64>,
+        /// Blobs that were sent, and that were there.
+        sent: usize,
+        present: usize,
+        manifests: usize,
+        /// Sent.
+        bytes: u64,
+        elapsed: f64,
+    },
+    Delivered {
+        sent: usize,
+        present: usize,
+        manifests: usize,
+        bytes: u64,
+        elapsed: f64,
+    },
     Done {
         accepted: u64,
         rate: u64,
@@ -219,6 +239,21 @@ impl Progress {
     pub fn pushed(&self, all: PushTally) {
         let PushTally { blobs, spared, manifests, bytes } = all;
         self.tell(true, |_| ProgressEvent::Pushed { blobs, spared, manifests, bytes });
+    }
+
+    /// What an archive holds goes to a registry; `total` is known of files.
+    pub fn delivering(&self, now: &DeliveryTally, total: Option<u64>, elapsed: Duration) {
+        let DeliveryTally { sent, present, manifests, bytes, read, .. } = *now;
+        let elapsed = elapsed.as_secs_f64();
+        self.tell(false, |_| ProgressEvent::Delivering { read, total, sent, present, manifests, bytes, elapsed });
+    }
+
+    /// All that could be delivered is in the registry.
+    pub fn delivered(&self, all: &DeliveryTally, elapsed: Duration) {
+        self.clear();
+        let DeliveryTally { sent, present, manifests, bytes, .. } = *all;
+        let elapsed = elapsed.as_secs_f64();
+        self.tell(true, |_| ProgressEvent::Delivered { sent, present, manifests, bytes, elapsed });
     }
 
     /// All is written. `report` says more in words.
@@ -349,6 +384,25 @@ impl ProgressEvent {
             ProgressEvent::Pushed { blobs, spared, manifests, bytes } => {
                 let (bytes, sent) = (human_size(*bytes), blobs - spared);
                 format!("{blobs} blobs and {manifests} manifests are there, {bytes}; {sent} blobs were sent")
+            }
+            ProgressEvent::Delivering { read, total, sent, present, manifests, bytes, elapsed } => {
+                let mut text = format!("read {}", human_size(*read));
+                if let Some(total) = total {
+                    let percent = read * 100 / (*total).max(1);
+                    text.push_str(&format!(" of {} ({percent} %)", human_size(*total)));
+                }
+                let rate = human_size((*bytes as f64 / elapsed.max(1e-3)) as u64);
+                let bytes = human_size(*bytes);
+                text.push_str(&format!(", sent {sent} blobs and {manifests} manifests, {bytes}, {rate}/s"));
+                text.push_str(&format!("; {present} blobs were there"));
+                text
+            }
+            ProgressEvent::Delivered { sent, present, manifests, bytes, elapsed } => {
+                let rate = human_size((*bytes as f64 / elapsed.max(1e-3)) as u64);
+                let bytes = human_size(*bytes);
+                format!(
+                    "sent {sent} blobs and {manifests} manifests, {bytes} in {elapsed:.1} s, {rate}/s; {present} blobs were there"
+                )
             }
             ProgressEvent::Done { accepted, rate, elapsed, report, .. } => {
                 let time = if *elapsed < 60.0 { format!("{elapsed:.1} s") } else { human_time(*elapsed as u64) };

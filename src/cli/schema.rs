@@ -5,7 +5,9 @@
 //! a paragraph that is indented stands as it is.
 
 use crate::cli::args::Args;
-pub use crate::cli::{command_table::COMMANDS, flag_table::FLAGS, general_flags::GENERAL_FLAGS};
+pub use crate::cli::{
+    command_table::COMMANDS, deliver_flags::DELIVER_FLAGS, flag_table::FLAGS, general_flags::GENERAL_FLAGS,
+};
 
 /// A command, or a group of commands.
 pub struct Command {
@@ -28,8 +30,12 @@ pub struct Command {
 pub enum Action {
     /// `mirror archive`
     Archive,
+    /// `mirror batch-deserialize`
+    BatchDeserialize,
     /// `mirror batch-serialize`
     BatchSerialize,
+    /// `mirror deserialize`
+    Deserialize,
     /// `mirror gather`
     Gather,
     /// `mirror list`
@@ -120,7 +126,7 @@ pub fn below(group: &Command, name: &str) -> Option<&'static Command> {
 
 /// All flags, in the order in which they are shown.
 pub fn flags() -> impl Iterator<Item = &'static Flag> {
-    FLAGS.iter().chain(GENERAL_FLAGS)
+    FLAGS.iter().chain(DELIVER_FLAGS).chain(GENERAL_FLAGS)
 }
 
 impl Command {

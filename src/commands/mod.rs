@@ -1,7 +1,10 @@
 //! The commands: options become files opened and parts put together, and results are shown.
 
 mod archive;
+mod batch_deserialize;
 mod batch_serialize;
+mod deliver;
+mod deserialize;
 mod gather;
 mod list;
 mod login;
@@ -14,6 +17,7 @@ mod retry_hint;
 mod serialize;
 mod setup;
 mod verify;
+mod wanted;
 
 use crate::{
     cli::{
@@ -32,6 +36,8 @@ use crate::{
 pub fn run(command: &Command, args: Args) -> Result<()> {
     match command.action {
         Some(Action::Archive) => with(command, args, archive::run),
+        Some(Action::BatchDeserialize) => with(command, args, batch_deserialize::run),
+        Some(Action::Deserialize) => with(command, args, deserialize::run),
         Some(Action::BatchSerialize) => with(command, args, batch_serialize::run),
         Some(Action::Gather) => with(command, args, gather::run),
         Some(Action::List) => with(command, args, list::run),

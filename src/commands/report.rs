@@ -6,13 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::de::IgnoredAny;
+use serde::{Serialize, de::IgnoredAny};
 
 use crate::{
     error::{Context, Error, Result},
-    fd,
-    gather::collect::SourceRecord,
-    log,
+    fd, log,
     media::{
         file_sink::MediumKind,
         sink::{Volume, Volumes},
@@ -23,25 +21,54 @@ use crate::{
     util::units::grouped,
 };
 
-/// A report that is to be written at the end of a run: its file is open, and nobody else's.
-pub struct ReportFile {
+/// A file that is to be written at the end of a run: it is open, and nobody else's.
+pub struct ResultFile {
     path: PathBuf,
     file: OwnedFile,
 }
 
-impl ReportFile {
-    /// Finds out whether a report can be written there, before it costs anything.
+impl ResultFile {
+    /// Finds out whether a file can be written there, before it costs anything. What `is_one` does not take for an earlier
+    /// one is not written over; `what` names it.
     ///
     /// # Errors
-    /// If it cannot, somebody else writes it, or what is there is no report.
-    pub fn open(path: &Path) -> Result<ReportFile> {
-        let opening = || format!("opening the report {path:?}");
+    /// If it cannot, somebody else writes it, or something else is there.
+    pub fn open(path: &Path, what: &str, is_one: fn(&[u8]) -> bool) -> Result<ResultFile> {
+        let opening = || format!("opening {what} {path:?}");
         let file = OwnedFile::open(path).doing(opening)?;
         let meta = file.metadata().doing(opening)?;
-        if meta.is_file() && meta.len() > 0 && !is_report(&fd::read_file(path).doing(opening)?) {
-            return Err(Error::new("what it holds is no report, and is not written over").doing(opening()));
+        if meta.is_file() && meta.len() > 0 && !is_one(&fd::read_file(path).doing(opening)?) {
+            let name = what.trim_start_matches("the ");
+            return Err(Error::new(format!("what it holds is no {name}, and is not written over")).doing(opening()));
         }
-        Ok(ReportFile { path: path.into(), file })
+        Ok(ResultFile { path: path.into(), file })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(mut self, what: &str, text: &[u8]) -> Result<()> {
+        self.file.keep();
+        let cut = match self.file.metadata() {
+            Ok(meta) if meta.is_file() => self.file.set_len(0).map_err(Error::from_io),
+            _ => Ok(()),
+        };
+        let written = cut.and_then(|()| fd::write_all(&*self.file, text));
+        written.doing(|| format!("writing {what} {:?}", self.path))
+    }
+}
+
+/// A report that is to be written at the end of a run.
+pub struct ReportFile(ResultFile);
+
+impl ReportFile {
+    /// As [`ResultFile::open`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn open(path: &Path) -> Result<ReportFile> {
+        ResultFile::open(path, "the report", is_report).map(ReportFile)
     }
 
     /// Writes the report: an array, a source an object, in the order of the archive. `outcome` is how the run ended, and
@@ -49,16 +76,10 @@ impl ReportFile {
     ///
     /// # Errors
     /// That of the run, or else if the report cannot be written.
-    pub fn write(mut self, records: &[SourceRecord], outcome: Result<()>, done: &str) -> Result<()> {
+    pub fn write(self, records: &[impl Serialize], outcome: Result<()>, done: &str) -> Result<()> {
         let mut text = json::pretty(records);
         text.push(b'\n');
-        self.file.keep();
-        let cut = match self.file.metadata() {
-            Ok(meta) if meta.is_file() => self.file.set_len(0).map_err(Error::from_io),
-            _ => Ok(()),
-        };
-        let written = cut.and_then(|()| fd::write_all(&*self.file, &text));
-        let written = written.doing(|| format!("writing the report {:?}", self.path));
+        let written = self.0.write("the report", &text);
         outcome.and(written.map_err(|e| e.after(format_args!("{done} all the same"))))
     }
 }
@@ -66,7 +87,8 @@ impl ReportFile {
 /// Whether a file holds what a run has reported.
 fn is_report(bytes: &[u8]) -> bool {
     let records: std::result::Result<Vec<HashMap<String, IgnoredAny>>, _> = serde_json::from_slice(bytes);
-    records.is_ok_and(|records| records.iter().all(|record| record.contains_key("source")))
+    let is_one = |record: &HashMap<String, IgnoredAny>| record.contains_key("source") || record.contains_key("blob");
+    records.is_ok_and(|records| records.iter().all(is_one))
 }
 
 /// How the device was kept busy, and where a stream lies on tapes.

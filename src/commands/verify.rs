@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::path_conflicts;
+use super::{
+    path_conflicts,
+    wanted::{WantedFile, WantedSource},
+};
 use crate::{
     archive::{
         checkpoint::{self, CheckpointRecord},
@@ -21,7 +24,7 @@ use crate::{
             catalog::{Catalog, Elsewhere, Flaw},
             events::ArchiveEnd,
             finding::{Finding, FindingKind},
-            images::ImageWalk,
+            images::{Image, ImageWalk},
             open::{FrameEnds, groups, look, scan_stream},
             scan::Scanner,
         },
@@ -49,7 +52,10 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     let mut read: Vec<_> = paths.iter().map(|path| ("TAR-FILE", path.as_path())).collect();
     read.extend(options.checkpoint.iter().map(|path| ("--checkpoint", path.as_path())));
     read.extend(options.existing.iter().map(|path| ("--existing", path.as_path())));
-    path_conflicts::check(&read, &[path_conflicts::stdout()])?;
+    let mut written = vec![path_conflicts::stdout()];
+    written.extend(options.wanted.iter().map(|path| ("--wanted", path.as_path())));
+    path_conflicts::check(&read, &written)?;
+    let wanted = options.wanted.as_deref().map(WantedFile::open).transpose()?;
     let records = options.checkpoint.as_deref().map(checkpoint::records).transpose()?;
     let mut existing = ExistingArchives::default();
     for path in &options.existing {
@@ -62,8 +68,18 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     }
     let progress = Progress::new(&options.progress)?;
     let name = paths.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
-    let mut verifier =
-        ArchiveVerifier { name, existing, records, flaws: 0, told: 0, is_missing: false, printed: Ok(()) };
+    let mut verifier = ArchiveVerifier {
+        name,
+        existing,
+        records,
+        root: options.root.clone(),
+        passes_holes: options.input.passes_holes,
+        flaws: 0,
+        told: 0,
+        is_missing: false,
+        broken: Vec::new(),
+        printed: Ok(()),
+    };
     let read = AtomicU64::new(0);
     let size = |(_, input): &(_, Input)| match input {
         Input::Files(files) => Some(files.total()),
@@ -85,7 +101,14 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     });
     progress.clear();
     outcome?;
-    verifier.printed?;
+    let listed = wanted.map_or(Ok(()), |file| {
+        file.write(verifier.broken.iter().map(|image| WantedSource {
+            source: image.reference.as_deref(),
+            digest: &image.digest,
+            labels: image.labels.as_deref(),
+        }))
+    });
+    verifier.printed.and(listed)?;
     let error = match verifier.flaws {
         0 => return Ok(()),
         1 => Error::new("one thing is wrong"),
@@ -139,11 +162,17 @@ struct ArchiveVerifier {
     existing: ExistingArchives,
     /// Of the first archive.
     records: Option<Vec<CheckpointRecord>>,
+    /// What the first archive must have as its root.
+    root: Option<Digest>,
+    /// Go on behind what cannot be read.
+    passes_holes: bool,
     flaws: u64,
     /// Findings told of the archive in hand.
     told: usize,
     /// Something that is referred to is not there.
     is_missing: bool,
+    /// Images that are not whole.
+    broken: Vec<Image>,
     /// Whether they could be printed.
     printed: Result<()>,
 }
@@ -216,8 +245,9 @@ impl ArchiveVerifier {
             let heading = format!("{:?}", paths[file - 1]);
             self.begin(&heading, has_heading || archives.len() > first || paths.len() > 1);
             let mut catalog = Catalog::default();
+            let passes_holes = self.passes_holes;
             let mut tell = |finding| self.tell(finding);
-            let mut scanner = Scanner { deep: true, tell: &mut tell, read };
+            let mut scanner = Scanner { deep: true, passes_holes, tell: &mut tell, read };
             let (ended, next) = scanner.files(files, start, &mut catalog)?;
             let told = std::mem::take(&mut self.told);
             archives.push(ReadArchive { catalog, ended, frames: None, heading, told });
@@ -242,8 +272,9 @@ impl ArchiveVerifier {
             };
             self.begin(&heading, has_heading || archives.len() > first);
             let (mut catalog, mut frames) = (Catalog::default(), FrameEnds::new());
+            let passes_holes = self.passes_holes;
             let mut tell = |finding| self.tell(finding);
-            let scanner = Scanner { deep: true, tell: &mut tell, read };
+            let scanner = Scanner { deep: true, passes_holes, tell: &mut tell, read };
             let (ended, format) = scan_stream(scanner, stream, &mut catalog, &mut frames)?;
             let (frames, told) = (format.map(|_| frames), std::mem::take(&mut self.told));
             archives.push(ReadArchive { catalog, ended, frames, heading, told });
@@ -318,6 +349,10 @@ impl ArchiveVerifier {
         for text in lists {
             self.tell(Finding::wrong(text));
         }
+        if let Some(wanted) = self.root.take().filter(|root| catalog.root() != Some(root)) {
+            let is = catalog.root().map_or("there is none".into(), |root| format!("it is {root}"));
+            self.tell(Finding::wrong(format!("{wanted} should be the root, and {is}")));
+        }
         if let Some(records) = self.records.take() {
             self.check_ledger(&records, catalog, frames.as_ref());
         }
@@ -325,6 +360,9 @@ impl ArchiveVerifier {
         let bad = walk.marked(&bad);
         for image in catalog.images().iter().filter(|image| !image.listed) {
             let broken = walk.count_below(&image.digest, &bad);
+            if broken > 0 {
+                self.broken.push(image.clone());
+            }
             let name = image.reference.as_ref().map_or(String::new(), |reference| format!("{reference} "));
             match broken {
                 0 => self.line("whole", &format!("{name}{}", image.digest)),

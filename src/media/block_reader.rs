@@ -9,6 +9,7 @@ use crate::{
     fd::{self, enlarge_pipe, read_once},
     media::tape::{
         drive::{StDrive, open_node},
+        locate::Place,
         mtio,
         reader::TapeReader,
     },
@@ -29,8 +30,8 @@ pub struct BlockReader {
 
 /// What is read.
 enum Medium {
-    /// A file, pipe or device, and the bytes that a piece has.
-    Bytes(File, usize),
+    /// A file, pipe or device.
+    Bytes(File),
     Tape(Box<TapeReader>),
 }
 
@@ -61,7 +62,7 @@ impl BlockReader {
             Medium::Tape(Box::new(reader.doing(opening)?))
         } else {
             enlarge_pipe(&file);
-            Medium::Bytes(file, read_size)
+            Medium::Bytes(file)
         };
         Ok(BlockReader { name, medium })
     }
@@ -73,7 +74,7 @@ impl BlockReader {
     pub fn rewind(&mut self) -> Result<()> {
         match &mut self.medium {
             Medium::Tape(tape) => tape.rewind(),
-            Medium::Bytes(..) => Ok(()),
+            Medium::Bytes(_) => Ok(()),
         }
     }
 
@@ -82,28 +83,64 @@ impl BlockReader {
         matches!(self.medium, Medium::Tape(_))
     }
 
-    /// The next blocks, all of one size but the last, with that size; `None` at the end, or at a
-    /// filemark. `into` is memory to be used again.
+    /// The next blocks of a tape, all of one size but the last, with that size; `None` at a filemark. `into` is memory
+    /// to be used again.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no tape, or a signal asks to stop.
+    pub fn read(&mut self, into: Vec<u8>) -> Result<Option<(Vec<u8>, usize)>> {
+        match &mut self.medium {
+            Medium::Tape(tape) => tape.read(into),
+            Medium::Bytes(_) => Err(Error::new("it is no tape")),
+        }
+    }
+
+    /// Fills `into` with the next bytes of something that is no tape, but at the end, and no further than a read goes.
+    /// Returns how many they are.
     ///
     /// # Errors
     /// If it cannot be read, or a signal asks to stop.
-    pub fn read(&mut self, mut into: Vec<u8>) -> Result<Option<(Vec<u8>, usize)>> {
-        let (file, size) = match &mut self.medium {
-            Medium::Tape(tape) => return tape.read(into),
-            Medium::Bytes(file, size) => (file, *size),
-        };
-        into.resize(size, 0);
+    pub fn read_into(&mut self, into: &mut [u8]) -> Result<usize> {
         let mut filled = 0;
         while filled < into.len() {
-            match read_once(&*file, &mut into[filled..]) {
-                Ok(Some(0)) => break,
-                Ok(Some(n)) => filled += n,
-                Ok(None) => signal::check()?,
-                Err(e) => return Err(e.doing(format!("reading {}", self.name))),
+            match self.read_some(&mut into[filled..])? {
+                Some(0) => break,
+                Some(n) => filled += n,
+                None => signal::check()?,
             }
         }
-        into.truncate(filled);
-        Ok((filled > 0).then_some((into, filled)))
+        Ok(filled)
+    }
+
+    /// Where a tape stands, as far as that is known.
+    pub fn place(&self) -> Option<Place> {
+        match &self.medium {
+            Medium::Tape(tape) => Some(tape.first()),
+            Medium::Bytes(_) => None,
+        }
+    }
+
+    /// Brings a tape to the block that is so many behind `first`, where a stream began; anything else is read up to it.
+    ///
+    /// # Errors
+    /// If it cannot be brought there.
+    pub fn go(&mut self, first: &Place, blocks: u64) -> Result<()> {
+        match &mut self.medium {
+            Medium::Tape(tape) => tape.go(first.ahead(blocks)),
+            Medium::Bytes(_) => Err(Error::new("only a tape has blocks to go to")),
+        }
+        .doing(|| format!("positioning {} to block {blocks} of the archive", self.name))
+    }
+
+    /// Leaves out a block of a tape that cannot be read.
+    ///
+    /// # Errors
+    /// If nobody tells where the tape stands, or it cannot be moved.
+    pub fn pass_block(&mut self) -> Result<()> {
+        match &mut self.medium {
+            Medium::Tape(tape) => tape.pass_block(),
+            Medium::Bytes(_) => Err(Error::new("only a tape has blocks")),
+        }
     }
 
     /// Reads what one read(2) gives of something that is no tape; `Ok(None)` if it was interrupted,
@@ -113,7 +150,7 @@ impl BlockReader {
     /// If it cannot be read, or is a tape.
     pub fn read_some(&mut self, into: &mut [u8]) -> Result<Option<usize>> {
         match &mut self.medium {
-            Medium::Bytes(file, _) => read_once(file, into),
+            Medium::Bytes(file) => read_once(file, into),
             Medium::Tape(_) => Err(Error::new("a tape is read in blocks")),
         }
         .doing(|| format!("reading {}", self.name))

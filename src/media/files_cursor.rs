@@ -17,7 +17,13 @@ pub struct FilesCursor {
     at: u64,
     /// Where it ends.
     end: u64,
+    /// Whether it goes on behind what cannot be read, and whether something could not be.
+    passes_holes: bool,
+    failed: bool,
 }
+
+/// What of a file that cannot be read is passed over, up to the next multiple: a page of the kernel's.
+const HOLE: u64 = 4096;
 
 struct FilesReader {
     files: Arc<Files>,
@@ -28,7 +34,18 @@ impl FilesCursor {
     /// Begins at offset `at` of the files.
     pub fn new(files: Arc<Files>, at: u64) -> FilesCursor {
         let end = files.total();
-        FilesCursor { from: BufReader::with_capacity(16 << 10, FilesReader { files, at }), at, end }
+        FilesCursor {
+            from: BufReader::with_capacity(16 << 10, FilesReader { files, at }),
+            at,
+            end,
+            passes_holes: false,
+            failed: false,
+        }
+    }
+
+    /// Goes on behind what cannot be read.
+    pub fn passing_holes(self, passes_holes: bool) -> FilesCursor {
+        FilesCursor { passes_holes, ..self }
     }
 }
 
@@ -61,7 +78,7 @@ impl Read for FilesCursor {
 impl BufRead for FilesCursor {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
-        let piece = self.from.fill_buf()?;
+        let piece = self.from.fill_buf().inspect_err(|_| self.failed = true)?;
         Ok(&piece[..piece.len().min(left)])
     }
 
@@ -89,7 +106,13 @@ impl MediaSource for FilesCursor {
     fn position(&self) -> MediumPosition {
         let files = &self.from.get_ref().files;
         let volume = files.volume_at(self.at);
-        MediumPosition { volume, block: None }
+        MediumPosition { volume, ..MediumPosition::default() }
+    }
+
+    fn pass_hole(&mut self) -> Option<u64> {
+        let lost = (self.at + 1).next_multiple_of(HOLE).min(self.end) - self.at;
+        let passes = std::mem::take(&mut self.failed) && self.passes_holes && lost > 0;
+        self.skip(lost).ok().filter(|_| passes)
     }
 
     fn end_at_file_boundary(&mut self) {

@@ -9,7 +9,7 @@ use super::source::{MediaSource, MediumPosition, Piece, Window, copy_piece, skip
 
 /// A stream in memory that gives `step` bytes at a time.
 pub struct MemorySource {
-    bytes: Arc<Piece>,
+    bytes: Piece,
     at: usize,
     step: usize,
 }
@@ -17,7 +17,7 @@ pub struct MemorySource {
 impl MemorySource {
     /// All of it, at most `step` bytes at a time.
     pub fn new(bytes: Vec<u8>, step: usize) -> MemorySource {
-        MemorySource { bytes: Piece::new(bytes, None), at: 0, step }
+        MemorySource { bytes: Piece::Own(Arc::new(bytes)), at: 0, step }
     }
 }
 

@@ -3,14 +3,19 @@
 use std::{
     fmt,
     io::{self, BufRead, ErrorKind as IoErrorKind},
-    sync::{Arc, mpsc::Sender},
+    sync::Arc,
 };
 
-use crate::{media::files::Files, signal};
+use ace_dt_ring::Filled;
+
+use crate::{
+    media::{files::Files, tape::locate::Place},
+    signal,
+};
 
 /// A stream that an archive is read from.
 pub trait MediaSource: BufRead {
-    /// Leaves out up to `n` bytes; fewer were left out only if the stream ends.
+    /// Leaves out up to `n` bytes, as many as can be without waiting again; none only at the end.
     ///
     /// # Errors
     /// If the medium cannot be read, or a signal asks to stop.
@@ -25,6 +30,11 @@ pub trait MediaSource: BufRead {
     /// Where on the medium the next byte lies.
     fn position(&self) -> MediumPosition;
 
+    /// After an error: goes on behind what could not be read, if that can be. Returns how many bytes are lost.
+    fn pass_hole(&mut self) -> Option<u64> {
+        None
+    }
+
     /// Has the stream end where the file or volume ends that is being read now.
     fn end_at_file_boundary(&mut self);
 }
@@ -36,62 +46,54 @@ pub struct MediumPosition {
     pub volume: usize,
     /// Which block of a tape, counted from 0 where reading began on this volume.
     pub block: Option<u64>,
+    /// Which byte of that block.
+    pub byte: usize,
+    /// Where reading began on this volume of a tape.
+    pub begin: Option<Place>,
 }
 
-/// Memory that holds a piece of a stream, and goes back to whoever reads it when nobody holds it.
-pub struct Piece {
-    bytes: Vec<u8>,
-    used: Option<Sender<Vec<u8>>>,
+/// Memory that holds a piece of a stream, for as long as anybody holds it.
+#[derive(Clone)]
+pub enum Piece {
+    /// Memory of its own.
+    Own(Arc<Vec<u8>>),
+    /// A slot of the ring that the stream is read into.
+    Slot(Filled),
 }
 
 impl Piece {
-    /// These bytes; `used` gets their memory back.
-    pub fn new(bytes: Vec<u8>, used: Option<Sender<Vec<u8>>>) -> Arc<Piece> {
-        Arc::new(Piece { bytes, used })
-    }
-
     /// All of it.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Piece {
-    fn drop(&mut self) {
-        if let Some(used) = &self.used {
-            let _ = used.send(std::mem::take(&mut self.bytes));
+        match self {
+            Piece::Own(bytes) => bytes,
+            Piece::Slot(filled) => filled,
         }
     }
 }
 
 impl fmt::Debug for Piece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Piece({} bytes)", self.bytes.len())
+        write!(f, "Piece({} bytes)", self.bytes().len())
     }
 }
 
 /// The piece at hand, and how much of it was taken.
 #[derive(Debug)]
 pub struct PieceCursor {
-    piece: Arc<Piece>,
+    piece: Piece,
     taken: usize,
 }
 
 impl Default for PieceCursor {
     fn default() -> PieceCursor {
-        PieceCursor::at_start(Piece::new(Vec::new(), None))
+        PieceCursor::at_start(Piece::Own(Arc::default()))
     }
 }
 
 impl PieceCursor {
     /// Nothing of this piece was taken.
-    pub fn at_start(piece: Arc<Piece>) -> PieceCursor {
+    pub fn at_start(piece: Piece) -> PieceCursor {
         PieceCursor { piece, taken: 0 }
-    }
-
-    /// Bytes of the whole piece.
-    pub fn len(&self) -> usize {
-        self.piece.bytes().len()
     }
 
     /// Bytes that were taken.
@@ -124,7 +126,7 @@ pub enum Window {
     /// They are in memory.
     Memory {
         /// What they are a part of.
-        piece: Arc<Piece>,
+        piece: Piece,
         /// Where they begin in it.
         from: usize,
         /// How many they are.
@@ -145,7 +147,7 @@ impl Window {
     /// Bytes in memory.
     pub fn of(bytes: Vec<u8>) -> Window {
         let len = bytes.len();
-        Window::Memory { piece: Piece::new(bytes, None), from: 0, len }
+        Window::Memory { piece: Piece::Own(Arc::new(bytes)), from: 0, len }
     }
 
     /// How many bytes.
@@ -219,16 +221,9 @@ pub fn copy_piece(from: &mut impl BufRead, into: &mut [u8]) -> io::Result<usize>
 /// # Errors
 /// If it cannot be read, or a signal asks to stop.
 pub fn skip_by_reading(from: &mut (impl MediaSource + ?Sized), n: u64) -> io::Result<u64> {
-    let mut left = n;
-    while left > 0 {
-        let got = fill(from)?.min(left.try_into().unwrap_or(usize::MAX));
-        if got == 0 {
-            break;
-        }
-        from.consume(got);
-        left -= got as u64;
-    }
-    Ok(n - left)
+    let n = fill(from)?.min(n.try_into().unwrap_or(usize::MAX));
+    from.consume(n);
+    Ok(n as u64)
 }
 
 impl<S: MediaSource + ?Sized> MediaSource for &mut S {
@@ -244,6 +239,10 @@ impl<S: MediaSource + ?Sized> MediaSource for &mut S {
         (**self).position()
     }
 
+    fn pass_hole(&mut self) -> Option<u64> {
+        (**self).pass_hole()
+    }
+
     fn end_at_file_boundary(&mut self) {
         (**self).end_at_file_boundary();
     }
@@ -251,24 +250,25 @@ impl<S: MediaSource + ?Sized> MediaSource for &mut S {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     #[test]
-    fn memory_goes_back_when_the_last_window_is_gone() {
-        let (used, back) = mpsc::channel();
-        let piece = Piece::new(b"0123456789".to_vec(), Some(used));
-        let window = Window::Memory { piece, from: 3, len: 4 };
+    fn memory_is_free_when_the_last_window_is_gone() {
+        let (mut filler, stopper) = ace_dt_ring::fan_out(10, 1).unwrap();
+        let mut slot = filler.slot().unwrap();
+        slot.copy_from_slice(b"0123456789");
+        let mut cursor = PieceCursor::at_start(Piece::Slot(slot.publish(10)));
+        cursor.take(3);
+        let window = cursor.take_window(4);
         let other = window.clone();
         assert_eq!(window.in_memory(), Some(&b"3456"[..]));
         let mut text = [0; 8];
         assert_eq!(other.read_at(&mut text, 1).unwrap(), 3);
         assert_eq!(&text[..3], b"456");
         assert_eq!(other.read_at(&mut [0; 4], 4).unwrap(), 0);
-        drop(window);
-        assert!(back.try_recv().is_err(), "somebody holds it still");
+        drop((window, cursor));
+        assert_eq!(stopper.fill(), 10, "somebody holds it still");
         drop(other);
-        assert_eq!(back.try_recv().unwrap(), b"0123456789");
+        assert_eq!(stopper.fill(), 0);
     }
 }

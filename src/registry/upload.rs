@@ -24,7 +24,7 @@ use super::{
     },
 };
 use crate::{
-    error::{Context, Error, Result},
+    error::{Context, Error, ErrorKind, Result},
     log,
     oci::{Descriptor, Hasher, Repository},
     signal,
@@ -47,7 +47,7 @@ pub trait BlobContent {
 
 impl Registries {
     /// Sends a blob's content, in chunks of at most `chunkSize` bytes. A `session` that was begun
-    /// already is used.
+    /// already is used. `hears` where the session goes on that is open.
     ///
     /// # Errors
     /// If the content does not match its digest, cannot be had, or the registry does not take it.
@@ -57,6 +57,7 @@ impl Registries {
         descriptor: &Descriptor,
         content: &dyn BlobContent,
         session: Option<UploadSession>,
+        hears: &dyn Fn(&str),
     ) -> Result<()> {
         let mut upload = Upload {
             registries: self,
@@ -64,6 +65,7 @@ impl Registries {
             descriptor,
             content: HashedContent::new(descriptor, content),
             session,
+            hears,
             furthest: 0,
             was_lost: false,
             budget: self.budget(),
@@ -89,6 +91,8 @@ pub struct UploadSession {
     least: u64,
     /// It broke once, and was taken up again.
     resumed: bool,
+    /// An earlier run has begun it: it may be lost, and nobody knows how far it came.
+    is_earlier: bool,
 }
 
 impl UploadSession {
@@ -99,7 +103,12 @@ impl UploadSession {
     pub(super) fn begun(access: &RepositoryAccess, response: Response) -> Result<UploadSession> {
         let least = response.header("oci-chunk-min-length").and_then(|v| v.parse().ok()).unwrap_or(0);
         let url = next(access, response)?;
-        Ok(UploadSession { url, at: 0, least, resumed: false })
+        Ok(UploadSession { url, at: 0, least, resumed: false, is_earlier: false })
+    }
+
+    /// The session that goes on at this URL, if it is still there.
+    pub fn earlier(url: String) -> UploadSession {
+        UploadSession { url, at: 0, least: 0, resumed: true, is_earlier: true }
     }
 }
 
@@ -121,6 +130,7 @@ struct Upload<'a> {
     descriptor: &'a Descriptor,
     content: HashedContent<'a>,
     session: Option<UploadSession>,
+    hears: &'a dyn Fn(&str),
     /// The furthest byte that the registry has taken: only what lies beyond is progress.
     furthest: u64,
     /// It said once that the session, or the place in it, is not there.
@@ -141,6 +151,9 @@ const LEAST_CHUNK: u64 = 1 << 20;
 
 impl Upload<'_> {
     fn run(&mut self) -> Result<()> {
+        if self.session.as_ref().is_some_and(|session| session.is_earlier) && self.recover().is_err() {
+            self.session = None;
+        }
         loop {
             let e = match self.attempt() {
                 Ok(Attempt::Done) => return Ok(()),
@@ -195,6 +208,7 @@ impl Upload<'_> {
             self.session = Some(self.registries.begin_upload(&self.access)?);
         }
         let session = self.session.as_ref().expect("it was begun");
+        (self.hears)(&session.url);
         let way = self.access.host.chunking();
         let (size, chunk) = (self.descriptor.size, way.largest(self.configured_chunk()));
         let chunk = chunk.max(session.least);
@@ -236,6 +250,7 @@ impl Upload<'_> {
             };
             session.url = next(&self.access, response)?;
             session.at = reached;
+            (self.hears)(&session.url);
             if reached > self.furthest {
                 self.furthest = reached;
                 self.budget.progressed();
@@ -328,7 +343,7 @@ impl Upload<'_> {
                     Some(_) => next(&self.access, response)?,
                     None => session.url,
                 };
-                self.session = Some(UploadSession { url, at, least: session.least, resumed: true });
+                self.session = Some(UploadSession { url, at, least: session.least, resumed: true, is_earlier: false });
             }
             _ => {
                 let lost = response.status() == StatusCode::NOT_FOUND;
@@ -442,7 +457,7 @@ impl<'a> HashedContent<'a> {
         let found = hasher.finish();
         match found == self.descriptor.digest {
             true => Ok(()),
-            false => Err(Error::new(format!("digest mismatch: what came was {found}"))),
+            false => Err(Error::new(format!("digest mismatch: what came was {found}")).of(ErrorKind::Corrupt)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A lock-free ring between many producers and one consumer.
+//! Lock-free rings: between many producers and one consumer, and between one filler and many readers ([`fan_out`]).
 //!
 //! The ring shows a window of one long stream. Positions are absolute stream offsets in bytes; the
 //! window is `[written, written + capacity)`, and offset `p` lies at `p % capacity` in memory. The
@@ -56,6 +56,7 @@
 #![deny(clippy::too_many_lines, clippy::too_many_arguments)]
 
 mod bounds;
+mod fan_out;
 mod memory;
 mod sync;
 mod waiter;
@@ -67,6 +68,7 @@ use std::{io, marker::PhantomData, ops::Range};
 
 pub use bounds::Bounds;
 use bounds::NEVER;
+pub use fan_out::{Filled, Filler, FillerStopper, Slot, fan_out};
 use memory::Memory;
 use sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use waiter::Waiter;

@@ -155,6 +155,65 @@ mod model {
         });
     }
 
+    /// One slot, two readers of each filling: the filler waits until both are gone, and each sees its bytes.
+    #[test]
+    fn a_slot_is_free_when_its_last_reader_is_gone() {
+        bounded(3, || {
+            let (mut filler, _stopper) = fan_out(1, 1).unwrap();
+            let mut slot = filler.slot().unwrap();
+            slot[0] = 1;
+            let one = slot.publish(1);
+            let other = one.clone();
+            together(vec![
+                Box::new(move || {
+                    let mut slot = filler.slot().unwrap();
+                    slot[0] = 2;
+                    assert_eq!(slot.publish(1)[..], [2]);
+                }),
+                Box::new(move || assert_eq!(one[..], [1])),
+                Box::new(move || assert_eq!(other[..], [1])),
+            ]);
+        });
+    }
+
+    /// The filler waits for its mark, and is not left asleep, in whatever order slots come free.
+    #[test]
+    fn a_filler_waits_for_its_mark() {
+        bounded(3, || {
+            let (mut filler, _stopper) = fan_out(1, 2).unwrap();
+            filler.set_mark(2);
+            let mut filled = || {
+                let mut slot = filler.slot().unwrap();
+                slot[0] = 1;
+                slot.publish(1)
+            };
+            let (one, other) = (filled(), filled());
+            together(vec![
+                Box::new(move || {
+                    for _ in 0..2 {
+                        filler.slot().unwrap()[0] = 2;
+                    }
+                }),
+                Box::new(move || assert_eq!(one[..], [1])),
+                Box::new(move || assert_eq!(other[..], [1])),
+            ]);
+        });
+    }
+
+    /// Stopped while the filler may be asleep, with all slots held.
+    #[test]
+    fn a_filler_is_stopped() {
+        bounded(3, || {
+            let (mut filler, stopper) = fan_out(1, 1).unwrap();
+            let held = filler.slot().unwrap().publish(0);
+            together(vec![
+                Box::new(move || assert!(matches!(filler.slot(), Err(Stopped)))),
+                Box::new(move || stopper.stop()),
+            ]);
+            drop(held);
+        });
+    }
+
     /// Stopped from outside while both sides may be asleep.
     #[test]
     fn stopped_from_outside() {
@@ -248,6 +307,42 @@ mod threads {
             let total = lengths.iter().sum::<u64>();
             let way = Way { ring: (block, slots), producers, step, mark, each };
             prop_assert_eq!(run(offsets(&lengths), &way), total);
+        }
+
+        /// Any geometry, any number of readers, each slot read by several of them: each sees what was filled.
+        #[test]
+        fn every_reader_sees_what_was_filled(
+            size in 1usize..40,
+            slots in 1usize..9,
+            readers in 1usize..6,
+            mark in 1usize..12,
+            rounds in 1u64..120,
+        ) {
+            let (mut filler, stopper) = fan_out(size, slots).unwrap();
+            filler.set_mark(mark);
+            let seen = std::sync::atomic::AtomicU64::new(0);
+            thread::scope(|scope| {
+                let senders: Vec<_> = (0..readers).map(|_| {
+                    let (send, receive) = std::sync::mpsc::channel::<(u64, Filled)>();
+                    let seen = &seen;
+                    scope.spawn(move || for (round, filled) in receive {
+                        assert!(filled.iter().enumerate().all(|(i, &byte)| byte == expected(round * 64 + i as u64)));
+                        seen.fetch_add(1, Ordering::Relaxed);
+                    });
+                    send
+                }).collect();
+                for round in 0..rounds {
+                    let mut slot = filler.slot().unwrap();
+                    let len = (round as usize * 7) % (size + 1);
+                    for (i, byte) in slot[..len].iter_mut().enumerate() {
+                        *byte = expected(round * 64 + i as u64);
+                    }
+                    let filled = slot.publish(len);
+                    senders.iter().for_each(|send| send.send((round, filled.clone())).unwrap());
+                }
+            });
+            prop_assert_eq!(seen.into_inner(), rounds * readers as u64);
+            prop_assert_eq!(stopper.fill(), 0, "all came back");
         }
 
         /// Stopped at any moment, nobody waits for ever and no wrong byte was taken.

@@ -174,6 +174,10 @@ impl Target for MemoryStore {
         Ok(())
     }
 
+    fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>> {
+        Ok(self.content(&descriptor.digest).map(Into::into))
+    }
+
     fn tag(&self, descriptor: &Descriptor, _: &[u8], tag: &str) -> Result<()> {
         self.called(format!("tag {tag}"));
         self.inner.lock().unwrap().tags.insert(tag.into(), descriptor.clone());

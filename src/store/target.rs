@@ -2,15 +2,20 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    io::Read as _,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
-    error::{Context, Result},
+    error::{Context, Error, ErrorKind, Result},
     log,
-    oci::{Descriptor, Digest, Repository},
+    oci::{Descriptor, Digest, Manifest, Repository, layout::MANIFEST_SIZE_MAX},
     registry::{client::Registries, upload::UploadSession},
+    signal,
 };
+
+/// Read and hashed at once.
+const PIECE: usize = 256 << 10;
 
 pub use crate::registry::upload::BlobContent;
 
@@ -40,6 +45,20 @@ pub trait Target: Sync {
     /// If it is not taken as what it is.
     fn push_manifest(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()>;
 
+    /// A manifest that it has, also if only as a blob, checked; `None` if it has it not.
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>>;
+
+    /// Upload sessions that are open: of which blob, and where each goes on.
+    fn sessions(&self) -> Vec<(Digest, String)> {
+        Vec::new()
+    }
+
+    /// Goes on with the sessions of an earlier run, if they are still there.
+    fn take_up(&self, _sessions: Vec<(Digest, String)>) {}
+
     /// Puts a manifest that is there under a tag.
     ///
     /// # Errors
@@ -51,14 +70,16 @@ pub trait Target: Sync {
 pub struct RegistryTarget<'a> {
     registries: &'a Registries,
     repository: Repository,
-    /// Sessions that the registry has begun instead of a mount.
+    /// Sessions that the registry has begun instead of a mount, or for an earlier run.
     begun: Mutex<HashMap<Digest, UploadSession>>,
+    /// Where sessions go on that are open.
+    open: Mutex<HashMap<Digest, String>>,
 }
 
 impl<'a> RegistryTarget<'a> {
     /// The repository of this name.
     pub fn new(registries: &'a Registries, repository: Repository) -> RegistryTarget<'a> {
-        RegistryTarget { registries, repository, begun: Mutex::default() }
+        RegistryTarget { registries, repository, begun: Mutex::default(), open: Mutex::default() }
     }
 
     fn begun(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, UploadSession>> {
@@ -91,7 +112,10 @@ impl Target for RegistryTarget<'_> {
 
     fn push_blob(&self, descriptor: &Descriptor, content: &dyn BlobContent) -> Result<()> {
         let session = self.begun().remove(&descriptor.digest);
-        let sent = self.registries.upload(&self.repository, descriptor, content, session);
+        let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let hears = |url: &str| drop(open().insert(descriptor.digest.clone(), url.into()));
+        let sent = self.registries.upload(&self.repository, descriptor, content, session, &hears);
+        open().remove(&descriptor.digest);
         sent.doing(|| self.pushing(descriptor))
     }
 
@@ -99,7 +123,91 @@ impl Target for RegistryTarget<'_> {
         self.registries.push_manifest(&self.repository, descriptor, bytes)
     }
 
+    fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>> {
+        let missing = |e: Error| if e.is(ErrorKind::Missing) { Ok(None) } else { Err(e) };
+        if let Some(bytes) = self.registries.manifest(&self.repository, descriptor).map(Some).or_else(missing)? {
+            return Ok(Some(bytes));
+        }
+        // What waits for something is kept as a blob.
+        if !self.exists(descriptor)? {
+            return Ok(None);
+        }
+        let doing = || format!("fetching manifest {} from {}", descriptor.digest, self.repository);
+        let mut bytes = Vec::new();
+        let body = self.registries.blob(&self.repository, descriptor, 0).doing(doing)?;
+        body.take(descriptor.size.min(MANIFEST_SIZE_MAX) + 1)
+            .read_to_end(&mut bytes)
+            .map_err(Error::from_io)
+            .doing(doing)?;
+        match descriptor.digest.matches(&bytes) {
+            true => Ok(Some(bytes.into())),
+            false => Err(Error::new("digest mismatch").of(ErrorKind::Corrupt).doing(doing())),
+        }
+    }
+
+    fn sessions(&self) -> Vec<(Digest, String)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().map(|(digest, url)| (digest.clone(), url.clone())).collect()
+    }
+
+    fn take_up(&self, sessions: Vec<(Digest, String)>) {
+        self.begun().extend(sessions.into_iter().map(|(digest, url)| (digest, UploadSession::earlier(url))));
+    }
+
     fn tag(&self, descriptor: &Descriptor, bytes: &[u8], tag: &str) -> Result<()> {
         self.registries.tag(&self.repository, descriptor, bytes, tag)
+    }
+}
+
+/// A repository to which nothing is sent: content is read and checked, and it is found out what is there.
+pub struct Rehearsal<'a>(pub &'a dyn Target);
+
+impl Target for Rehearsal<'_> {
+    fn repository(&self) -> &Repository {
+        self.0.repository()
+    }
+
+    fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
+        self.0.exists(descriptor)
+    }
+
+    fn mount(&self, _: &Descriptor, _: &Repository) -> bool {
+        false
+    }
+
+    fn push_blob(&self, descriptor: &Descriptor, content: &dyn BlobContent) -> Result<()> {
+        check_content(descriptor, content)
+    }
+
+    fn push_manifest(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+        Manifest::parse(&descriptor.media_type, bytes).map(drop).map_err(Error::new)
+    }
+
+    fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>> {
+        self.0.fetch(descriptor)
+    }
+
+    fn tag(&self, _: &Descriptor, _: &[u8], _: &str) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads a blob's content to its end.
+///
+/// # Errors
+/// If it does not match its digest, cannot be had, or a signal asks to stop.
+pub fn check_content(descriptor: &Descriptor, content: &dyn BlobContent) -> Result<()> {
+    let (mut hasher, mut reader, mut piece) = (descriptor.digest.hasher(), content.open(0)?, vec![0; PIECE]);
+    loop {
+        signal::check()?;
+        match reader.read(&mut piece).map_err(Error::from_io)? {
+            0 => break,
+            n => hasher.update(&piece[..n]),
+        }
+    }
+    let found = hasher.finish();
+    match found == descriptor.digest {
+        true => Ok(()),
+        false => Err(Error::new(format!("digest mismatch: what came was {found}")).of(ErrorKind::Corrupt)),
     }
 }

@@ -10,6 +10,7 @@ mod documents;
 mod errors;
 mod failures;
 mod golden;
+mod high;
 mod hostile;
 mod manners;
 mod mbuffer;

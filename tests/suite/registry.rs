@@ -1,6 +1,7 @@
 //! A real registry: Debian's `docker-registry` (CNCF distribution) on a free loopback port.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -86,6 +87,69 @@ impl Storage {
         digest
     }
 
+    /// A golden manifest, with everything under it.
+    pub fn golden_tree(&self, repository: &str, digest: &str, tag: Option<&str>) {
+        let content = |digest: &str| fs::read(golden().join("registry/blobs/sha256").join(&digest[7..])).unwrap();
+        let bytes = content(digest);
+        let manifest: Value = serde_json::from_slice(&bytes).unwrap();
+        let below = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
+        for blob in below("layers").iter().chain([&manifest["config"]]).filter_map(|d| d["digest"].as_str()) {
+            self.blob(repository, &content(blob));
+        }
+        for child in below("manifests").iter().filter_map(|d| d["digest"].as_str()) {
+            self.golden_tree(repository, child, None);
+        }
+        self.manifest(repository, &bytes, tag);
+    }
+
+    /// What repositories hold: of each its tags, and the digests of its manifests.
+    pub fn held(&self) -> BTreeMap<String, Held> {
+        let mut all = BTreeMap::new();
+        let mut queue = vec![self.root.join("repositories")];
+        while let Some(dir) = queue.pop() {
+            for entry in fs::read_dir(&dir).into_iter().flatten().map(Result::unwrap) {
+                let name = entry.file_name().into_string().unwrap();
+                if !name.starts_with('_') {
+                    queue.push(entry.path());
+                } else if name == "_manifests" {
+                    let repository = dir.strip_prefix(self.root.join("repositories")).unwrap();
+                    all.insert(repository.to_str().unwrap().to_string(), self.held_in(&entry.path()));
+                }
+            }
+        }
+        all
+    }
+
+    fn held_in(&self, manifests: &Path) -> Held {
+        let names = |dir: PathBuf| {
+            let entries = fs::read_dir(dir).into_iter().flatten().map(Result::unwrap);
+            entries.map(|entry| entry.file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        let mut held = Held::default();
+        for hex in names(manifests.join("revisions/sha256")) {
+            held.manifests.insert(format!("sha256:{hex}"));
+        }
+        for tag in names(manifests.join("tags")) {
+            let digest = fs::read_to_string(manifests.join("tags").join(&tag).join("current/link")).unwrap();
+            if tag.starts_with("sha256-") && !tag.contains('.') {
+                let bytes = fs::read(self.data(&digest.parse().unwrap())).unwrap();
+                let index: Value = serde_json::from_slice(&bytes).unwrap();
+                let listed = index["manifests"].as_array().unwrap().iter();
+                let listed = listed.map(|d| d["digest"].as_str().unwrap().to_string()).collect();
+                held.referrers.insert(tag, listed);
+                held.indexes.push(digest);
+            } else {
+                held.tags.insert(tag, digest);
+            }
+        }
+        // An index of referrers that another has replaced stays, untagged.
+        held.manifests.retain(|digest| {
+            let bytes = fs::read(self.data(&digest.parse().unwrap())).unwrap();
+            !held.indexes.contains(digest) && !is_referrers_index(&bytes, &held.referrers)
+        });
+        held
+    }
+
     /// An image of these layers.
     pub fn image(&self, repository: &str, tag: &str, layers: &[Vec<u8>]) -> Digest {
         let layers: Vec<Value> =
@@ -106,6 +170,27 @@ impl Storage {
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
         self.manifest(repository, manifest.to_string().as_bytes(), Some(tag))
     }
+}
+
+/// Whether an index lists some of what a referrers tag lists, and nothing else.
+fn is_referrers_index(bytes: &[u8], referrers: &BTreeMap<String, BTreeSet<String>>) -> bool {
+    let index: Value = serde_json::from_slice(bytes).unwrap();
+    let Some(listed) = index["manifests"].as_array() else { return false };
+    let listed: Vec<&str> = listed.iter().filter_map(|d| d["digest"].as_str()).collect();
+    !listed.is_empty() && referrers.values().any(|all| listed.iter().all(|digest| all.contains(*digest)))
+}
+
+/// What a repository holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// With the digest of each.
+    pub tags: BTreeMap<String, String>,
+    /// Referrers tags, with what each lists.
+    pub referrers: BTreeMap<String, BTreeSet<String>>,
+    /// All but those that a referrers tag points to.
+    pub manifests: BTreeSet<String>,
+    /// Those.
+    indexes: Vec<String>,
 }
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

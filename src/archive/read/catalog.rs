@@ -26,6 +26,10 @@ use crate::{
     util::units::grouped,
 };
 
+mod elsewhere;
+
+pub use elsewhere::Elsewhere;
+
 /// Of so many bytes of manifests the references are kept: some three times that in memory.
 const DOCUMENTS_MAX: u64 = 512 << 20;
 /// So many blobs are kept in mind, in some 200 bytes each.
@@ -93,6 +97,8 @@ pub(super) struct ListedManifest {
     is_source: bool,
     /// In words.
     pub(super) platform: Option<Arc<str>>,
+    /// The labels of a source, as JSON.
+    pub(super) labels: Option<Arc<str>>,
     /// Of all that is said of it.
     fingerprint: [u8; 16],
 }
@@ -119,6 +125,7 @@ impl Interner {
             size: descriptor.size,
             name: name_of(&descriptor.annotations).map(|name| self.share(&cut(name))),
             is_source: descriptor.annotations.contains_key(annotation::SOURCE),
+            labels: descriptor.annotations.get(annotation::LABELS).map(|labels| self.share(&cut(labels))),
             platform: descriptor.platform.as_ref().map(|platform| self.share(&platform.to_string())),
             fingerprint: fingerprint(descriptor),
         }
@@ -142,39 +149,6 @@ pub struct Flaw {
     pub missing: bool,
     /// What is wrong, in words.
     pub text: String,
-}
-
-/// What is known to be elsewhere: in other archives, or on media of which there is a ledger.
-#[derive(Default)]
-pub struct Elsewhere<'a> {
-    /// By ledgers.
-    pub listed: Option<&'a HashSet<Digest>>,
-    /// By archives that were read.
-    pub catalogs: Vec<&'a Catalog>,
-}
-
-impl Elsewhere<'_> {
-    /// Whether a blob is there, and sound as far as it was read.
-    pub fn has(&self, digest: &Digest) -> bool {
-        self.listed.is_some_and(|listed| listed.contains(digest)) || self.holds(digest)
-    }
-
-    /// The same of the archives alone.
-    pub fn holds(&self, digest: &Digest) -> bool {
-        self.catalogs.iter().any(|catalog| catalog.blobs.get(digest).is_some_and(|held| held.sound))
-    }
-
-    fn size(&self, digest: &Digest) -> Option<u64> {
-        self.catalogs
-            .iter()
-            .find_map(|catalog| catalog.blobs.get(digest))
-            .filter(|held| held.sound)
-            .map(|held| held.size)
-    }
-
-    fn document(&self, digest: &Digest) -> Option<&ManifestSummary> {
-        self.catalogs.iter().find_map(|catalog| catalog.documents.get(digest))
-    }
 }
 
 /// All that is known of an archive.
@@ -392,6 +366,11 @@ impl Catalog {
                 tell(format!("manifest.json names {name:?}, which is no source"));
             }
         }
+    }
+
+    /// The digest of the root, if there is one.
+    pub fn root(&self) -> Option<&Digest> {
+        self.first.as_ref().or(self.index.as_ref())?.manifests.first().map(|root| &root.digest)
     }
 
     /// What `index.json` lists, as descriptors.

@@ -1,10 +1,9 @@
 //! A compressed archive as the TAR stream in it: frame after frame (RFC 8878) or member after member
 //! (RFC 1952).
 
-use std::{
-    io::{self, BufRead, ErrorKind as IoErrorKind, Read},
-    sync::mpsc::{self, Receiver, Sender},
-};
+use std::io::{self, BufRead, ErrorKind as IoErrorKind, Read};
+
+use ace_dt_ring::{Filler, FillerStopper, fan_out};
 
 use crate::{
     compression::Format,
@@ -15,17 +14,21 @@ use crate::{
 
 /// What zstd says of a frame whose window (RFC 8878, section 3.1.1.1.2) is larger than it takes.
 const WINDOW: &str = "requires too much memory";
-/// What is decompressed at once.
-const PIECE: usize = 128 << 10;
+/// Bytes of a slot that is decompressed into.
+const SLOT: usize = 128 << 10;
+/// With fewer slots nothing would be decompressed while something is held.
+const SLOTS_MIN: usize = 16;
 
 /// Reads the TAR stream in a compressed one.
 pub struct Decompressed<'a, S: MediaSource> {
     format: Format,
     from: FrameState<S>,
     piece: PieceCursor,
-    /// Memory that nobody uses any more, and its way back.
-    used: Receiver<Vec<u8>>,
-    to_used: Sender<Vec<u8>>,
+    /// What is decompressed into.
+    filler: Filler,
+    ring: FillerStopper,
+    /// What failed behind the piece.
+    failed: Option<io::Error>,
     /// Bytes of the TAR stream decompressed so far.
     at: u64,
     /// Hears where a frame ends: on the medium, and in the TAR stream.
@@ -67,27 +70,60 @@ impl<S: MediaSource> BufRead for CountingSource<S> {
 }
 
 impl<'a, S: MediaSource> Decompressed<'a, S> {
-    /// `ended` hears where each frame ends, counted from here: on the medium, and in the TAR stream.
-    pub fn new(from: S, format: Format, ended: impl FnMut(u64, u64) + 'a) -> Decompressed<'a, S> {
-        let (to_used, used) = mpsc::channel();
-        Decompressed {
+    /// `ended` hears where each frame ends, counted from here: on the medium, and in the TAR stream. What is
+    /// decompressed and held has `buffer` bytes at the most, or some 2 MiB if that is less.
+    ///
+    /// # Errors
+    /// If that memory cannot be had.
+    pub fn new(
+        from: S,
+        format: Format,
+        buffer: u64,
+        ended: impl FnMut(u64, u64) + 'a,
+    ) -> io::Result<Decompressed<'a, S>> {
+        let slots = usize::try_from(buffer / SLOT as u64).unwrap_or(usize::MAX).max(SLOTS_MIN);
+        let (filler, ring) = fan_out(SLOT, slots)?;
+        Ok(Decompressed {
             format,
             from: FrameState::Between(CountingSource { from, at: 0 }),
             piece: PieceCursor::default(),
-            used,
-            to_used,
+            filler,
+            ring,
+            failed: None,
             at: 0,
             ended: Box::new(ended),
             position: MediumPosition::default(),
-        }
+        })
+    }
+
+    /// What it is decompressed into.
+    pub fn ring(&self) -> FillerStopper {
+        self.ring.clone()
     }
 
     /// Decompresses the next bytes; none at the end of the stream.
     fn next_piece(&mut self) -> io::Result<()> {
-        // The memory of the piece before comes back first, if nobody holds a window onto it.
+        self.failed.take().map_or(Ok(()), Err)?;
         self.piece = PieceCursor::default();
-        let mut piece = self.used.try_recv().unwrap_or_default();
-        piece.resize(PIECE, 0);
+        let mut slot = self.filler.slot().map_err(|_| IoErrorKind::Interrupted)?;
+        let mut filled = 0;
+        while filled < slot.len() {
+            match self.decompress(&mut slot[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if filled == 0 => return Err(e),
+                Err(e) => {
+                    self.failed = Some(e);
+                    break;
+                }
+            }
+        }
+        self.piece = PieceCursor::at_start(Piece::Slot(slot.publish(filled)));
+        Ok(())
+    }
+
+    /// Decompresses some bytes; none at the end of the stream.
+    fn decompress(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             let n = match &mut self.from {
                 FrameState::Between(counted) => {
@@ -98,7 +134,7 @@ impl<'a, S: MediaSource> Decompressed<'a, S> {
                         let (all, len) = (zeros == bytes.len(), bytes.len());
                         counted.consume(zeros);
                         if len == 0 {
-                            return Ok(());
+                            return Ok(0);
                         }
                         if !all {
                             break;
@@ -118,11 +154,11 @@ impl<'a, S: MediaSource> Decompressed<'a, S> {
                 }
                 FrameState::Zstd(decoder) => {
                     self.position = decoder.get_ref().from.position();
-                    decoder.read(&mut piece)
+                    decoder.read(into)
                 }
                 FrameState::Gzip(decoder) => {
                     self.position = decoder.get_ref().from.position();
-                    decoder.read(&mut piece)
+                    decoder.read(into)
                 }
                 FrameState::Gone => return Err(IoErrorKind::InvalidData.into()),
             };
@@ -144,10 +180,8 @@ impl<'a, S: MediaSource> Decompressed<'a, S> {
                     self.from = FrameState::Between(counted);
                 }
                 Ok(n) => {
-                    piece.truncate(n);
-                    self.piece = PieceCursor::at_start(Piece::new(piece, Some(self.to_used.clone())));
                     self.at += n as u64;
-                    return Ok(());
+                    return Ok(n);
                 }
             }
         }

@@ -145,14 +145,24 @@ impl<'a> EventReader<'a> {
     /// Reads an archive that begins here. With `documents` manifests and configurations are read and
     /// given as such; without, all blobs are given alike.
     pub fn new(from: &'a mut dyn MediaSource, documents: bool) -> EventReader<'a> {
+        EventReader::at(from, documents, 0)
+    }
+
+    /// Reads on where a member begins, at offset `at` of the TAR stream.
+    pub fn at(from: &'a mut dyn MediaSource, documents: bool, at: u64) -> EventReader<'a> {
         EventReader {
-            tar: TarReader::new(from, 0),
+            tar: TarReader::new(from, at),
             documents,
             state: State::BetweenMembers,
             ready: VecDeque::new(),
             last: None,
             told_of_others: false,
         }
+    }
+
+    /// Where the next byte of the archive lies: what comes next begins there, or behind it.
+    pub fn position(&self) -> StreamPosition {
+        self.tar.position()
     }
 
     /// What comes next; after the end, the end again.
@@ -332,7 +342,15 @@ impl<'a> EventReader<'a> {
             }
             Fault::Foreign(what) => self.wrong(what.into()),
             Fault::Unreadable(place, e) => {
-                self.damaged(format!("it cannot be read from {place} on{}: {e}", of(place)));
+                let of = of(place);
+                match self.tar.pass_hole() {
+                    Some(lost) => {
+                        self.state = State::BetweenMembers;
+                        let lost = grouped(lost);
+                        self.damaged(format!("it cannot be read at {place}{of}: {e}; {lost} bytes were passed over"));
+                    }
+                    None => self.damaged(format!("it cannot be read from {place} on{of}: {e}")),
+                }
             }
             Fault::Malformed(place, why) => {
                 let of = of(place);

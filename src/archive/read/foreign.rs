@@ -3,6 +3,10 @@
 /// Files that other systems leave in directories: AppleDouble files and folder settings.
 const LEFT_BEHIND: [&str; 4] = [".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"];
 
+/// What an archive is that has a `manifest.json` and no layout, and what to do with it.
+pub const DOCKER_ARCHIVE: &str = "it is a docker-archive, as docker save, podman save and crane write it, and no image layout; \
+    skopeo copy docker-archive:FILE oci-archive:FILE makes one";
+
 /// What begins with these bytes, and what to do with it; `None` if nobody knows.
 pub fn named(bytes: &[u8]) -> Option<&'static str> {
     Some(match bytes {

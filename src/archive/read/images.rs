@@ -21,6 +21,8 @@ pub struct Image {
     pub reference: Option<Arc<str>>,
     /// `index` for an index, `os/arch` for an image, nothing for other artifacts.
     pub platform: Option<Arc<str>>,
+    /// The labels of its source, as JSON.
+    pub labels: Option<Arc<str>>,
     /// Of its manifest.
     pub media_type: Arc<str>,
     /// Of its manifest.
@@ -82,6 +84,7 @@ impl Showing<'_> {
                 true => Some("index".into()),
                 false => listed.platform.clone().or_else(config),
             },
+            labels: listed.labels.clone(),
             media_type: listed.media_type.clone(),
             digest: listed.digest.clone(),
             listed: inherited.is_some() || depth > 1,

@@ -53,7 +53,8 @@ pub fn scan_stream(
     let ended = match format {
         None => scanner.stream(stream, catalog)?,
         Some(format) => {
-            let mut plain = Decompressed::new(stream, format, |medium, plain| frames.push((medium, plain)));
+            let plain = Decompressed::new(stream, format, 0, |medium, plain| frames.push((medium, plain)));
+            let mut plain = plain.doing(|| "making the buffer")?;
             scanner.stream(&mut plain, catalog)?
         }
     };
@@ -79,7 +80,7 @@ pub fn look_at(input: Input) -> Result<(Catalog, Vec<Finding>)> {
             findings.push(finding);
         }
     };
-    let mut scanner = Scanner { deep: false, tell: &mut tell, read: &read };
+    let mut scanner = Scanner { deep: false, passes_holes: false, tell: &mut tell, read: &read };
     match input {
         Input::Files(files) => {
             scanner.files(&files, 0, &mut catalog)?;

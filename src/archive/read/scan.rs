@@ -25,6 +25,7 @@ use crate::{
             document::{self, Document},
             events::{ArchiveEnd, BlobEvent, BlobMember, Event, EventReader, ManifestEvent, SmallFile},
             finding::Finding,
+            foreign,
         },
     },
     error::{Error, Result, io_reason},
@@ -47,6 +48,8 @@ pub struct Scanner<'a> {
     /// Hash every blob; otherwise members are only found, and of blobs only documents are read where
     /// they pass.
     pub deep: bool,
+    /// Go on behind pages of a file that cannot be read; a stream knows that by itself.
+    pub passes_holes: bool,
     /// Hears what is wrong.
     pub tell: &'a mut dyn FnMut(Finding),
     /// Bytes of the TAR stream that were read or passed over.
@@ -91,7 +94,7 @@ impl<'s> Scanner<'s> {
         let (send, jobs) = mpsc::sync_channel::<HashJob>(WAITING);
         let (tell, told) = mpsc::channel();
         let jobs = Mutex::new(jobs);
-        let mut cursor = FilesCursor::new(files.clone(), start);
+        let mut cursor = FilesCursor::new(files.clone(), start).passing_holes(self.passes_holes);
         thread::scope(|scope| {
             for _ in 0..threads {
                 let (jobs, tell, stopped) = (&jobs, tell.clone(), &stopped);
@@ -174,9 +177,7 @@ impl<'s> Scanner<'s> {
             return;
         }
         if catalog.is_docker_archive() {
-            let what = "it is a docker-archive, as docker save, podman save and crane write it, and no image layout; \
-                skopeo copy docker-archive:FILE oci-archive:FILE makes one";
-            return self.wrong(what.into());
+            return self.wrong(foreign::DOCKER_ARCHIVE.into());
         }
         // Behind the end of one that is cut off they may stand.
         let lacks = |text: &str| match end.end {
@@ -243,7 +244,7 @@ impl<'s> Scanner<'s> {
 }
 
 /// Whether this is the content of an `oci-layout` of the one version that there is.
-fn is_layout(bytes: &[u8]) -> bool {
+pub fn is_layout(bytes: &[u8]) -> bool {
     #[derive(Deserialize, PartialEq)]
     struct Layout<'a> {
         #[serde(rename = "imageLayoutVersion", borrow)]

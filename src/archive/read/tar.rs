@@ -362,13 +362,8 @@ impl<'a> TarReader<'a> {
 
     /// Leaves out what is left of the current member.
     fn leave(&mut self) -> Result<(), Fault> {
-        let (content, padding) = (std::mem::take(&mut self.content), std::mem::take(&mut self.padding));
-        let place = self.position();
-        let skipped = self.from.skip(content).map_err(|e| unreadable(place, e))?;
-        self.at += skipped;
-        if skipped < content {
-            return Err(Fault::Cut(self.position(), "the content of a member breaks off"));
-        }
+        self.skip_content()?;
+        let padding = std::mem::take(&mut self.padding);
         let mut zeros = [0; BLOCK];
         let (place, zeros) = (self.position(), &mut zeros[..padding as usize]);
         if self.read(zeros).map_err(|e| unreadable(place, e))? < zeros.len() {
@@ -380,6 +375,33 @@ impl<'a> TarReader<'a> {
         Ok(())
     }
 
+    fn skip_content(&mut self) -> Result<(), Fault> {
+        while self.content > 0 {
+            let place = self.position();
+            let skipped = self.from.skip(self.content).map_err(|e| unreadable(place, e))?;
+            if skipped == 0 {
+                return Err(Fault::Cut(place, "the content of a member breaks off"));
+            }
+            self.at += skipped;
+            self.content -= skipped;
+        }
+        Ok(())
+    }
+
+    /// After [`Fault::Unreadable`]: goes on behind what could not be read, if that can be. Returns how many bytes are
+    /// lost.
+    pub fn pass_hole(&mut self) -> Option<u64> {
+        let lost = self.from.pass_hole()?;
+        self.at += lost;
+        // If it hides where the next header stands, one is looked for at the next block of the TAR stream.
+        (self.content, self.padding) = match (self.content + self.padding).checked_sub(lost) {
+            Some(left) if self.content > lost => (left - self.padding, self.padding),
+            Some(left) => (0, left),
+            None => (self.at.next_multiple_of(TAR_BLOCK) - self.at, 0),
+        };
+        Some(lost)
+    }
+
     /// After [`Fault::Malformed`]: passes over what is no header. Returns how many bytes that were.
     ///
     /// # Errors
@@ -388,7 +410,14 @@ impl<'a> TarReader<'a> {
         (self.content, self.padding) = (0, 0);
         let from = self.at;
         loop {
-            let found = self.header("no further header follows")?;
+            let found = match self.header("no further header follows") {
+                // The medium may go on behind what cannot be read.
+                Err(Fault::Unreadable(..)) if self.pass_hole().is_some() => {
+                    self.skip_content()?;
+                    continue;
+                }
+                found => found?,
+            };
             let passed = found.0.offset.saturating_sub(from);
             if is_header(&found.1) {
                 self.found = Some(found);

@@ -188,6 +188,38 @@ impl TapeReader {
         }
     }
 
+    /// Where reading began.
+    pub fn first(&self) -> Place {
+        self.first
+    }
+
+    /// Begins to read at another place.
+    ///
+    /// # Errors
+    /// If the tape cannot be brought there.
+    pub fn go(&mut self, place: Place) -> Result<()> {
+        place.go(&mut *self.drive)?;
+        (self.first, self.blocks, self.ahead, self.ending) = (place, 0, None, None);
+        Ok(())
+    }
+
+    /// Leaves out the block that could not be read, and goes on behind it.
+    ///
+    /// # Errors
+    /// If nobody tells where the tape stands, or it cannot be moved.
+    pub fn pass_block(&mut self) -> Result<()> {
+        let behind = self.first.ahead(self.blocks + 1);
+        if !behind.is_known() {
+            return Err(Error::new("nobody tells where the tape stands"));
+        }
+        if !behind.is_here(&*self.drive) {
+            behind.go(&mut *self.drive)?;
+        }
+        self.blocks += 1;
+        self.ending = None;
+        Ok(())
+    }
+
     fn place(&self) -> String {
         format!("reading {} at block {}", self.name, grouped(self.blocks))
     }

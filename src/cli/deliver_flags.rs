@@ -1,0 +1,184 @@
+//! The flags of what reads archives: how they are read, and what becomes of what is damaged or missing.
+
+use crate::cli::{
+    args,
+    flag_table::{FLAG, yes},
+    schema::{Flag, Value},
+};
+use crate::util::units;
+
+/// What brings an archive into a registry.
+const DELIVERS: &[&str] = &["mirror batch-deserialize", "mirror deserialize"];
+const DESERIALIZE: &[&str] = &["mirror deserialize"];
+const BATCH: &[&str] = &["mirror batch-deserialize"];
+const VERIFY: &[&str] = &["mirror verify"];
+
+/// What a read asks for with `--block-size 0`.
+const READ_SIZE: u64 = 64 << 10;
+const READ_SIZE_MAX: u64 = 1 << 30;
+
+/// These flags, in the order in which they are shown.
+pub static DELIVER_FLAGS: &[Flag] = &[
+    Flag {
+        long: "block-size",
+        short: Some('b'),
+        value: Value::Required("SIZE"),
+        on: DELIVERS,
+        text: "Read so much at once, up to 1Gi; 0 stands for 64Ki. A tape needs no such hint: the size of its blocks is found out.",
+        set: |a, v| {
+            a.block_size = match units::parse_size(v)? {
+                0 => READ_SIZE,
+                size if size > READ_SIZE_MAX => return Err("a read has at most 1Gi".into()),
+                size => size,
+            };
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "buffer-size",
+        short: Some('m'),
+        value: Value::Required("SIZE"),
+        default: "0",
+        on: DELIVERS,
+        text: "Size of the buffer in memory between a tape, pipe or compressed file and the registry. What a tape cannot give twice is sent again out of the buffer. With 0 there is only a small one, and no low-water mark. An uncompressed file needs none: it is read where its blobs lie.",
+        set: |a, v| {
+            a.buffer_size = units::parse_size(v)?;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "lwm",
+        value: Value::Required("PERCENT"),
+        default: "10",
+        on: DELIVERS,
+        text: "Low-water mark: when the buffer was full, read on only when it has run down to this percentage. A drive so runs in long strokes instead of stopping again and again.",
+        set: |a, v| {
+            let percent = v.trim_end_matches('%').parse().ok().filter(|p| *p < 100);
+            a.lwm = percent.ok_or_else(|| format!("{v:?} is not a percentage from 0 to 99"))?;
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "strict",
+        on: DELIVERS,
+        text: "Take only archives whose members stand in the order that this tool writes: `oci-layout`, `index.json`, the blobs, `index.json` again, and `manifest.json` if it is there.",
+        set: |a, _| yes(&mut a.strict),
+        ..FLAG
+    },
+    Flag {
+        long: "recursive",
+        short: Some('r'),
+        on: DELIVERS,
+        text: "Makes no difference: signatures, SBOMs and other referrers in an archive are always delivered.",
+        set: |a, _| yes(&mut a.recursive),
+        ..FLAG
+    },
+    Flag {
+        long: "continue",
+        on: DESERIALIZE,
+        text: "Go on behind what is damaged or cannot be read, and without what the registry does not take. Every image that is whole is delivered; what is missing of the others is told, and the exit status is 1.",
+        set: |a, _| yes(&mut a.keep_going),
+        ..FLAG
+    },
+    Flag {
+        long: "continue",
+        on: BATCH,
+        text: "Go on with the other files if one fails, and within a file as `ace-dt mirror deserialize` does; exit with 1 at the end.",
+        set: |a, _| yes(&mut a.keep_going),
+        ..FLAG
+    },
+    Flag {
+        long: "continue",
+        on: VERIFY,
+        text: "Go on behind blocks of a tape, or pages of a file, that cannot be read.",
+        set: |a, _| yes(&mut a.keep_going),
+        ..FLAG
+    },
+    Flag {
+        long: "wanted",
+        value: Value::Required("FILE"),
+        on: DESERIALIZE,
+        text: "Write a list of what must be sent again: a line for each source that is not whole, by its digest and with its labels, as `ace-dt mirror archive` takes it. If nothing is missing the list is empty. What holds anything but such a list is not written over.",
+        set: |a, v| {
+            a.wanted = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "wanted",
+        value: Value::Required("FILE"),
+        on: VERIFY,
+        text: "Write a list of what must be sent again: a line for each source that is not whole, by its digest and with its labels, as `ace-dt mirror archive` takes it. What holds anything but such a list is not written over.",
+        set: |a, v| {
+            a.wanted = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "root",
+        value: Value::Required("DIGEST"),
+        on: VERIFY,
+        text: "The root that the archive must have, as it was announced: anything else is wrong. Of several archives the first is meant.",
+        set: |a, v| {
+            a.root = Some(v.parse().map_err(|why| format!("{v:?} is no digest: {why}"))?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "report",
+        value: Value::Required("FILE"),
+        on: DESERIALIZE,
+        text: "Write a JSON array with each image and its outcome (`delivered`, `planned` or `incomplete`, with what is missing), and each blob (`sent`, `present`, `planned`, `missing` or `failed`), with digest and bytes. A file that holds anything but a report is not written over.",
+        set: |a, v| {
+            a.report = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "dry-run",
+        on: DELIVERS,
+        text: "Read and check all, find out what the registry has, and print what would be sent, to the byte. Send nothing.",
+        set: |a, _| yes(&mut a.dry_run),
+        ..FLAG
+    },
+    Flag {
+        long: "checkpoint",
+        value: Value::Required("FILE"),
+        on: DESERIALIZE,
+        text: "Record now and then up to which place of the archive all is delivered, and what waits for something behind it. A `FILE` that is there must be such a record, or empty.",
+        set: |a, v| {
+            a.checkpoint = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "resume",
+        on: DESERIALIZE,
+        text: "Go on where the record that `--checkpoint` names ends: a tape is brought to that block, a file is read from there, and a pipe is read past what is delivered. On a tape the volume that the record names must be in the drive. Without a record the run starts from the beginning.",
+        set: |a, _| yes(&mut a.resume),
+        ..FLAG
+    },
+    Flag {
+        long: "sync-filename",
+        value: Value::Required("NAME"),
+        default: "successful-syncs.csv",
+        on: BATCH,
+        text: "Name of the file in `SYNC-DIRECTORY` that records what was delivered.",
+        set: |a, v| {
+            if v.is_empty() || v.contains('/') {
+                return Err(format!("{v:?} is no name of a file"));
+            }
+            a.sync_filename = v.into();
+            Ok(())
+        },
+        ..FLAG
+    },
+];

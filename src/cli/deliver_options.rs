@@ -1,0 +1,120 @@
+//! What the commands take that bring archives into a registry.
+
+use std::path::PathBuf;
+
+use super::{
+    args::Args,
+    command_line::CommandLine,
+    options::{ConnectionOptions, FromArgs, input, path, utf8},
+    progress::ProgressOptions,
+};
+use crate::{
+    error::{Error, Result},
+    media::stream_input::InputOptions,
+    oci::Reference,
+};
+
+/// How archives are brought into a registry.
+#[derive(Clone, Debug)]
+pub struct DeliverOptions {
+    /// How the registry is reached.
+    pub connection: ConnectionOptions,
+    /// How progress is shown.
+    pub progress: ProgressOptions,
+    /// How archives are read.
+    pub input: InputOptions,
+    /// Members must stand in the order of the format.
+    pub strict: bool,
+    /// Go on behind what is damaged.
+    pub keep_going: bool,
+    /// Send nothing.
+    pub dry_run: bool,
+}
+
+impl DeliverOptions {
+    fn new(args: &Args) -> DeliverOptions {
+        DeliverOptions {
+            connection: ConnectionOptions::new(args),
+            progress: args.progress.clone(),
+            input: input(args),
+            strict: args.strict,
+            keep_going: args.keep_going,
+            dry_run: args.dry_run,
+        }
+    }
+}
+
+/// For `mirror deserialize`.
+#[derive(Clone, Debug)]
+pub struct DeserializeOptions {
+    /// How.
+    pub deliver: DeliverOptions,
+    /// What is read, one behind the other.
+    pub archives: Vec<PathBuf>,
+    /// Where to.
+    pub image: Reference,
+    /// Where what must be sent again is listed.
+    pub wanted: Option<PathBuf>,
+    /// Where is told what became of each image and blob.
+    pub report: Option<PathBuf>,
+    /// Where is recorded what is delivered.
+    pub checkpoint: Option<PathBuf>,
+    /// Go on where that ends.
+    pub resume: bool,
+    /// To be given again.
+    pub line: CommandLine,
+}
+
+/// For `mirror batch-deserialize`.
+#[derive(Clone, Debug)]
+pub struct BatchDeserializeOptions {
+    /// How.
+    pub deliver: DeliverOptions,
+    /// Where the archives are.
+    pub directory: PathBuf,
+    /// Where to: a repository.
+    pub destination: Reference,
+    /// Name of the file in the directory that records what was delivered.
+    pub sync_filename: String,
+}
+
+impl FromArgs for DeserializeOptions {
+    fn from_args(args: Args, command: &'static str) -> Result<DeserializeOptions> {
+        if args.resume && args.checkpoint.is_none() {
+            return Err(Error::usage("--resume goes by a record: give the --checkpoint of the interrupted run"));
+        }
+        let last = args.operands.len() - 1;
+        Ok(DeserializeOptions {
+            deliver: DeliverOptions::new(&args),
+            archives: args.operands[..last].iter().map(PathBuf::from).collect(),
+            image: reference(&args, last, "IMAGE")?,
+            wanted: args.wanted,
+            report: args.report,
+            checkpoint: args.checkpoint,
+            resume: args.resume,
+            line: CommandLine { command, flags: args.given, operands: args.operands },
+        })
+    }
+}
+
+impl FromArgs for BatchDeserializeOptions {
+    fn from_args(args: Args, _: &'static str) -> Result<BatchDeserializeOptions> {
+        let destination = reference(&args, 1, "DESTINATION")?;
+        if destination.tag.is_some() || destination.digest.is_some() {
+            let why = format!("{destination} has a tag or a digest, but each file gets a tag of its own");
+            return Err(Error::usage(why).doing("DESTINATION"));
+        }
+        Ok(BatchDeserializeOptions {
+            deliver: DeliverOptions::new(&args),
+            directory: path(&args, 0).into(),
+            destination,
+            sync_filename: args.sync_filename,
+        })
+    }
+}
+
+/// The operand at `n`: an image in a registry.
+fn reference(args: &Args, n: usize, what: &str) -> Result<Reference> {
+    let wrong = |why: String| Error::usage(why).doing(what);
+    utf8(&args.operands[n]).map_err(wrong)?.parse().map_err(wrong)
+}

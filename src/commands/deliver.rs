@@ -1,0 +1,290 @@
+//! What the commands have in common that bring archives into a registry: archives opened and read, and what became of
+//! them told.
+
+use std::{
+    io::BufRead as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::setup::Setup;
+use crate::{
+    archive::read::{
+        decompress::Decompressed,
+        events::{Event, EventReader},
+        open::groups,
+    },
+    cli::{deliver_options::DeliverOptions, output, progress::Progress},
+    compression::Format,
+    delivery::{Delivery, DeliveryOptions, ReadingFrom, checkpoint::DeliveryCheckpoint, outcome::DeliveryOutcome},
+    error::{Context, Error, Result},
+    log,
+    media::{files::Files, files_cursor::FilesCursor, input::Input, source::MediaSource, stream_input::StreamInput},
+    oci::{Digest, Manifest, Reference, media},
+    store::target::{RegistryTarget, Rehearsal, Target},
+    util::units::grouped,
+};
+
+const TICK: Duration = Duration::from_millis(100);
+/// How often is recorded what is delivered.
+const RECORD_EVERY: Duration = Duration::from_secs(2);
+
+/// One image's archives, and where they go.
+pub struct DeliveryJob<'a> {
+    /// How.
+    pub options: &'a DeliverOptions,
+    /// What is read.
+    pub archives: &'a [PathBuf],
+    /// Where to.
+    pub image: &'a Reference,
+    /// The registry.
+    pub setup: &'a Setup,
+    /// Who hears how far it is.
+    pub progress: &'a Progress,
+    /// Where is recorded what is delivered, and whether to go on where that ends.
+    pub checkpoint: Option<(&'a Path, bool)>,
+}
+
+/// An input, and from where on it is read.
+struct OpenedInput {
+    input: Input,
+    from: ReadingFrom,
+}
+
+impl DeliveryJob<'_> {
+    /// Reads the archives, delivers what they hold, and tells of what is missing.
+    ///
+    /// # Errors
+    /// If an archive cannot be opened, or a signal asks to stop. All else is in the outcome.
+    pub fn run(&self) -> Result<DeliveryOutcome> {
+        let record = match self.checkpoint {
+            Some((path, resume)) => DeliveryCheckpoint::read(path)?.filter(|_| resume),
+            None => None,
+        };
+        let inputs = self.open(record.as_ref())?;
+        if record.is_none() {
+            self.check_digest(&inputs)?;
+        }
+        let registry = RegistryTarget::new(self.setup.store.registries(), self.image.repository.clone());
+        let rehearsal = Rehearsal(&registry);
+        let target: &dyn Target = if self.options.dry_run { &rehearsal } else { &registry };
+        let delivery = Delivery::new(DeliveryOptions {
+            target,
+            digest: self.image.digest.clone(),
+            threads: self.setup.threads,
+            keep_going: self.options.keep_going,
+            strict: self.options.strict,
+            check_all: self.options.dry_run,
+            has_checkpoint: self.checkpoint.is_some(),
+        });
+        record.map_or(Ok(()), |record| delivery.resume(&record))?;
+        let size = |opened: &OpenedInput| match &opened.input {
+            Input::Files(files) => Some(files.total()),
+            Input::Stream(_) => None,
+        };
+        let (total, begun): (Option<u64>, _) = (inputs.iter().map(size).sum(), Instant::now());
+        let outcome = thread::scope(|scope| {
+            let (done, over) = mpsc::channel::<()>();
+            let (delivery, progress) = (&delivery, self.progress);
+            let checkpoint = self.checkpoint.map(|(path, _)| path);
+            scope.spawn(move || {
+                let mut recorded = Instant::now();
+                while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(TICK) {
+                    progress.delivering(&delivery.tally(), total, begun.elapsed());
+                    if let Some(path) = checkpoint.filter(|_| recorded.elapsed() >= RECORD_EVERY) {
+                        record_progress(delivery, path);
+                        recorded = Instant::now();
+                    }
+                }
+            });
+            let outcome = delivery.run(self.tag(), || inputs.into_iter().try_for_each(|input| read(delivery, input)));
+            drop(done);
+            if let Some(path) = checkpoint {
+                match &outcome {
+                    // Nothing is left to go on with.
+                    Ok(outcome) if outcome.is_complete() => drop(std::fs::remove_file(path)),
+                    _ => record_progress(delivery, path),
+                }
+            }
+            outcome.map_err(|e| e.after(delivery.tally().in_words()))
+        });
+        self.progress.clear();
+        let outcome = outcome?;
+        if !self.options.dry_run {
+            self.progress.delivered(&outcome.tally, begun.elapsed());
+        }
+        Ok(outcome)
+    }
+
+    /// Opens what is to be read; of what an earlier run has delivered, nothing.
+    fn open(&self, record: Option<&DeliveryCheckpoint>) -> Result<Vec<OpenedInput>> {
+        let first = record.map(|record| record.position).unwrap_or_default();
+        let mut inputs = Vec::new();
+        for (archive, group) in groups(self.archives)?.iter().enumerate().skip(first.archive) {
+            let mut options = self.options.input.clone();
+            let mut from = ReadingFrom { archive, ..ReadingFrom::default() };
+            if let Some(record) = record.filter(|_| archive == first.archive) {
+                (from.start, from.offset) = (first.start, first.offset);
+                options.start = first.on_tape().filter(|_| !record.is_compressed);
+            }
+            let input = Input::open(group, options)?;
+            inputs.push(OpenedInput { input, from });
+        }
+        Ok(inputs)
+    }
+
+    /// The tag that the root gets.
+    fn tag(&self) -> Option<&str> {
+        match (&self.image.tag, &self.image.digest) {
+            (Some(tag), _) => Some(tag),
+            (None, None) => Some("latest"),
+            (None, Some(_)) => None,
+        }
+    }
+
+    /// With a digest: in a file the `index.json` is found before anything is sent, wherever it stands.
+    fn check_digest(&self, inputs: &[OpenedInput]) -> Result<()> {
+        let (Some(wanted), Some(Input::Files(files))) =
+            (&self.image.digest, inputs.first().map(|opened| &opened.input))
+        else {
+            return Ok(());
+        };
+        match first_root(files)? {
+            Some(root) if root != *wanted => {
+                Err(Error::new(format!("the archive holds {root}, and not {wanted}")).doing(self.doing()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// For errors.
+    pub fn doing(&self) -> String {
+        let archives: Vec<String> = self.archives.iter().map(|path| format!("{path:?}")).collect();
+        format!("delivering {} to {}", archives.join(", "), self.image)
+    }
+
+    /// What is told at the end; the error if not all is there.
+    ///
+    /// # Errors
+    /// If something is missing or wrong.
+    pub fn conclude(&self, outcome: &DeliveryOutcome) -> Result<()> {
+        outcome.tell_lacking();
+        let failed = |e: Error| Err(e.doing(self.doing()));
+        if let Some(e) = &outcome.stop {
+            return failed(e.clone());
+        }
+        match outcome.lacking.len() {
+            0 if outcome.is_wrong => return failed(Error::new("the archive is not what it should be")),
+            0 => {}
+            n => {
+                let tag = if self.tag().is_some() { "; no tag was set" } else { "" };
+                let tag = if outcome.tagged.is_some() { "" } else { tag };
+                let what = if n == 1 { "one thing is".into() } else { format!("{} things are", grouped(n as u64)) };
+                return failed(Error::new(format!("{what} missing or cannot be pushed{tag}")));
+            }
+        }
+        let Some(root) = &outcome.root else { return failed(Error::new("the archive lists no image")) };
+        if self.options.dry_run {
+            let tally = &outcome.tally;
+            return output::print(&format!(
+                "to send: {} blobs and {} manifests, {} bytes\nthere already: {} blobs, {} bytes\n",
+                tally.sent,
+                tally.manifests,
+                grouped(tally.bytes),
+                tally.present,
+                grouped(tally.spared)
+            ));
+        }
+        let tag = outcome.tagged.as_ref().map_or(String::new(), |tag| format!(":{tag}"));
+        self.progress.say(&format!("{}{tag}@{}", self.image.repository, root.digest));
+        Ok(())
+    }
+}
+
+/// Records how far a delivery is. That it cannot be recorded does not end it.
+fn record_progress(delivery: &Delivery, path: &Path) {
+    if let Some(Err(e)) = delivery.checkpoint().map(|record| record.write(path)) {
+        log::warn(e);
+    }
+}
+
+/// Reads all archives of an input.
+fn read(delivery: &Delivery, OpenedInput { input, mut from }: OpenedInput) -> Result<()> {
+    match input {
+        Input::Files(files) => {
+            while from.start < files.total() || from.start == 0 {
+                let cursor = FilesCursor::new(files.clone(), from.start + from.offset);
+                let mut cursor = cursor.passing_holes(delivery.keeps_going());
+                let ended = delivery.read(&mut EventReader::at(&mut cursor, true, from.offset), from, None)?;
+                let Some(end) = ended.and_then(|ended| ended.end) else { break };
+                (from.start, from.offset) = (files.part_end(from.start + end), 0);
+            }
+            Ok(())
+        }
+        Input::Stream(mut stream) => loop {
+            let ended = read_stream(delivery, &mut stream, from)?;
+            if !ended || !stream.next_file().map_err(Error::from_io)? {
+                return Ok(());
+            }
+            from = ReadingFrom { is_further: true, offset: 0, ..from };
+        },
+    }
+}
+
+/// Reads the next archive of a stream. `false`: it has no end.
+fn read_stream(delivery: &Delivery, stream: &mut StreamInput, mut from: ReadingFrom) -> Result<bool> {
+    let ring = stream.ring();
+    let format = Format::of(stream.fill_buf().map_err(Error::from_io).doing(|| "reading the archive")?);
+    from.is_compressed = format.is_some();
+    let read = |source: &mut dyn MediaSource, ring, is_there: bool| {
+        // What an earlier run has delivered is read past, unless a tape stands behind it.
+        let mut left = if is_there { 0 } else { from.offset };
+        while left > 0 {
+            match source.skip(left).map_err(Error::from_io).doing(|| "reading past what is delivered")? {
+                0 => break,
+                n => left -= n,
+            }
+        }
+        delivery.read(&mut EventReader::at(source, true, from.offset), from, Some(ring))
+    };
+    let ended = match format.filter(|_| !stream.began_further_on()) {
+        None => {
+            let is_there = stream.began_further_on();
+            read(stream, &ring, is_there)?
+        }
+        Some(format) => {
+            // What is decompressed takes as much memory as the compressed stream does.
+            let plain = Decompressed::new(stream, format, ring.capacity(), |_, _| ());
+            let mut plain = plain.doing(|| "making the buffer")?;
+            let ring = plain.ring();
+            read(&mut plain, &ring, false)?
+        }
+    };
+    Ok(ended.is_some_and(|ended| ended.end.is_some()))
+}
+
+/// The first descriptor of the first `index.json` in files.
+fn first_root(files: &Arc<Files>) -> Result<Option<Digest>> {
+    let mut cursor = FilesCursor::new(files.clone(), 0);
+    let mut events = EventReader::new(&mut cursor, false);
+    loop {
+        match events.next_event()? {
+            Event::Index(file) => {
+                let index = file.bytes.and_then(|bytes| Manifest::parse(media::INDEX, &bytes).ok());
+                return Ok(index.and_then(|index| index.manifests.first().map(|root| root.digest.clone())));
+            }
+            Event::End(_) => return Ok(None),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a name is that of a file in `dir`.
+pub fn is_file(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_file())
+}

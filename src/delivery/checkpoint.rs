@@ -1,0 +1,188 @@
+//! The record of an unfinished delivery: up to where in the archive all is delivered, and what waits for something
+//! behind it. A JSON document, replaced as a whole.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+
+use super::Delivery;
+use crate::{
+    archive::read::tar::StreamPosition,
+    error::{Context, Error, Result},
+    fd,
+    media::{stream_input::StartAt, tape::locate::Place},
+    oci::{Descriptor, Digest, json},
+    util::atomic_file,
+};
+
+/// The version of the document.
+const VERSION: u32 = 1;
+
+/// A place in the archives of a run at which a member begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryPosition {
+    /// Which of the archives that were named, counted from 0; of several that stand one behind the other in one file, the
+    /// first is meant.
+    pub archive: usize,
+    /// Where that begins in its files, in bytes.
+    pub start: u64,
+    /// Offset in its TAR stream, in bytes.
+    pub offset: u64,
+    /// Which block of a tape, from where the archive begins on it, and which byte of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<u64>,
+    /// Which byte of that block.
+    pub byte: usize,
+    /// The volume, counted from 1, and where the archive begins on it: file and block as the driver counts them, and the
+    /// drive's own address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tape: Option<TapeBegin>,
+}
+
+/// Where an archive begins on a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TapeBegin {
+    volume: usize,
+    file: Option<u32>,
+    block: Option<u32>,
+    position: Option<u64>,
+}
+
+impl DeliveryPosition {
+    /// Where a member begins.
+    pub fn of(archive: usize, start: u64, place: StreamPosition) -> DeliveryPosition {
+        let tape = place.medium.begin;
+        let Place { file, block, position } = tape.unwrap_or_default();
+        DeliveryPosition {
+            archive,
+            start,
+            offset: place.offset,
+            block: place.medium.block,
+            byte: place.medium.byte,
+            tape: tape.map(|_| TapeBegin { volume: place.medium.volume.max(1), file, block, position }),
+        }
+    }
+
+    /// Where reading a tape begins that goes on there.
+    pub fn on_tape(&self) -> Option<StartAt> {
+        let TapeBegin { volume, file, block, position } = self.tape?;
+        Some(StartAt { volume, first: Place { file, block, position }, block: self.block?, byte: self.byte })
+    }
+}
+
+/// The document.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryCheckpoint {
+    /// Always 1.
+    ace_dt_delivery: u32,
+    /// Where to.
+    pub repository: String,
+    /// All before it is delivered.
+    pub position: DeliveryPosition,
+    /// The archive is compressed, so that nothing can be passed over.
+    pub is_compressed: bool,
+    /// The root.
+    pub root: Option<Descriptor>,
+    /// What `index.json` lists.
+    pub listed: Vec<Descriptor>,
+    /// Manifests that wait for something, with their content; without it they are at the destination, as blobs.
+    pub manifests: Vec<Descriptor>,
+    /// Upload sessions that are open, by the blob.
+    pub sessions: BTreeMap<String, String>,
+}
+
+impl DeliveryCheckpoint {
+    /// Reads the record at `path`; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is something else.
+    pub fn read(path: &Path) -> Result<Option<DeliveryCheckpoint>> {
+        let reading = || format!("reading the record {path:?}");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = fd::read_file(path).doing(reading)?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        match serde_json::from_slice::<DeliveryCheckpoint>(&bytes) {
+            Ok(record) if record.ace_dt_delivery == VERSION => Ok(Some(record)),
+            _ => Err(Error::new("it is no record of a delivery, and is not written over").doing(reading())),
+        }
+    }
+
+    /// Writes it, for good.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the one before stays.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        atomic_file::replace(path, &json::compact(self), false).doing(|| format!("writing the record {path:?}"))
+    }
+}
+
+impl Delivery<'_> {
+    /// How far it is; `None` if it cannot be said just now.
+    pub fn checkpoint(&self) -> Option<DeliveryCheckpoint> {
+        let target = self.options.target;
+        let sessions = target.sessions().into_iter().map(|(digest, url)| (digest.to_string(), url)).collect();
+        let state = self.state();
+        // What is on its way to be kept is neither here nor there.
+        if state.queue.is_keeping() {
+            return None;
+        }
+        let position = state.unfinished.first_key_value().map(|(position, _)| *position).into_iter();
+        let position = position.chain(state.reading).min()?;
+        let manifests = state.tracker.leftover().into_iter().map(|(mut descriptor, bytes)| {
+            descriptor.data = Some(base64::engine::general_purpose::STANDARD.encode(bytes));
+            descriptor
+        });
+        Some(DeliveryCheckpoint {
+            ace_dt_delivery: VERSION,
+            repository: target.repository().to_string(),
+            position,
+            is_compressed: state.is_compressed,
+            root: state.root.clone(),
+            listed: state.listed.clone(),
+            manifests: manifests.collect(),
+            sessions,
+        })
+    }
+
+    /// Goes on where an earlier run ended.
+    ///
+    /// # Errors
+    /// If the record contradicts itself, or is of another destination.
+    pub fn resume(&self, record: &DeliveryCheckpoint) -> Result<()> {
+        let target = self.options.target;
+        if record.repository != target.repository().to_string() {
+            return Err(Error::new(format!("the record is of a delivery to {}", record.repository)));
+        }
+        let sessions = record.sessions.iter().filter_map(|(digest, url)| Some((digest.parse().ok()?, url.clone())));
+        target.take_up(sessions.collect());
+        let mut state = self.state();
+        let state = &mut *state;
+        state.listed = record.listed.clone();
+        state.root = record.root.clone();
+        let wrong = |why: String| Error::new(why).doing("going on by the record");
+        if let Some(root) = &record.root {
+            state.tracker.set_root(root).map_err(wrong)?;
+        }
+        for descriptor in &record.listed {
+            state.tracker.list(descriptor).map_err(wrong)?;
+        }
+        for descriptor in &record.manifests {
+            let Some(bytes) = descriptor.inline() else { continue };
+            let bytes: Arc<[u8]> = bytes.into();
+            if state.root.as_ref().is_some_and(|root| root.digest == descriptor.digest) {
+                state.root_bytes = Some(bytes.clone());
+            }
+            let digest: &Digest = &descriptor.digest;
+            state.tracker.document(digest, &bytes);
+        }
+        self.act(state);
+        Ok(())
+    }
+}

@@ -1,0 +1,441 @@
+//! From archives into a repository, in one pass.
+//!
+//! The main thread reads events and hands blobs to a few threads as their headers pass; the [`tracker`] says what is
+//! asked for, and pushes each manifest the moment all is there that it refers to. What an archive does not hold is
+//! looked for at the destination when all is read. The tag comes last.
+
+pub mod checkpoint;
+pub mod content;
+pub mod images;
+pub mod outcome;
+mod queue;
+mod settle;
+pub mod tracker;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use ace_dt_ring::FillerStopper;
+
+use self::{
+    checkpoint::DeliveryPosition,
+    content::{StreamedContent, WholeContent},
+    outcome::DeliveryTally,
+    queue::{Job, JobContent, JobQueue},
+    tracker::Tracker,
+};
+use crate::{
+    archive::read::{
+        document::Document,
+        events::{ArchiveEnd, BlobEvent, BlobMember, Event, EventReader, ManifestEvent, SmallFile},
+        finding::{Finding, FindingKind},
+        scan::is_layout,
+        tar::StreamPosition,
+    },
+    error::{Error, ErrorKind, Result},
+    log,
+    oci::{Descriptor, Digest, Manifest, media},
+    store::target::Target,
+};
+
+/// What is delivered, and how.
+pub struct DeliveryOptions<'a> {
+    /// Where to.
+    pub target: &'a dyn Target,
+    /// The digest that the root must have.
+    pub digest: Option<Digest>,
+    /// Requests at a time.
+    pub threads: usize,
+    /// Go on behind what is damaged, and without what cannot be sent.
+    pub keep_going: bool,
+    /// Members must stand in the order of the format.
+    pub strict: bool,
+    /// Read and check what the destination has, too.
+    pub check_all: bool,
+    /// What is needed for a checkpoint is kept in mind.
+    pub has_checkpoint: bool,
+}
+
+/// One run.
+pub struct Delivery<'a> {
+    options: DeliveryOptions<'a>,
+    state: Mutex<DeliveryState>,
+    /// There is work to do, or it is over.
+    work: Condvar,
+    /// Work was done.
+    done: Condvar,
+}
+
+/// What all threads share.
+#[derive(Default)]
+struct DeliveryState {
+    tracker: Tracker,
+    queue: JobQueue,
+    tally: DeliveryTally,
+    /// The first descriptor of the first `index.json`.
+    root: Option<Descriptor>,
+    /// Its bytes, once they were met.
+    root_bytes: Option<Arc<[u8]>>,
+    /// The tag that it got.
+    tagged: Option<String>,
+    /// What `index.json` lists, where the member begins that was met last, and where those do that are not delivered:
+    /// for a checkpoint.
+    listed: Vec<Descriptor>,
+    reading: Option<DeliveryPosition>,
+    unfinished: BTreeMap<DeliveryPosition, ()>,
+    is_compressed: bool,
+    /// Why the run ends early.
+    stop: Option<Error>,
+    /// The destination has refused something, so that nothing more is sent there.
+    is_refused: bool,
+    /// Failures that were told, and did not end it.
+    told: usize,
+    /// Something is not as the format has it.
+    is_wrong: bool,
+}
+
+/// Which archive is read, and from where on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadingFrom {
+    /// Which of those that were named, counted from 0.
+    pub archive: usize,
+    /// Where it begins in its files.
+    pub start: u64,
+    /// Offset in its TAR stream: all before was read by an earlier run.
+    pub offset: u64,
+    /// It is compressed.
+    pub is_compressed: bool,
+    /// Another stands before it in the same stream, so that reading cannot begin with it.
+    pub is_further: bool,
+}
+
+/// What was met of one archive.
+#[derive(Default)]
+struct Met {
+    layout: bool,
+    indexes: usize,
+    docker: bool,
+    blobs: bool,
+}
+
+/// A blob that comes in piece by piece.
+struct Streaming {
+    blob: Arc<BlobMember>,
+    content: Arc<StreamedContent>,
+}
+
+impl<'a> Delivery<'a> {
+    /// A run that has not begun.
+    pub fn new(options: DeliveryOptions<'a>) -> Delivery<'a> {
+        Delivery { options, state: Mutex::default(), work: Condvar::new(), done: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, DeliveryState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far it is.
+    pub fn tally(&self) -> DeliveryTally {
+        self.state().tally
+    }
+
+    /// Whether it goes on behind what is damaged.
+    pub fn keeps_going(&self) -> bool {
+        self.options.keep_going
+    }
+
+    /// Whether the run ends early.
+    pub fn is_stopped(&self) -> bool {
+        self.state().stop.is_some()
+    }
+
+    /// Reads one archive, and hands out what it holds. `ring` is what a stream is read through.
+    ///
+    /// # Errors
+    /// If a signal asks to stop. All else is noted, and told at the end.
+    pub fn read(
+        &self,
+        events: &mut EventReader,
+        from: ReadingFrom,
+        ring: Option<&FillerStopper>,
+    ) -> Result<Option<ArchiveEnd>> {
+        let (mut met, mut streaming): (Met, Option<Streaming>) = (Met::default(), None);
+        if from.offset > 0 {
+            // An earlier run has met them.
+            (met.layout, met.indexes) = (true, 1);
+        }
+        let before = self.state().tally.read;
+        let ended = loop {
+            if self.is_stopped() {
+                break None;
+            }
+            let event = events.next_event().inspect_err(|e| {
+                streaming.take().into_iter().for_each(|streaming| streaming.content.fail(e.clone()));
+            })?;
+            self.state().tally.read = before + events.position().offset;
+            if let Some(broken) =
+                streaming.take_if(|s| !matches!(&event, Event::Blob(e) if Arc::ptr_eq(&e.blob, &s.blob)))
+            {
+                broken.content.fail(Error::new("the archive breaks off in it").of(ErrorKind::Corrupt));
+            }
+            self.note_place(&from, &event);
+            if self.options.strict {
+                self.check_order(&met, &event);
+            }
+            match event {
+                Event::Layout(file) => {
+                    met.layout = true;
+                    if !file.bytes.as_deref().is_some_and(is_layout) {
+                        let text = format!("oci-layout at {} is not what version 1.0.0 of the layout has", file.place);
+                        self.finding(Finding::wrong(text));
+                    }
+                }
+                Event::Index(file) => {
+                    met.indexes += 1;
+                    self.index(file);
+                }
+                Event::DockerIndex(_) => met.docker = true,
+                Event::Manifest(event) => {
+                    met.blobs = true;
+                    self.look_for_root(&event.blob);
+                    self.document(event);
+                }
+                Event::Blob(event) => {
+                    met.blobs = true;
+                    self.look_for_root(&event.blob);
+                    self.blob(event, ring, &mut streaming);
+                }
+                Event::Fault(finding) => self.finding(finding),
+                Event::End(end) => break Some(end),
+            }
+        };
+        if let Some(end) = ended {
+            self.complete(&met, end);
+        }
+        if let Some(streaming) = streaming {
+            streaming.content.fail(Error::new("the run was given up"));
+        }
+        Ok(ended)
+    }
+
+    /// Notes where a member begins, for a checkpoint.
+    fn note_place(&self, from: &ReadingFrom, event: &Event) {
+        let place = match event {
+            _ if !self.options.has_checkpoint => return,
+            Event::Layout(file) | Event::Index(file) | Event::DockerIndex(file) => file.place,
+            Event::Manifest(ManifestEvent { blob, .. }) => blob.place,
+            Event::Blob(event) if event.at == 0 => event.blob.place,
+            _ => return,
+        };
+        let place = if from.is_further { StreamPosition::default() } else { place };
+        let mut state = self.state();
+        state.is_compressed = from.is_compressed;
+        state.reading = Some(DeliveryPosition::of(from.archive, from.start, place));
+    }
+
+    /// Something is wrong with the archive.
+    fn finding(&self, finding: Finding) {
+        let Finding { kind, text } = finding;
+        if kind == FindingKind::Note {
+            return log::info(text);
+        }
+        let mut state = self.state();
+        state.is_wrong |= kind != FindingKind::Damaged;
+        let kind = if kind == FindingKind::Damaged { ErrorKind::Corrupt } else { ErrorKind::Failed };
+        self.fails(&mut state, Error::new(text).of(kind));
+    }
+
+    /// Something failed: that ends the run, or is told, and the run goes on.
+    fn fails(&self, state: &mut DeliveryState, e: Error) {
+        if e.is_signal()
+            || !self.options.keep_going && !matches!(e.kind(), ErrorKind::Transient | ErrorKind::Unreachable)
+        {
+            state.stop.get_or_insert(e);
+            self.done.notify_all();
+            return;
+        }
+        state.told += 1;
+        match state.told {
+            n if n < outcome::TOLD_MAX => log::error(&e),
+            outcome::TOLD_MAX => log::warn("and more, which is only counted"),
+            _ => {}
+        }
+    }
+
+    /// Whether what comes next may stand there, if the order matters.
+    fn check_order(&self, met: &Met, event: &Event) {
+        let (name, place, is_right) = match event {
+            Event::Layout(file) => ("oci-layout", file.place, !met.layout && met.indexes == 0 && !met.blobs),
+            Event::Index(file) => (
+                "index.json",
+                file.place,
+                met.layout && !met.docker && (met.indexes == 0 && !met.blobs || met.indexes == 1),
+            ),
+            Event::DockerIndex(file) => ("manifest.json", file.place, met.indexes == 2 && !met.docker),
+            Event::Manifest(ManifestEvent { blob, .. }) => ("a blob", blob.place, met.indexes == 1),
+            Event::Blob(event) if event.at == 0 => ("a blob", event.blob.place, met.indexes == 1),
+            _ => return,
+        };
+        if !is_right {
+            let text = format!("{name} at {place} stands out of order");
+            self.finding(Finding::wrong(text));
+        }
+    }
+
+    fn index(&self, file: SmallFile) {
+        let read = file.bytes.ok_or("it is too long".to_string());
+        let index = match read.and_then(|bytes| Manifest::parse(media::INDEX, &bytes)) {
+            Ok(index) => index,
+            Err(why) => return self.finding(Finding::wrong(format!("index.json at {}: {why}", file.place))),
+        };
+        let mut state = self.state();
+        let state = &mut *state;
+        if state.root.is_none() {
+            let Some(root) = index.manifests.first() else {
+                return self.fails(state, Error::new(format!("index.json at {} lists no image", file.place)));
+            };
+            if let Some(digest) = self.options.digest.as_ref().filter(|digest| **digest != root.digest) {
+                let why = format!("the archive holds {}, and not {digest}", root.digest);
+                state.stop.get_or_insert(Error::new(why));
+                return;
+            }
+            state.root = Some(root.clone());
+            if let Err(why) = state.tracker.set_root(root) {
+                state.is_wrong = true;
+                return self.fails(state, Error::new(format!("index.json at {}: {why}", file.place)));
+            }
+        }
+        if self.options.has_checkpoint {
+            let known: HashSet<&Digest> = state.listed.iter().map(|descriptor| &descriptor.digest).collect();
+            let new = index.manifests.iter().filter(|descriptor| !known.contains(&descriptor.digest));
+            let new: Vec<Descriptor> = new.cloned().collect();
+            state.listed.extend(new);
+        }
+        for descriptor in &index.manifests {
+            if let Err(why) = state.tracker.list(descriptor) {
+                state.is_wrong = true;
+                self.fails(state, Error::new(format!("index.json at {}: {why}", file.place)));
+            }
+        }
+        self.act(state);
+    }
+
+    /// Where the root does not come first, as in an archive that goes on with another, the repository may have it.
+    fn look_for_root(&self, blob: &BlobMember) {
+        let mut state = self.state();
+        let Some(root) = state.root.as_ref().filter(|_| !state.tracker.is_released()) else { return };
+        if root.digest != blob.digest
+            && let Some(number) = state.tracker.unseen_root()
+        {
+            state.queue.add(Job::Fetch(number));
+            self.work.notify_one();
+        }
+    }
+
+    /// A manifest or configuration, all of it.
+    fn document(&self, event: ManifestEvent) {
+        let ManifestEvent { blob, content, document } = event;
+        let bytes: Arc<[u8]> = content.in_memory().unwrap_or_default().into();
+        drop(content);
+        if !blob.digest.matches(&bytes) {
+            return self.mismatch(&blob, &blob.digest.of_same(&bytes));
+        }
+        let mut state = self.state();
+        if state.root.as_ref().is_some_and(|root| root.digest == blob.digest) {
+            state.root_bytes = Some(bytes.clone());
+        }
+        let is_manifest = matches!(document, Document::Manifest(..)) && state.tracker.document(&blob.digest, &bytes);
+        self.act(&mut state);
+        drop(state);
+        if !is_manifest {
+            self.hand_out(&blob, JobContent::Document(bytes));
+        }
+    }
+
+    /// A blob's content has not its digest.
+    fn mismatch(&self, blob: &BlobMember, found: &Digest) {
+        let text = format!("blob {} at {}: its {} bytes have the digest {found}", blob.digest, blob.place, blob.size);
+        self.finding(Finding::damaged(text));
+    }
+
+    /// A part of a blob.
+    fn blob(&self, event: BlobEvent, ring: Option<&FillerStopper>, streaming: &mut Option<Streaming>) {
+        if event.at > 0 {
+            let is_last = event.is_last();
+            if let Some(current) = streaming.as_ref() {
+                current.content.add(event.window, is_last);
+            }
+            if is_last {
+                *streaming = None;
+            }
+            return;
+        }
+        if event.is_whole() {
+            self.hand_out(&event.blob, JobContent::Whole(WholeContent(event.window)));
+            return;
+        }
+        // Of a file, what is cut short the reader finds itself.
+        let Some(ring) = ring else { return };
+        let content = StreamedContent::new(ring.clone());
+        content.add(event.window, false);
+        if self.hand_out(&event.blob, JobContent::Streamed(content.clone())) {
+            *streaming = Some(Streaming { blob: event.blob, content });
+        }
+    }
+
+    /// Has a thread deliver a blob, unless it is there. Returns whether its content is wanted.
+    fn hand_out(&self, blob: &Arc<BlobMember>, content: JobContent) -> bool {
+        let mut state = self.state();
+        while !state.queue.has_room() && state.stop.is_none() {
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let number = state.tracker.blob_number(&blob.digest, blob.size);
+        let before = state.tracker.blobs()[number].state;
+        let is_wanted = state.tracker.passes(number, blob.size);
+        // What it read twice must be right twice.
+        let checks = self.options.check_all || before.is_ours();
+        if !is_wanted && !checks {
+            return false;
+        }
+        let position = state.reading;
+        state.unfinished.extend(position.filter(|_| is_wanted).map(|position| (position, ())));
+        let was_asked = before == tracker::BlobState::Absent;
+        let job = match is_wanted {
+            true => Job::Send { number, blob: blob.clone(), content, was_asked, position },
+            false => Job::Check { blob: blob.clone(), content },
+        };
+        state.queue.add(job);
+        self.work.notify_one();
+        true
+    }
+
+    /// What an archive must have.
+    fn complete(&self, met: &Met, end: ArchiveEnd) {
+        if end.is_foreign {
+            return;
+        }
+        let lacks = |text: &str| match end.end {
+            Some(_) => Finding::wrong(text.into()),
+            None => Finding::incomplete(text.into()),
+        };
+        if met.docker && !met.layout && met.indexes == 0 && !met.blobs {
+            return self.finding(Finding::wrong(crate::archive::read::foreign::DOCKER_ARCHIVE.into()));
+        }
+        if !met.layout {
+            self.finding(lacks("it holds no oci-layout"));
+        }
+        if met.indexes == 0 {
+            self.finding(lacks("it holds no index.json that can be read: what its blobs are is not known"));
+        }
+    }
+
+    /// Queues what the tracker wants done.
+    fn act(&self, state: &mut DeliveryState) {
+        for action in state.tracker.take_actions() {
+            state.queue.add(Job::of(action));
+            self.work.notify_one();
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! How a delivery went.
+
+use std::sync::Arc;
+
+use super::tracker::{Lacking, Tracker};
+use crate::{error::Error, oci::Descriptor};
+
+/// So many failures are told one by one.
+pub const TOLD_MAX: usize = 10_000;
+
+/// How far it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryTally {
+    /// Blobs that were sent.
+    pub sent: usize,
+    /// Blobs that were there, or were mounted.
+    pub present: usize,
+    /// Manifests that were pushed.
+    pub manifests: usize,
+    /// Bytes of blobs and manifests that were sent.
+    pub bytes: u64,
+    /// Bytes of blobs that were there.
+    pub spared: u64,
+    /// Bytes of archives that were read or passed over.
+    pub read: u64,
+}
+
+impl DeliveryTally {
+    /// What was done, in words.
+    pub fn in_words(&self) -> String {
+        let DeliveryTally { sent, present, manifests, .. } = self;
+        format!("{sent} blobs and {manifests} manifests were sent, and {present} blobs were there")
+    }
+
+    /// A blob was sent.
+    pub fn sent(&mut self, size: u64) {
+        self.sent += 1;
+        self.bytes += size;
+    }
+
+    /// A blob was there.
+    pub fn present(&mut self, size: u64) {
+        self.present += 1;
+        self.spared += size;
+    }
+}
+
+/// What became of a run.
+pub struct DeliveryOutcome {
+    /// The root, if an `index.json` was read.
+    pub root: Option<Descriptor>,
+    /// Its bytes, if they were met.
+    pub root_bytes: Option<Arc<[u8]>>,
+    /// The tag that it got.
+    pub tagged: Option<String>,
+    /// How much was done.
+    pub tally: DeliveryTally,
+    /// What is missing: with the manifests that need it, and why, if that is known.
+    pub lacking: Lacking,
+    /// An archive is not as the format has it.
+    pub is_wrong: bool,
+    /// Why it ended early.
+    pub stop: Option<Error>,
+    /// All that is known.
+    pub tracker: Tracker,
+}
+
+impl DeliveryOutcome {
+    /// Whether nothing is missing.
+    pub fn is_complete(&self) -> bool {
+        self.stop.is_none() && self.lacking.is_empty() && self.root.is_some()
+    }
+}

@@ -1,0 +1,566 @@
+//! What waits for what: every blob and manifest that an archive holds or names, and which of them are at the
+//! destination.
+//!
+//! It decides and does nothing: each call returns what is to be done now. A manifest is pushed the moment all is there
+//! that it refers to. Digests stand here once, and everything else speaks of them by number, so that a million blobs
+//! need some 250 MB.
+
+mod lacking;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{
+    oci::{Descriptor, Digest, Manifest, media},
+    util::units::grouped,
+};
+
+pub use lacking::Lacking;
+
+/// Manifests that wait are kept in memory up to so many bytes; those beyond are kept at the destination, as blobs.
+const HELD_MAX: u64 = 8 << 20;
+
+/// What is to be done now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Find out whether the destination has this blob.
+    Ask(usize),
+    /// Push this manifest: all that it refers to is there.
+    Push(usize),
+    /// Send this manifest's bytes as a blob: something names it as one, or nothing names it at all, or there is no room
+    /// for it here.
+    Keep(Box<Descriptor>, Arc<[u8]>),
+}
+
+/// What is known of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobState {
+    /// Something names it.
+    Named,
+    /// The destination said that it has it not.
+    Absent,
+    /// It passes by, and is on its way.
+    Passing,
+    /// It was there before.
+    Present,
+    /// It was sent.
+    Sent,
+    /// It could not be sent, or is damaged.
+    Failed,
+}
+
+impl BlobState {
+    /// Whether this run has sent it, or does.
+    pub fn is_ours(self) -> bool {
+        matches!(self, BlobState::Passing | BlobState::Sent)
+    }
+
+    /// Whether the destination has it.
+    pub fn is_there(self) -> bool {
+        matches!(self, BlobState::Present | BlobState::Sent)
+    }
+}
+
+/// What is known of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestState {
+    /// Something names it.
+    Named,
+    /// It was looked for, and is nowhere.
+    Nowhere,
+    /// It waits for what it refers to.
+    Waiting,
+    /// It is on its way.
+    Pushing,
+    /// It is there, as a manifest.
+    Pushed,
+    /// It cannot be pushed: why.
+    Failed(String),
+}
+
+/// A blob.
+#[derive(Debug)]
+pub struct TrackedBlob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes, as whatever names it says, or as it has.
+    pub size: u64,
+    /// What is known of it.
+    pub state: BlobState,
+    /// Manifests that wait for it.
+    waiting: Vec<u32>,
+}
+
+/// A manifest.
+#[derive(Debug)]
+pub struct TrackedManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes, as whatever names it says.
+    pub size: u64,
+    /// As whatever names it says.
+    pub media_type: Arc<str>,
+    /// What is known of it.
+    pub state: ManifestState,
+    /// Its bytes, as long as they are needed; otherwise the destination has them as a blob.
+    bytes: Option<Arc<[u8]>>,
+    /// What it refers to.
+    edges: Box<[Edge]>,
+    /// How many of them are not there.
+    missing: u32,
+    /// An `index.json` lists it.
+    is_listed: bool,
+    /// Manifests that wait for it.
+    waiting: Vec<u32>,
+}
+
+impl TrackedManifest {
+    /// As it is pushed.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(&*self.media_type, self.digest.clone(), self.size)
+    }
+
+    /// Its bytes, if they are in memory.
+    pub fn bytes(&self) -> Option<Arc<[u8]>> {
+        self.bytes.clone()
+    }
+}
+
+/// What a manifest refers to.
+#[derive(Clone, Copy, Debug)]
+struct Edge {
+    /// Number of a blob or manifest.
+    to: u32,
+    /// It is a manifest.
+    is_manifest: bool,
+    /// It is a subject, or was left out on purpose: it may be nowhere.
+    is_optional: bool,
+    /// It is no longer waited for.
+    is_settled: bool,
+    /// Bytes, as the manifest says.
+    size: u64,
+}
+
+/// A document that nothing has named yet.
+struct Candidate {
+    media_type: String,
+    size: u64,
+    /// Its bytes, or the destination has them as a blob.
+    bytes: Option<Arc<[u8]>>,
+}
+
+/// Every blob and manifest of a run.
+#[derive(Default)]
+pub struct Tracker {
+    blob_numbers: HashMap<Digest, u32>,
+    blobs: Vec<TrackedBlob>,
+    manifest_numbers: HashMap<Digest, u32>,
+    manifests: Vec<TrackedManifest>,
+    types: HashSet<Arc<str>>,
+    candidates: HashMap<Digest, Candidate>,
+    /// What gather indexes say that was left out: the index, and the manifest.
+    left_out: HashSet<(Digest, Digest)>,
+    /// Bytes of manifests in memory.
+    held: u64,
+    /// The root, once an `index.json` was met.
+    root: Option<u32>,
+    /// Manifests are pushed: the root was met, or will not be.
+    is_released: bool,
+    todo: Vec<Step>,
+}
+
+impl Tracker {
+    /// All blobs, by number.
+    pub fn blobs(&self) -> &[TrackedBlob] {
+        &self.blobs
+    }
+
+    /// All manifests, by number.
+    pub fn manifests(&self) -> &[TrackedManifest] {
+        &self.manifests
+    }
+
+    /// A manifest that something names, or that was met.
+    pub fn manifest(&self, digest: &Digest) -> Option<&TrackedManifest> {
+        self.manifest_numbers.get(digest).map(|&number| &self.manifests[number as usize])
+    }
+
+    /// What is to be done now.
+    pub fn take_actions(&mut self) -> Vec<Step> {
+        std::mem::take(&mut self.todo)
+    }
+
+    /// The number of a blob, a new one if need be.
+    pub fn blob_number(&mut self, digest: &Digest, size: u64) -> usize {
+        if let Some(&number) = self.blob_numbers.get(digest) {
+            return number as usize;
+        }
+        let number = self.blobs.len();
+        self.blob_numbers.insert(digest.clone(), number as u32);
+        self.blobs.push(TrackedBlob { digest: digest.clone(), size, state: BlobState::Named, waiting: Vec::new() });
+        number
+    }
+
+    fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.types.get(text) {
+            return known.clone();
+        }
+        let shared: Arc<str> = text.into();
+        self.types.insert(shared.clone());
+        shared
+    }
+
+    /// The number of a manifest, a new one if need be.
+    ///
+    /// # Errors
+    /// If something else names it as of another type or size.
+    fn manifest_number(&mut self, descriptor: &Descriptor) -> Result<usize, String> {
+        let Descriptor { digest, size, media_type, .. } = descriptor;
+        if let Some(&number) = self.manifest_numbers.get(digest) {
+            let known = &self.manifests[number as usize];
+            if known.size != *size {
+                let (has, says) = (grouped(known.size), grouped(*size));
+                return Err(format!("it says that {digest} has {says} bytes, and that has {has}"));
+            }
+            if *known.media_type != **media_type {
+                let is = &known.media_type;
+                return Err(format!("it says that {digest} is {media_type}, and elsewhere it is {is}"));
+            }
+            return Ok(number as usize);
+        }
+        let number = self.manifests.len();
+        self.manifest_numbers.insert(digest.clone(), number as u32);
+        let media_type = self.share(media_type);
+        self.manifests.push(TrackedManifest {
+            digest: digest.clone(),
+            size: *size,
+            media_type,
+            state: ManifestState::Named,
+            bytes: None,
+            edges: Box::default(),
+            missing: 0,
+            is_listed: false,
+            waiting: Vec::new(),
+        });
+        if let Some(candidate) = self.candidates.remove(digest) {
+            self.held -= candidate.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            // Otherwise it will be looked for at the destination.
+            if let Some(bytes) = candidate.bytes {
+                self.met(number, bytes);
+            }
+        }
+        Ok(number)
+    }
+
+    /// What is listed first is the root. As long as it was not met nobody knows what the rest is good for, and no
+    /// manifest is pushed. Returns its number.
+    ///
+    /// # Errors
+    /// If it is no manifest, or what is said of it contradicts what is known.
+    pub fn set_root(&mut self, descriptor: &Descriptor) -> Result<usize, String> {
+        if !media::is_manifest(&descriptor.media_type) {
+            return Err(format!("its root is {:?}, which is no manifest", descriptor.media_type));
+        }
+        let number = self.manifest_number(descriptor)?;
+        self.root = Some(number as u32);
+        if !matches!(self.manifests[number].state, ManifestState::Named | ManifestState::Nowhere) {
+            self.release();
+        }
+        Ok(number)
+    }
+
+    /// Whether manifests are pushed.
+    pub fn is_released(&self) -> bool {
+        self.is_released
+    }
+
+    /// Manifests are pushed from now on.
+    pub fn release(&mut self) {
+        if !std::mem::replace(&mut self.is_released, true) {
+            (0..self.manifests.len()).for_each(|number| self.push_if_ready(number));
+        }
+    }
+
+    /// An `index.json` names something.
+    ///
+    /// # Errors
+    /// If what it says contradicts what is known.
+    pub fn list(&mut self, descriptor: &Descriptor) -> Result<(), String> {
+        match media::is_manifest(&descriptor.media_type) {
+            true => {
+                let number = self.manifest_number(descriptor)?;
+                self.manifests[number].is_listed = true;
+                Ok(())
+            }
+            false => {
+                self.name_blob(descriptor);
+                Ok(())
+            }
+        }
+    }
+
+    /// Something names a blob. Returns its number.
+    fn name_blob(&mut self, descriptor: &Descriptor) -> usize {
+        let is_new = !self.blob_numbers.contains_key(&descriptor.digest);
+        let number = self.blob_number(&descriptor.digest, descriptor.size);
+        // A document that was met before turns out to be a blob.
+        match self.candidates.remove(&descriptor.digest) {
+            Some(Candidate { bytes: Some(bytes), .. }) => {
+                self.held -= bytes.len() as u64;
+                self.blobs[number].size = bytes.len() as u64;
+                self.todo.push(Step::Keep(Box::new(descriptor.clone()), bytes));
+            }
+            Some(Candidate { bytes: None, size, .. }) => {
+                self.blobs[number].size = size;
+                self.todo.push(Step::Ask(number));
+            }
+            None if is_new => self.todo.push(Step::Ask(number)),
+            None => {}
+        }
+        number
+    }
+
+    /// A document passes by that may be a manifest, and has its digest. `false`: it is a blob like others (too).
+    pub fn document(&mut self, digest: &Digest, bytes: &Arc<[u8]>) -> bool {
+        let is_blob = self.blob_numbers.contains_key(digest);
+        if let Some(&number) = self.manifest_numbers.get(digest) {
+            let is_new = matches!(self.manifests[number as usize].state, ManifestState::Named | ManifestState::Nowhere);
+            if is_new {
+                self.met(number as usize, bytes.clone());
+            }
+            return !is_blob;
+        }
+        if is_blob {
+            return false;
+        }
+        let Some(media_type) = Manifest::own_media_type(bytes).filter(|own| media::is_manifest(own)) else {
+            return false;
+        };
+        if self.candidates.contains_key(digest) {
+            return true;
+        }
+        let size = bytes.len() as u64;
+        let mut candidate = Candidate { media_type, size, bytes: Some(bytes.clone()) };
+        if self.held + size > HELD_MAX {
+            candidate.bytes = None;
+            self.todo.push(Step::Keep(
+                Box::new(Descriptor::new(&*candidate.media_type, digest.clone(), size)),
+                bytes.clone(),
+            ));
+        } else {
+            self.held += size;
+        }
+        self.candidates.insert(digest.clone(), candidate);
+        true
+    }
+
+    /// A manifest that something names was met, in an archive or at the destination.
+    pub fn met(&mut self, number: usize, bytes: Arc<[u8]>) {
+        let manifest = &mut self.manifests[number];
+        if bytes.len() as u64 != manifest.size {
+            let (has, says) = (grouped(bytes.len() as u64), grouped(manifest.size));
+            manifest.state = ManifestState::Failed(format!("it has {has} bytes, and what names it says {says}"));
+            return;
+        }
+        let digest = manifest.digest.clone();
+        let parsed = Manifest::parse(&manifest.media_type, &bytes);
+        let found = parsed.and_then(|parsed| self.edges(&digest, parsed));
+        let edges = match found {
+            Ok(edges) => edges,
+            Err(why) => return self.manifests[number].state = ManifestState::Failed(why),
+        };
+        let mut missing = 0;
+        for edge in &edges {
+            let waits = match edge.is_manifest {
+                true => (self.manifests[edge.to as usize].state != ManifestState::Pushed)
+                    .then(|| &mut self.manifests[edge.to as usize].waiting),
+                false => {
+                    (!self.blobs[edge.to as usize].state.is_there()).then(|| &mut self.blobs[edge.to as usize].waiting)
+                }
+            };
+            if let Some(waiting) = waits {
+                waiting.push(number as u32);
+                missing += 1;
+            }
+        }
+        let manifest = &mut self.manifests[number];
+        (manifest.edges, manifest.missing, manifest.state) = (edges.into(), missing, ManifestState::Waiting);
+        if self.held + bytes.len() as u64 > HELD_MAX && missing > 0 {
+            self.todo.push(Step::Keep(Box::new(self.manifests[number].descriptor()), bytes));
+        } else {
+            self.held += bytes.len() as u64;
+            manifest.bytes = Some(bytes);
+        }
+        if self.root == Some(number as u32) {
+            self.release();
+        }
+        self.push_if_ready(number);
+    }
+
+    /// What a manifest refers to.
+    fn edges(&mut self, digest: &Digest, manifest: Manifest) -> Result<Vec<Edge>, String> {
+        self.left_out.extend(manifest.left_out());
+        let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
+        let mut edges: Vec<Edge> = Vec::new();
+        let mut seen = HashSet::new();
+        for next in manifest.successors()? {
+            let is_manifest = media::is_manifest(&next.media_type);
+            let is_optional = is_manifest && subject.as_ref() == Some(&next.digest);
+            let to = match is_manifest {
+                true if next.digest == *digest => return Err("it refers to itself".into()),
+                true => self.manifest_number(&next)?,
+                false => self.name_blob(&next),
+            } as u32;
+            let edge = Edge { to, is_manifest, is_optional, is_settled: false, size: next.size };
+            if !is_manifest {
+                self.check_size(&edge)?;
+            }
+            if seen.insert((to, is_manifest)) {
+                edges.push(edge);
+            }
+        }
+        Ok(edges)
+    }
+
+    /// Whether a blob that is there has as many bytes as a manifest says.
+    fn check_size(&self, edge: &Edge) -> Result<(), String> {
+        let blob = &self.blobs[edge.to as usize];
+        if blob.size == edge.size {
+            return Ok(());
+        }
+        let (has, says) = (grouped(blob.size), grouped(edge.size));
+        Err(format!("it says that {} has {says} bytes, and that has {has}", blob.digest))
+    }
+
+    fn push_if_ready(&mut self, number: usize) {
+        let manifest = &mut self.manifests[number];
+        if self.is_released && manifest.missing == 0 && manifest.state == ManifestState::Waiting {
+            manifest.state = ManifestState::Pushing;
+            self.todo.push(Step::Push(number));
+        }
+    }
+
+    /// A blob passes by, of so many bytes. `true`: it is wanted.
+    pub fn passes(&mut self, number: usize, size: u64) -> bool {
+        let blob = &mut self.blobs[number];
+        let is_wanted = matches!(blob.state, BlobState::Named | BlobState::Absent | BlobState::Failed);
+        if is_wanted {
+            (blob.state, blob.size) = (BlobState::Passing, size);
+        }
+        is_wanted
+    }
+
+    /// The destination was asked for a blob. Returns whether it is news that it has it.
+    pub fn asked(&mut self, number: usize, is_there: bool) -> bool {
+        match (self.blobs[number].state, is_there) {
+            (BlobState::Named | BlobState::Absent, true) => {
+                self.blob_is(number, BlobState::Present);
+                return true;
+            }
+            (BlobState::Named, false) => self.blobs[number].state = BlobState::Absent,
+            _ => {}
+        }
+        false
+    }
+
+    /// The destination has a document as a blob now.
+    pub fn kept(&mut self, digest: &Digest) {
+        if let Some(&number) = self.blob_numbers.get(digest) {
+            self.blob_is(number as usize, BlobState::Sent);
+        }
+    }
+
+    /// What became of a blob.
+    pub fn blob_is(&mut self, number: usize, state: BlobState) {
+        self.blobs[number].state = state;
+        if !state.is_there() {
+            return;
+        }
+        for waiting in std::mem::take(&mut self.blobs[number].waiting) {
+            self.arrived(waiting as usize, number as u32, false);
+        }
+    }
+
+    /// What became of a manifest that was pushed.
+    pub fn manifest_is(&mut self, number: usize, state: ManifestState) {
+        let is_there = state == ManifestState::Pushed;
+        let manifest = &mut self.manifests[number];
+        manifest.state = state;
+        if !is_there {
+            return;
+        }
+        self.held -= manifest.bytes.take().map_or(0, |bytes| bytes.len() as u64);
+        for waiting in std::mem::take(&mut self.manifests[number].waiting) {
+            self.arrived(waiting as usize, number as u32, true);
+        }
+    }
+
+    /// What a manifest waited for is there.
+    fn arrived(&mut self, number: usize, to: u32, is_manifest: bool) {
+        let same = |edge: &&mut Edge| edge.to == to && edge.is_manifest == is_manifest && !edge.is_settled;
+        let Some(edge) = self.manifests[number].edges.iter_mut().find(same) else { return };
+        edge.is_settled = true;
+        let edge = *edge;
+        self.manifests[number].missing -= 1;
+        if !is_manifest && let Err(why) = self.check_size(&edge) {
+            self.manifests[number].state = ManifestState::Failed(why);
+        }
+        self.push_if_ready(number);
+    }
+
+    /// All archives were read: what no `index.json` and no manifest has named is what it says that it is.
+    pub fn name_rest(&mut self) {
+        let mut rest: Vec<Descriptor> =
+            self.candidates.iter().map(|(digest, c)| Descriptor::new(&*c.media_type, digest.clone(), c.size)).collect();
+        rest.sort_unstable_by(|a, b| a.digest.cmp(&b.digest));
+        for descriptor in rest {
+            // Another may have named it by now.
+            let _ = self.manifest_number(&descriptor);
+        }
+    }
+
+    /// Manifests that something names and no archive had: the destination may have them.
+    pub fn unseen(&self) -> Vec<usize> {
+        let unseen = |(_, manifest): &(usize, &TrackedManifest)| manifest.state == ManifestState::Named;
+        self.manifests.iter().enumerate().filter(unseen).map(|(number, _)| number).collect()
+    }
+
+    /// The root, if it was not met, and is looked for from now on.
+    pub fn unseen_root(&mut self) -> Option<usize> {
+        let number = self.root? as usize;
+        let is_unseen = self.manifests[number].state == ManifestState::Named;
+        self.manifests[number].state = if is_unseen { ManifestState::Nowhere } else { return None };
+        Some(number)
+    }
+
+    /// A manifest was looked for at the destination, and is not there.
+    pub fn is_nowhere(&mut self, number: usize) {
+        self.manifests[number].state = ManifestState::Nowhere;
+    }
+
+    /// Gives up waiting for subjects that are nowhere, and for what was left out on purpose.
+    pub fn waive(&mut self) {
+        for number in 0..self.manifests.len() {
+            if self.manifests[number].state != ManifestState::Waiting {
+                continue;
+            }
+            let digest = self.manifests[number].digest.clone();
+            let mut edges = std::mem::take(&mut self.manifests[number].edges);
+            let mut waived = 0;
+            for edge in edges.iter_mut().filter(|edge| edge.is_manifest && !edge.is_settled) {
+                let to = &self.manifests[edge.to as usize];
+                let may_lack = edge.is_optional || self.left_out.contains(&(digest.clone(), to.digest.clone()));
+                if to.state == ManifestState::Nowhere && may_lack {
+                    (edge.is_settled, waived) = (true, waived + 1);
+                }
+            }
+            self.manifests[number].edges = edges;
+            self.manifests[number].missing -= waived;
+            if waived > 0 {
+                self.push_if_ready(number);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The way back, case by case: `tests/golden/high` says what is in the registry before and after.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::symlink,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use ace_dt::oci::Digest;
+use serde_json::Value;
+
+use crate::{
+    registry::{Held, Registry, Storage, golden},
+    util::{Dir, ace_dt, ace_dt_with},
+};
+
+fn golden_json(name: &str) -> Value {
+    serde_json::from_slice(&fs::read(golden().join("high").join(name)).unwrap()).unwrap()
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().map(|all| all.iter().map(|v| v.as_str().unwrap()).collect()).unwrap_or_default()
+}
+
+/// A member as the recipes of `archives.json` have it.
+fn member(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = vec![0; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    let size = format!("{:011o}", content.len());
+    let fields = [(100, "0000666"), (108, "0000000"), (116, "0000000"), (124, size.as_str()), (136, "00000000000")];
+    for (at, text) in
+        fields.into_iter().chain([(156, "0"), (257, "ustar"), (263, "00"), (329, "0000000"), (337, "0000000")])
+    {
+        header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    }
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header.extend(content);
+    header.resize(header.len().next_multiple_of(512), 0);
+    header
+}
+
+/// An archive made by its recipe, or as the Go tool made it.
+pub fn archive(name: &str) -> Vec<u8> {
+    let recipes = golden_json("archives.json");
+    let Some(recipe) = recipes.get(name.trim_end_matches(".tar")) else {
+        return fs::read(golden().join("archives").join(name)).unwrap();
+    };
+    let mut all = Vec::new();
+    for entry in recipe["entries"].as_array().unwrap() {
+        let name = entry[0].as_str().unwrap();
+        let content = match &entry[1]["text"] {
+            Value::String(text) => text.clone().into_bytes(),
+            _ => fs::read(golden().join("registry/blobs/sha256").join(name.rsplit('/').next().unwrap())).unwrap(),
+        };
+        all.extend(member(name, &content));
+    }
+    all.resize(all.len() + 1024, 0);
+    assert_eq!(Digest::of(&all).hex(), recipe["sha256"].as_str().unwrap(), "{name} is not what it should be");
+    all
+}
+
+/// What a repository should hold, as a case has it. With a list of two either will do.
+fn wanted(expected: &Value) -> Vec<BTreeMap<String, Held>> {
+    let one = |registries: &Value| {
+        let repositories = registries["high.example.com"].as_object().cloned().unwrap_or_default();
+        repositories.into_iter().map(|(name, content)| (name, held(&content))).collect()
+    };
+    match expected {
+        Value::Array(either) => either.iter().map(one).collect(),
+        one_only => vec![one(one_only)],
+    }
+}
+
+fn held(content: &Value) -> Held {
+    let mut held = Held::default();
+    for (tag, target) in content["tags"].as_object().unwrap() {
+        match &target["referrers"] {
+            Value::Null => drop(held.tags.insert(tag.clone(), target.as_str().unwrap().into())),
+            listed => drop(held.referrers.insert(tag.clone(), texts(listed).into_iter().map(String::from).collect())),
+        }
+    }
+    held.manifests = texts(&content["manifests"]).into_iter().map(String::from).collect();
+    held
+}
+
+fn prepare(case: &Value) -> (Dir, Storage) {
+    let dir = Dir::new();
+    let storage = Storage::new(&dir.join("storage"));
+    fs::create_dir_all(dir.join("storage")).unwrap();
+    if let Some(state) = case["before"]["high.example.com"].as_str() {
+        for entry in golden_json("states.json")[state].as_array().unwrap() {
+            let entry = texts(entry);
+            storage.golden_tree(entry[0], entry[2], Some(entry[1]));
+        }
+    }
+    fs::create_dir(dir.join("archives")).unwrap();
+    for entry in fs::read_dir(golden().join("archives")).unwrap().map(Result::unwrap) {
+        symlink(entry.path(), dir.join("archives").join(entry.file_name())).unwrap();
+    }
+    for name in golden_json("archives.json").as_object().unwrap().keys() {
+        dir.write(&format!("archives/{name}.tar"), archive(&format!("{name}.tar")));
+    }
+    for (name, content) in case["files"].as_object().into_iter().flatten() {
+        let mut bytes = match content {
+            Value::String(text) => text.clone().into_bytes(),
+            other => archive(other["archive"].as_str().unwrap()),
+        };
+        bytes.truncate(content["bytes"].as_u64().map_or(bytes.len(), |n| n as usize));
+        dir.write(name, bytes);
+    }
+    (dir, storage)
+}
+
+/// Runs a case; what is wrong.
+fn run(case: &Value) -> Vec<String> {
+    let (dir, storage) = prepare(case);
+    let registry = Registry::start(&dir.join("storage"));
+    dir.write(
+        "ace-dt-config.yaml",
+        format!(
+            "apiVersion: config.dt.act3-ace.io/v1alpha1\nkind: Configuration\n\
+            registryConfig:\n  registries:\n    high.example.com:\n      endpoints: [\"http://127.0.0.1:{}\"]\n",
+            registry.port
+        ),
+    );
+    let (mut wrong, before) = (Vec::new(), storage.held());
+    let expected = &case["expected"];
+    for (command, exit) in case["commands"].as_array().unwrap().iter().zip(expected["exit"].as_array().unwrap()) {
+        let words = texts(command);
+        let outcome = match case["stdin"].as_str().or(case["stdin"]["archive"].as_str()) {
+            Some(name) => ace_dt_with(&dir, &words, &archive(name)),
+            None => ace_dt(&dir, &words),
+        };
+        let is = Value::from(outcome.status);
+        if *exit != is && !exit.as_array().is_some_and(|any| any.contains(&is)) {
+            wrong.push(format!("{words:?} exits with {is}, not {exit}: {}", outcome.err));
+        }
+        if outcome.status == 0 && !outcome.err.is_empty() {
+            wrong.push(format!("{words:?} says {:?}", outcome.err));
+        }
+        if outcome.status != 0 && !outcome.err.contains("ace-dt: ") {
+            wrong.push(format!("{words:?} does not say why it fails: {:?}", outcome.err));
+        }
+    }
+    let compare = expected["compare"].as_str().unwrap_or("all");
+    let found = storage.held();
+    let differs = |wanted: &BTreeMap<String, Held>| {
+        let mut wrong = Vec::new();
+        for (repository, is) in &found {
+            let none = Held::default();
+            let should = wanted.get(repository).or(before.get(repository)).unwrap_or(&none);
+            let same = is.tags == should.tags
+                && (compare == "tags" || is.manifests == should.manifests && is.referrers == should.referrers);
+            if !same {
+                wrong.push(format!("{repository} is {is:?}, and should be {should:?}"));
+            }
+        }
+        let absent = wanted.iter().filter(|(name, held)| !found.contains_key(*name) && !held.tags.is_empty());
+        wrong.extend(absent.map(|(name, _)| format!("{name} is not there")));
+        wrong
+    };
+    if compare != "none" {
+        let all: Vec<_> = wanted(&expected["after"]).iter().map(differs).collect();
+        if !all.iter().any(Vec::is_empty) {
+            wrong.extend(all.into_iter().next().unwrap());
+        }
+    }
+    for (name, content) in expected["files"].as_object().into_iter().flatten() {
+        let columns = content["columns"].as_u64().unwrap() as usize;
+        let text = fs::read_to_string(dir.join(name)).unwrap_or_default();
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').take(columns).collect()).collect();
+        let should: Vec<Vec<&str>> = content["rows"].as_array().unwrap().iter().map(texts).collect();
+        if rows != should {
+            wrong.push(format!("{name} holds {rows:?}, not {should:?}"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_golden_cases() {
+    let cases = golden_json("cases.json");
+    let cases = cases.as_array().unwrap();
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let name = case["name"].as_str().unwrap();
+                    let found = run(case);
+                    wrong.lock().unwrap().extend(found.into_iter().map(|why| format!("{name}: {why}")));
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{} things are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(cases.len() > 50, "only {} cases", cases.len());
+}
