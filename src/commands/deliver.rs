@@ -173,11 +173,11 @@ impl DeliveryJob<'_> {
     /// # Errors
     /// If something is missing or wrong.
     pub fn conclude(&self, outcome: &DeliveryOutcome) -> Result<()> {
-        outcome.tell_lacking();
         let failed = |e: Error| Err(e.doing(self.doing()));
         if let Some(e) = &outcome.stop {
             return failed(e.clone());
         }
+        outcome.tell_lacking();
         match outcome.lacking.len() {
             0 if outcome.is_wrong => return failed(Error::new("the archive is not what it should be")),
             0 => {}

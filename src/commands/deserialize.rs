@@ -104,7 +104,7 @@ fn records<'a>(images: &'a [DeliveredImage], outcome: &'a DeliveryOutcome, dry_r
             BlobState::Sent => "sent",
             BlobState::Present => "present",
             BlobState::Failed => "failed",
-            BlobState::Named | BlobState::Absent | BlobState::Passing => "missing",
+            BlobState::Named | BlobState::Asking | BlobState::Absent | BlobState::Passing => "missing",
         },
     });
     images.iter().map(of_image).chain(blobs).collect()

@@ -349,8 +349,8 @@ impl ArchiveVerifier {
         for text in lists {
             self.tell(Finding::wrong(text));
         }
-        if let Some(wanted) = self.root.take().filter(|root| catalog.root() != Some(root)) {
-            let is = catalog.root().map_or("there is none".into(), |root| format!("it is {root}"));
+        if let Some(wanted) = self.root.take().filter(|root| catalog.lists.root() != Some(root)) {
+            let is = catalog.lists.root().map_or("there is none".into(), |root| format!("it is {root}"));
             self.tell(Finding::wrong(format!("{wanted} should be the root, and {is}")));
         }
         if let Some(records) = self.records.take() {

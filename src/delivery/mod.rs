@@ -13,7 +13,7 @@ mod settle;
 pub mod tracker;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
@@ -31,12 +31,14 @@ use crate::{
         document::Document,
         events::{ArchiveEnd, BlobEvent, BlobMember, Event, EventReader, ManifestEvent, SmallFile},
         finding::{Finding, FindingKind},
+        lists::{IndexLists, Interner, KnownContent, ListedManifest},
         scan::is_layout,
         tar::StreamPosition,
     },
     error::{Error, ErrorKind, Result},
     log,
     oci::{Descriptor, Digest, Manifest, media},
+    signal,
     store::target::Target,
 };
 
@@ -86,6 +88,8 @@ struct DeliveryState {
     reading: Option<DeliveryPosition>,
     unfinished: BTreeMap<DeliveryPosition, ()>,
     is_compressed: bool,
+    /// Blobs that have passed by while the destination is asked for them, or another copy is on its way.
+    parked: HashMap<usize, Job>,
     /// Why the run ends early.
     stop: Option<Error>,
     /// The destination has refused something, so that nothing more is sent there.
@@ -118,6 +122,10 @@ struct Met {
     indexes: usize,
     docker: bool,
     blobs: bool,
+    lists: IndexLists,
+    /// What its indexes list.
+    listed: Vec<ListedManifest>,
+    shared: Interner,
 }
 
 /// A blob that comes in piece by piece.
@@ -194,12 +202,23 @@ impl<'a> Delivery<'a> {
                 }
                 Event::Index(file) => {
                     met.indexes += 1;
-                    self.index(file);
+                    self.index(file, &mut met.lists);
                 }
-                Event::DockerIndex(_) => met.docker = true,
+                Event::DockerIndex(file) => {
+                    met.docker = true;
+                    let read = file.bytes.ok_or("it is too long".to_string());
+                    if let Err(why) = read.and_then(|bytes| met.lists.set_docker(&bytes)) {
+                        self.finding(Finding::wrong(format!("manifest.json at {}: {why}", file.place)));
+                    }
+                }
                 Event::Manifest(event) => {
                     met.blobs = true;
                     self.look_for_root(&event.blob);
+                    if let Document::Manifest(manifest, _) = &event.document {
+                        let extra = manifest.extra_manifests().unwrap_or_default();
+                        let listed = manifest.manifests.iter().chain(&extra);
+                        met.listed.extend(listed.map(|descriptor| met.shared.listed(descriptor)));
+                    }
                     self.document(event);
                 }
                 Event::Blob(event) => {
@@ -212,7 +231,7 @@ impl<'a> Delivery<'a> {
             }
         };
         if let Some(end) = ended {
-            self.complete(&met, end);
+            self.complete(&met, end, from.offset > 0);
         }
         if let Some(streaming) = streaming {
             streaming.content.fail(Error::new("the run was given up"));
@@ -249,6 +268,10 @@ impl<'a> Delivery<'a> {
 
     /// Something failed: that ends the run, or is told, and the run goes on.
     fn fails(&self, state: &mut DeliveryState, e: Error) {
+        if signal::requested().is_some() {
+            // What a signal ends has not failed.
+            return;
+        }
         if e.is_signal()
             || !self.options.keep_going && !matches!(e.kind(), ErrorKind::Transient | ErrorKind::Unreachable)
         {
@@ -284,11 +307,16 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    fn index(&self, file: SmallFile) {
+    fn index(&self, file: SmallFile, lists: &mut IndexLists) {
         let read = file.bytes.ok_or("it is too long".to_string());
-        let index = match read.and_then(|bytes| Manifest::parse(media::INDEX, &bytes)) {
-            Ok(index) => index,
-            Err(why) => return self.finding(Finding::wrong(format!("index.json at {}: {why}", file.place))),
+        let wrong = |why| self.finding(Finding::wrong(format!("index.json at {}: {why}", file.place)));
+        let index = match read.and_then(|bytes| Ok((Manifest::parse(media::INDEX, &bytes)?, lists.set_index(&bytes)))) {
+            Ok((index, Ok(()))) => index,
+            Ok((index, Err(why))) => {
+                wrong(why);
+                index
+            }
+            Err(why) => return wrong(why),
         };
         let mut state = self.state();
         let state = &mut *state;
@@ -406,13 +434,23 @@ impl<'a> Delivery<'a> {
             true => Job::Send { number, blob: blob.clone(), content, was_asked, position },
             false => Job::Check { blob: blob.clone(), content },
         };
+        if matches!(before, tracker::BlobState::Asking | tracker::BlobState::Passing) {
+            // What is asked may spare it; and it is needed if the copy before it fails. A third does not wait.
+            let job = match job {
+                Job::Check { blob, content } => Job::Send { number, blob, content, was_asked: true, position: None },
+                job => job,
+            };
+            let earlier = state.parked.insert(number, job);
+            state.queue.add_all(earlier);
+            return true;
+        }
         state.queue.add(job);
         self.work.notify_one();
         true
     }
 
     /// What an archive must have.
-    fn complete(&self, met: &Met, end: ArchiveEnd) {
+    fn complete(&self, met: &Met, end: ArchiveEnd, is_resumed: bool) {
         if end.is_foreign {
             return;
         }
@@ -429,6 +467,19 @@ impl<'a> Delivery<'a> {
         if met.indexes == 0 {
             self.finding(lacks("it holds no index.json that can be read: what its blobs are is not known"));
         }
+        if is_resumed || end.end.is_none() {
+            return;
+        }
+        let mut found = Vec::new();
+        let state = self.state();
+        let known = KnownContent {
+            has_blobs: met.blobs,
+            is_there: &|digest| state.tracker.knows(digest),
+            is_referrer: &|digest| state.tracker.subject(digest).is_some(),
+        };
+        met.lists.check(&|| met.listed.iter(), &known, &mut |text| found.push(text));
+        drop(state);
+        found.into_iter().for_each(|text| self.finding(Finding::wrong(text)));
     }
 
     /// Queues what the tracker wants done.

@@ -127,6 +127,11 @@ impl JobQueue {
         }
     }
 
+    /// Adds what there is.
+    pub fn add_all(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        jobs.into_iter().for_each(|job| self.add(job));
+    }
+
     /// Whether the reader may add a blob.
     pub fn has_room(&self) -> bool {
         self.blobs.len() < BLOBS_MAX && self.documents < DOCUMENTS_MAX
@@ -250,11 +255,11 @@ impl Delivery<'_> {
 
     fn ask(&self, number: usize) {
         let descriptor = {
-            let state = self.state();
-            let blob = &state.tracker.blobs()[number];
-            if blob.state != BlobState::Named {
+            let mut state = self.state();
+            if !state.tracker.asks(number) {
                 return;
             }
+            let blob = &state.tracker.blobs()[number];
             blob_descriptor(blob.digest.clone(), blob.size)
         };
         match self.options.target.exists(&descriptor) {
@@ -262,9 +267,31 @@ impl Delivery<'_> {
                 if state.tracker.asked(number, is_there) {
                     state.tally.present(descriptor.size);
                 }
+                self.unpark(state, number);
             }),
-            Err(e) => self.change(|state| self.job_fails(state, e)),
+            Err(e) => self.change(|state| {
+                state.tracker.asked(number, false);
+                self.unpark(state, number);
+                self.job_fails(state, e);
+            }),
         }
+    }
+
+    /// A blob may have passed by while the destination was asked for it, or another copy was on its way.
+    fn unpark(&self, state: &mut DeliveryState, number: usize) {
+        let Some(Job::Send { blob, content, position, .. }) = state.parked.remove(&number) else { return };
+        let became = state.tracker.blobs()[number].state;
+        if !became.is_there() {
+            state.tracker.passes(number, blob.size);
+            state.queue.add(Job::Send { number, blob, content, was_asked: true, position });
+        } else {
+            position.map(|position| state.unfinished.remove(&position));
+            // What it read twice must be right twice.
+            if self.options.check_all || became == BlobState::Sent {
+                state.queue.add(Job::Check { blob, content });
+            }
+        }
+        self.work.notify_one();
     }
 
     fn send(&self, number: usize, blob: &BlobMember, content: &JobContent, was_asked: bool) {
@@ -287,6 +314,7 @@ impl Delivery<'_> {
                 self.job_fails(state, e);
             }
         });
+        self.change(|state| self.unpark(state, number));
     }
 
     /// Reads a blob that need not be sent.

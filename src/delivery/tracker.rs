@@ -39,6 +39,8 @@ pub enum Step {
 pub enum BlobState {
     /// Something names it.
     Named,
+    /// The destination is being asked for it.
+    Asking,
     /// The destination said that it has it not.
     Absent,
     /// It passes by, and is on its way.
@@ -185,6 +187,13 @@ impl Tracker {
     /// A manifest that something names, or that was met.
     pub fn manifest(&self, digest: &Digest) -> Option<&TrackedManifest> {
         self.manifest_numbers.get(digest).map(|&number| &self.manifests[number as usize])
+    }
+
+    /// Whether something names it, or it was met.
+    pub fn knows(&self, digest: &Digest) -> bool {
+        self.blob_numbers.contains_key(digest)
+            || self.manifest_numbers.contains_key(digest)
+            || self.candidates.contains_key(digest)
     }
 
     /// What is to be done now.
@@ -442,9 +451,13 @@ impl Tracker {
         }
     }
 
-    /// A blob passes by, of so many bytes. `true`: it is wanted.
+    /// A blob passes by, of so many bytes. `true`: it is wanted, unless the destination is being asked for it.
     pub fn passes(&mut self, number: usize, size: u64) -> bool {
         let blob = &mut self.blobs[number];
+        if blob.state == BlobState::Asking {
+            blob.size = size;
+            return true;
+        }
         let is_wanted = matches!(blob.state, BlobState::Named | BlobState::Absent | BlobState::Failed);
         if is_wanted {
             (blob.state, blob.size) = (BlobState::Passing, size);
@@ -452,14 +465,24 @@ impl Tracker {
         is_wanted
     }
 
+    /// The destination is asked for a blob, unless that is known.
+    pub fn asks(&mut self, number: usize) -> bool {
+        let state = &mut self.blobs[number].state;
+        let is_news = *state == BlobState::Named;
+        if is_news {
+            *state = BlobState::Asking;
+        }
+        is_news
+    }
+
     /// The destination was asked for a blob. Returns whether it is news that it has it.
     pub fn asked(&mut self, number: usize, is_there: bool) -> bool {
         match (self.blobs[number].state, is_there) {
-            (BlobState::Named | BlobState::Absent, true) => {
+            (BlobState::Named | BlobState::Asking | BlobState::Absent, true) => {
                 self.blob_is(number, BlobState::Present);
                 return true;
             }
-            (BlobState::Named, false) => self.blobs[number].state = BlobState::Absent,
+            (BlobState::Named | BlobState::Asking, false) => self.blobs[number].state = BlobState::Absent,
             _ => {}
         }
         false

@@ -1,4 +1,4 @@
-//! Lock-free rings: between many producers and one consumer, and between one filler and many readers ([`fan_out`]).
+//! Lock-free rings: between many producers and one consumer, and between one filler and many readers ([`fan_out()`]).
 //!
 //! The ring shows a window of one long stream. Positions are absolute stream offsets in bytes; the
 //! window is `[written, written + capacity)`, and offset `p` lies at `p % capacity` in memory. The

@@ -6,6 +6,7 @@ mod batch;
 mod big;
 mod cache;
 mod content;
+mod deliver;
 mod documents;
 mod errors;
 mod failures;

@@ -4,25 +4,18 @@
 //! references are claims: each is compared with what is there.
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use serde::Deserialize;
-
 use crate::{
-    archive::{
-        documents::docker_name,
-        read::{document::Document, tar::StreamPosition},
+    archive::read::{
+        document::Document,
+        lists::{IndexLists, Interner, KnownContent, ListedManifest},
+        tar::StreamPosition,
     },
     error::{Error, Result},
-    oci::{
-        Annotations, Descriptor, Digest, Manifest, annotation,
-        json::{self, few_items},
-        manifest::Index,
-        media,
-    },
+    oci::{Descriptor, Digest, Manifest, media},
     util::units::grouped,
 };
 
@@ -34,11 +27,6 @@ pub use elsewhere::Elsewhere;
 const DOCUMENTS_MAX: u64 = 512 << 20;
 /// So many blobs are kept in mind, in some 200 bytes each.
 const BLOBS_MAX: usize = 4 << 20;
-/// Characters of a name, at the most; a reference has fewer than a thousand.
-const NAME_MAX: usize = 4096;
-/// containerd's name of an image in an index.
-const IMAGE_NAME: &str = "io.containerd.image.name";
-
 /// A blob of the archive.
 #[derive(Clone, Debug)]
 pub struct HeldBlob {
@@ -81,65 +69,6 @@ pub(super) struct ManifestSummary {
     malformed: Option<Box<str>>,
 }
 
-/// What an index says of one thing that it lists, as far as it matters: a descriptor would need several times as much
-/// memory as it has bytes.
-#[derive(Clone, Debug)]
-pub(super) struct ListedManifest {
-    /// What it is.
-    pub(super) media_type: Arc<str>,
-    /// Of its content.
-    pub(super) digest: Digest,
-    /// Bytes.
-    pub(super) size: u64,
-    /// The name that it gives an image.
-    pub(super) name: Option<Arc<str>>,
-    /// The name is that of a source.
-    is_source: bool,
-    /// In words.
-    pub(super) platform: Option<Arc<str>>,
-    /// The labels of a source, as JSON.
-    pub(super) labels: Option<Arc<str>>,
-    /// Of all that is said of it.
-    fingerprint: [u8; 16],
-}
-
-/// Text that many share.
-#[derive(Clone, Default)]
-struct Interner(HashSet<Arc<str>>);
-
-impl Interner {
-    fn share(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
-            return known.clone();
-        }
-        let shared: Arc<str> = text.into();
-        self.0.insert(shared.clone());
-        shared
-    }
-
-    /// What `descriptor` says, in little memory.
-    fn listed(&mut self, descriptor: &Descriptor) -> ListedManifest {
-        ListedManifest {
-            media_type: self.share(&descriptor.media_type),
-            digest: descriptor.digest.clone(),
-            size: descriptor.size,
-            name: name_of(&descriptor.annotations).map(|name| self.share(&cut(name))),
-            is_source: descriptor.annotations.contains_key(annotation::SOURCE),
-            labels: descriptor.annotations.get(annotation::LABELS).map(|labels| self.share(&cut(labels))),
-            platform: descriptor.platform.as_ref().map(|platform| self.share(&platform.to_string())),
-            fingerprint: fingerprint(descriptor),
-        }
-    }
-}
-
-/// Of all that a descriptor says.
-fn fingerprint(descriptor: &Descriptor) -> [u8; 16] {
-    let Digest::Sha256(hash) = Digest::of(&json::compact(descriptor)) else {
-        unreachable!("Digest::of makes a SHA-256")
-    };
-    hash[..16].try_into().expect("32 bytes have 16")
-}
-
 /// Something that is referred to and not as it is said to be.
 #[derive(Clone, Debug)]
 pub struct Flaw {
@@ -162,27 +91,10 @@ pub struct Catalog {
     shared: Interner,
     /// Bytes of the manifests in `documents`.
     kept: u64,
-    /// The first `index.json`, if there are several.
-    first: Option<Manifest>,
-    /// The last one.
-    index: Option<Manifest>,
-    /// How many there are.
-    indexes: usize,
-    /// `manifest.json`.
-    docker: Vec<DockerListed>,
+    /// `index.json` and `manifest.json`.
+    pub lists: IndexLists,
     /// Whether an `oci-layout` was met.
     pub has_layout: bool,
-}
-
-/// An image of `manifest.json`, as `docker save` and others write it.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct DockerListed {
-    config: String,
-    #[serde(default, deserialize_with = "few_items")]
-    repo_tags: Vec<String>,
-    #[serde(default, deserialize_with = "few_items")]
-    layers: Vec<String>,
 }
 
 impl Catalog {
@@ -201,14 +113,9 @@ impl Catalog {
         self.blobs.values().map(|held| held.size).sum()
     }
 
-    /// Whether an `index.json` was read.
-    pub fn has_index(&self) -> bool {
-        self.index.is_some()
-    }
-
     /// Whether it lists images as `docker save` does, and has nothing of a layout.
     pub fn is_docker_archive(&self) -> bool {
-        !self.docker.is_empty() && !self.has_layout && self.indexes == 0
+        self.lists.has_images_of_docker() && !self.has_layout && self.lists.count() == 0
     }
 
     /// Notes a blob. Returns where it stands already, if it does, and whether it is sound there.
@@ -288,94 +195,20 @@ impl Catalog {
         Ok(ManifestSummary { media_type, is_gather, edges: edges.into(), index, left_out, malformed })
     }
 
-    /// Notes an `index.json`; a later one takes the place of an earlier.
-    ///
-    /// # Errors
-    /// If it is none, or says that it is of the format of this tool and is written otherwise.
-    pub fn set_index(&mut self, bytes: &[u8]) -> std::result::Result<(), String> {
-        let index = Manifest::parse(media::INDEX, bytes)?;
-        let again = Index::new("", index.manifests.clone(), index.annotations.clone());
-        let is_right = !is_ours(&index) || json::pretty(&again) == bytes;
-        let before = self.index.replace(index);
-        self.first = self.first.take().or(before);
-        self.indexes += 1;
-        is_right.then_some(()).ok_or_else(|| "it is not written as archives of its format are".into())
-    }
-
-    /// Notes a `manifest.json`.
-    ///
-    /// # Errors
-    /// If it is none.
-    pub fn set_docker(&mut self, bytes: &[u8]) -> std::result::Result<(), String> {
-        self.docker = serde_json::from_slice(bytes).map_err(|e| format!("it is no list of images: {e}"))?;
-        Ok(())
-    }
-
-    /// What digests do not protect: `index.json` and `manifest.json` must say what manifests say.
+    /// What digests do not protect: see [`IndexLists::check`].
     pub fn check_lists(&self, elsewhere: &dyn Fn(&Digest) -> bool, tell: &mut dyn FnMut(String)) {
-        let Some(index) = &self.index else { return };
-        let ours = is_ours(index);
-        if index.manifests.is_empty() && !self.blobs.is_empty() {
-            tell("index.json lists no image, though there are blobs".into());
-        }
         let listed = || self.documents.values().flat_map(|document| &*document.index);
-        if ours && self.indexes < 2 {
-            tell("the index.json behind the blobs is missing".into());
-        }
-        if (ours || self.first.as_ref().is_some_and(is_ours)) && self.indexes > 2 {
-            tell(format!("there are {} index.json, and an archive of its format has two", self.indexes));
-        }
-        if !ours && self.first.as_ref().is_some_and(is_ours) {
-            tell("the index.json in front of the blobs is of the format of this tool, and the last is not".into());
-        }
-        if let Some(first) = self.first.as_ref().filter(|_| ours && self.indexes == 2) {
-            let roots = first.manifests.len() == 1 && first.manifests.first() == index.manifests.first();
-            if !roots || first.annotations != index.annotations {
-                tell("the index.json in front of the blobs and the one behind them differ".into());
-            }
-        }
-        if ours {
-            let mut said: HashMap<&Digest, HashSet<[u8; 16]>> = HashMap::new();
-            for listed in listed() {
-                said.entry(&listed.digest).or_default().insert(listed.fingerprint);
-            }
-            for descriptor in index.manifests.iter().skip(1).filter(|descriptor| !descriptor.is_bare()) {
-                // What a referrer is said to be, its registry said.
-                let is_referrer = self.documents.get(&descriptor.digest).is_some_and(ManifestSummary::has_subject);
-                if !is_referrer
-                    && said.get(&descriptor.digest).is_some_and(|said| !said.contains(&fingerprint(descriptor)))
-                {
-                    tell(format!("index.json says of {} what no index in the archive says", descriptor.digest));
-                }
-            }
-        }
-        let sources: HashSet<&str> =
-            listed().filter(|listed| listed.is_source).filter_map(|l| l.name.as_deref()).collect();
-        let names: HashSet<String> = sources.iter().filter_map(|source| docker_name(source)).collect();
-        for image in &self.docker {
-            for path in image.layers.iter().chain([&image.config]) {
-                let digest = path.strip_prefix("blobs/").and_then(|path| path.replacen('/', ":", 1).parse().ok());
-                match digest {
-                    Some(digest) if self.blobs.contains_key(&digest) || elsewhere(&digest) => {}
-                    None if !ours => {}
-                    _ => tell(format!("manifest.json names {path:?}, which is not there")),
-                }
-            }
-            let known = |name: &String| names.contains(name) || sources.contains(name.as_str());
-            for name in image.repo_tags.iter().filter(|name| ours && !known(name)) {
-                tell(format!("manifest.json names {name:?}, which is no source"));
-            }
-        }
-    }
-
-    /// The digest of the root, if there is one.
-    pub fn root(&self) -> Option<&Digest> {
-        self.first.as_ref().or(self.index.as_ref())?.manifests.first().map(|root| &root.digest)
+        let known = KnownContent {
+            has_blobs: !self.blobs.is_empty(),
+            is_there: &|digest| self.blobs.contains_key(digest) || elsewhere(digest),
+            is_referrer: &|digest| self.documents.get(digest).is_some_and(ManifestSummary::has_subject),
+        };
+        self.lists.check(&listed, &known, tell);
     }
 
     /// What `index.json` lists, as descriptors.
     pub(super) fn roots(&self) -> &[Descriptor] {
-        self.index.as_ref().map_or(&[], |index| &index.manifests)
+        self.lists.roots()
     }
 
     /// What `index.json` lists.
@@ -391,8 +224,8 @@ impl Catalog {
     pub fn find(&self, name: Option<&str>) -> Result<Descriptor> {
         let gathered = self.roots().iter().filter_map(|root| self.documents.get(&root.digest));
         let gathered = gathered.filter(|document| document.is_gather).flat_map(|document| document.index.to_vec());
-        let mut found: Vec<ListedManifest> = match (name, &self.index) {
-            (None, Some(index)) if is_ours(index) => self.listed_roots().take(1).collect(),
+        let mut found: Vec<ListedManifest> = match (name, self.lists.are_ours()) {
+            (None, true) => self.listed_roots().take(1).collect(),
             (None, _) => self.listed_roots().filter(|listed| media::is_manifest(&listed.media_type)).collect(),
             (Some(name), _) => {
                 let named = |l: &ListedManifest| l.name.as_deref() == Some(name) || l.digest.to_string() == name;
@@ -551,27 +384,6 @@ impl ManifestSummary {
     fn named(&self) -> impl Iterator<Item = (&Digest, &str)> {
         self.edges.iter().map(|edge| (&edge.digest, &*edge.media_type))
     }
-}
-
-/// Whether an `index.json` says that it is of the format of this tool.
-fn is_ours(index: &Manifest) -> bool {
-    index.annotations.contains_key(annotation::SERIALIZATION_VERSION)
-}
-
-/// A name, cut if it is longer than any reference: thousands of images may share it, and each is told by it.
-fn cut(name: &str) -> Cow<'_, str> {
-    match name.char_indices().nth(NAME_MAX) {
-        Some((end, _)) => Cow::Owned(format!("{}...", &name[..end])),
-        None => Cow::Borrowed(name),
-    }
-}
-
-/// The name that a descriptor gives an image.
-fn name_of(annotations: &Annotations) -> Option<&str> {
-    [annotation::SOURCE, IMAGE_NAME, annotation::REF_NAME]
-        .iter()
-        .find_map(|key| annotations.get(*key))
-        .map(String::as_str)
 }
 
 #[cfg(test)]

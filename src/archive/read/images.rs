@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use super::catalog::{Catalog, ListedManifest, ManifestSummary};
+use super::{
+    catalog::{Catalog, ManifestSummary},
+    lists::ListedManifest,
+};
 use crate::oci::{Digest, layout::DEPTH_MAX, media};
 
 /// So many images are told of.

@@ -135,8 +135,10 @@ impl<'s> Scanner<'s> {
         loop {
             match events.next_event()? {
                 Event::Layout(file) => self.layout(&file, catalog),
-                Event::Index(file) => self.list("index.json", file, &mut |bytes| catalog.set_index(bytes)),
-                Event::DockerIndex(file) => self.list("manifest.json", file, &mut |bytes| catalog.set_docker(bytes)),
+                Event::Index(file) => self.list("index.json", file, &mut |bytes| catalog.lists.set_index(bytes)),
+                Event::DockerIndex(file) => {
+                    self.list("manifest.json", file, &mut |bytes| catalog.lists.set_docker(bytes))
+                }
                 Event::Manifest(event) => self.manifest(catalog, event)?,
                 Event::Blob(event) => on_blob(self, catalog, event)?,
                 Event::Fault(finding) => (self.tell)(finding),
@@ -187,7 +189,7 @@ impl<'s> Scanner<'s> {
         if !catalog.has_layout {
             (self.tell)(lacks("it holds no oci-layout"));
         }
-        if !catalog.has_index() {
+        if catalog.lists.count() == 0 {
             (self.tell)(lacks("it holds no index.json that can be read: what its blobs are is not known"));
         }
     }

@@ -34,8 +34,8 @@ fn an_image_is_told_with_its_name_platform_and_size() {
     let mut catalog = Catalog::default();
     let layer = add(&mut catalog, "layer", &[7; 100]);
     let mut named = image(&mut catalog, std::slice::from_ref(&layer));
-    named.annotations.insert(annotation::REF_NAME.into(), "reg.io/app:v1".into());
-    catalog.set_index(&index(&[named.clone()])).unwrap();
+    named.annotations.insert(crate::oci::annotation::REF_NAME.into(), "reg.io/app:v1".into());
+    catalog.lists.set_index(&index(&[named.clone()])).unwrap();
     let [image] = &catalog.images()[..] else { panic!() };
     assert_eq!(image.reference.as_deref(), Some("reg.io/app:v1"));
     assert_eq!(image.platform.as_deref(), Some("linux/arm64"), "by its configuration");
@@ -54,7 +54,7 @@ fn claims_are_compared_with_what_is_there() {
     let gone = Descriptor::new("layer", Digest::of(b"gone"), 4);
     let liar = Descriptor { size: 99, ..layer };
     let root = image(&mut catalog, &[liar, gone.clone()]);
-    catalog.set_index(&index(&[root.clone(), root])).unwrap();
+    catalog.lists.set_index(&index(&[root.clone(), root])).unwrap();
     let flaws = flaws(&catalog);
     assert_eq!(flaws.len(), 2, "each digest is told of once: {flaws:?}");
     assert!(flaws.iter().any(|text| text.contains("has 5 bytes, and") && text.contains("says 99")), "{flaws:?}");
@@ -73,7 +73,7 @@ fn a_blob_that_is_no_manifest_and_one_of_another_type_are_told() {
     let image = image(&mut catalog, &[]);
     let as_manifest = Descriptor { media_type: media::MANIFEST.into(), ..layer };
     let as_docker = Descriptor { media_type: media::DOCKER_MANIFEST.into(), ..image };
-    catalog.set_index(&index(&[as_manifest, as_docker])).unwrap();
+    catalog.lists.set_index(&index(&[as_manifest, as_docker])).unwrap();
     let flaws = flaws(&catalog);
     assert!(flaws.iter().any(|text| text.contains("is no manifest")), "{flaws:?}");
     assert!(flaws.iter().any(|text| text.contains("says it is") && text.contains("docker")), "{flaws:?}");
@@ -87,7 +87,7 @@ fn what_was_only_found_is_wanted_when_something_refers_to_it() {
     let held = HeldBlob { size: root.size, place: StreamPosition::default(), end: 0, sound: true };
     catalog.blob(&root.digest, held, None).unwrap();
     assert!(catalog.unread().is_empty());
-    catalog.set_index(&index(std::slice::from_ref(&root))).unwrap();
+    catalog.lists.set_index(&index(std::slice::from_ref(&root))).unwrap();
     assert_eq!(catalog.unread(), std::slice::from_ref(&root.digest));
     catalog.document(&root.digest, document::parse(&bytes)).unwrap();
     assert!(catalog.unread().is_empty());
