@@ -64,6 +64,8 @@ pub struct Error {
     hint: Option<String>,
     /// Trying again can help, but not before so long.
     retry_after: Option<Duration>,
+    /// The other side is away, or asks for patience.
+    is_away: bool,
     os_error: Option<i32>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -76,6 +78,7 @@ impl Error {
             message: one_line(&why.to_string()),
             hint: None,
             retry_after: None,
+            is_away: false,
             os_error: None,
             source: None,
         }
@@ -129,6 +132,16 @@ impl Error {
             self.kind = ErrorKind::Transient;
         }
         self
+    }
+
+    /// The other side is away, or asks for patience: that may take minutes.
+    pub fn away(self) -> Self {
+        Error { is_away: true, ..self }
+    }
+
+    /// Whether the other side is away, or asks for patience.
+    pub fn is_away(&self) -> bool {
+        self.is_away
     }
 
     /// Trying again cannot help, or was tried enough.

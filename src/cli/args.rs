@@ -135,7 +135,12 @@ impl Default for Args {
         Args {
             config: Vec::new(),
             verbosity: Level::Warn,
-            policy: RetryPolicy { idle: Duration::from_secs(60), retries: 5, total: Duration::from_secs(300) },
+            policy: RetryPolicy {
+                idle: Duration::from_secs(60),
+                retries: 5,
+                total: Duration::from_secs(300),
+                away: Duration::ZERO,
+            },
             progress: ProgressOptions::default(),
             recursive: false,
             sparse_index: false,

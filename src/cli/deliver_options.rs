@@ -1,6 +1,6 @@
 //! What the commands take that bring archives into a registry.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     args::Args,
@@ -13,6 +13,9 @@ use crate::{
     media::stream_input::InputOptions,
     oci::Reference,
 };
+
+/// A registry may be away for so long.
+const AWAY: Duration = Duration::from_secs(600);
 
 /// How archives are brought into a registry.
 #[derive(Clone, Debug)]
@@ -33,8 +36,13 @@ pub struct DeliverOptions {
 
 impl DeliverOptions {
     fn new(args: &Args) -> DeliverOptions {
+        let mut connection = ConnectionOptions::new(args);
+        if !args.was_given("retries") {
+            // The drive waits meanwhile; what a tape has passed cannot be had again.
+            connection.policy.away = if args.was_given("retry-time") { args.policy.total } else { AWAY };
+        }
         DeliverOptions {
-            connection: ConnectionOptions::new(args),
+            connection,
             progress: args.progress.clone(),
             input: input(args),
             strict: args.strict,

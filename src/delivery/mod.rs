@@ -478,6 +478,7 @@ impl<'a> Delivery<'a> {
             is_referrer: &|digest| state.tracker.subject(digest).is_some(),
         };
         met.lists.check(&|| met.listed.iter(), &known, &mut |text| found.push(text));
+        found.extend(state.tracker.misnamed());
         drop(state);
         found.into_iter().for_each(|text| self.finding(Finding::wrong(text)));
     }

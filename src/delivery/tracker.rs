@@ -162,6 +162,10 @@ pub struct Tracker {
     manifests: Vec<TrackedManifest>,
     types: HashSet<Arc<str>>,
     candidates: HashMap<Digest, Candidate>,
+    /// What an index lists that is no manifest by what it says.
+    listed_blobs: HashSet<u32>,
+    /// Blobs that are manifests by what they say of themselves.
+    manifest_documents: HashSet<Digest>,
     /// What gather indexes say that was left out: the index, and the manifest.
     left_out: HashSet<(Digest, Digest)>,
     /// Bytes of manifests in memory.
@@ -304,7 +308,8 @@ impl Tracker {
                 Ok(())
             }
             false => {
-                self.name_blob(descriptor);
+                let number = self.name_blob(descriptor);
+                self.listed_blobs.insert(number as u32);
                 Ok(())
             }
         }
@@ -315,6 +320,9 @@ impl Tracker {
         let is_new = !self.blob_numbers.contains_key(&descriptor.digest);
         let number = self.blob_number(&descriptor.digest, descriptor.size);
         // A document that was met before turns out to be a blob.
+        if self.candidates.contains_key(&descriptor.digest) {
+            self.manifest_documents.insert(descriptor.digest.clone());
+        }
         match self.candidates.remove(&descriptor.digest) {
             Some(Candidate { bytes: Some(bytes), .. }) => {
                 self.held -= bytes.len() as u64;
@@ -341,12 +349,12 @@ impl Tracker {
             }
             return !is_blob;
         }
+        let own = Manifest::own_media_type(bytes).filter(|own| media::is_manifest(own));
         if is_blob {
+            self.manifest_documents.extend(own.map(|_| digest.clone()));
             return false;
         }
-        let Some(media_type) = Manifest::own_media_type(bytes).filter(|own| media::is_manifest(own)) else {
-            return false;
-        };
+        let Some(media_type) = own else { return false };
         if self.candidates.contains_key(digest) {
             return true;
         }
@@ -411,6 +419,10 @@ impl Tracker {
     /// What a manifest refers to.
     fn edges(&mut self, digest: &Digest, manifest: Manifest) -> Result<Vec<Edge>, String> {
         self.left_out.extend(manifest.left_out());
+        for listed in manifest.manifests.iter().filter(|listed| !media::is_manifest(&listed.media_type)) {
+            let number = self.name_blob(listed);
+            self.listed_blobs.insert(number as u32);
+        }
         let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
         let mut edges: Vec<Edge> = Vec::new();
         let mut seen = HashSet::new();

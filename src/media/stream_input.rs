@@ -17,6 +17,7 @@ use ace_dt_ring::{Filled, Filler, FillerStopper, fan_out};
 
 use crate::{
     error::{Context, Error, Result},
+    log,
     media::{
         block_reader::BlockReader,
         source::{MediaSource, MediumPosition, Piece, PieceCursor, Window, copy_piece, skip_by_reading},
@@ -457,6 +458,7 @@ impl Reading {
         self.block = start.map_or(0, |start| start.block);
         if let Some(StartAt { first, block, .. }) = start {
             reader.go(&first, block).map_err(Ending::Failed)?;
+            log::info(format_args!("{}: going on at block {block} of the archive", reader.name));
         }
         self.send(ReaderMessage::Begun(start.map(|start| start.first).or(reader.place())))?;
         if !reader.is_tape() && start.is_none() {

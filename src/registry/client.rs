@@ -7,6 +7,8 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use ureq::http::{
@@ -35,7 +37,11 @@ use crate::{
     error::{Error, ErrorKind, Result},
     log,
     oci::{Digest, Repository},
+    signal,
 };
+
+/// How often a pause looks whether the run has ended.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A manifest of which no descriptor says the size has at most so many bytes, as registries take them.
 pub(super) const UNSTATED_MANIFEST_MAX: u64 = 4 << 20;
@@ -274,6 +280,17 @@ impl Registries {
         })
     }
 
+    /// Waits until a host may be asked again.
+    fn await_turn(&self, host: &Host) {
+        let until = Instant::now() + host.pace.turn();
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            if self.closed.load(Ordering::Relaxed) || signal::requested().is_some() {
+                return;
+            }
+            thread::sleep(left.min(LOOK));
+        }
+    }
+
     /// Sends one request, answering one challenge if there is one. To another server than the
     /// endpoint goes neither credentials nor an answer.
     ///
@@ -305,11 +322,18 @@ impl Registries {
             if let Some(header) = header.filter(|_| endpoint.is_at(&url)) {
                 request = request.with(AUTHORIZATION, header);
             }
-            match payload {
+            self.await_turn(&access.host);
+            let answered = match payload {
                 Payload::None => endpoint.agent.send(request),
                 payload => endpoint.agent.send_with(&request, payload),
             }?
-            .unless_busy()
+            .unless_busy();
+            match &answered {
+                Ok(_) => access.host.pace.answered(),
+                Err(e) if e.is_away() => access.host.pace.complained(e.retry_after().unwrap_or_default()),
+                Err(_) => {}
+            }
+            answered
         };
         let is_ours = endpoint.is_at(&url);
         let again = match &payload {

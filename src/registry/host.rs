@@ -15,6 +15,7 @@ use super::{
     auth::token::TokenSlot,
     transport::{
         http::HttpAgent,
+        pace::Pace,
         proxy::Proxies,
         tls::Material,
         url::{origin, resolve, same_origin, shown},
@@ -45,6 +46,8 @@ pub struct Host {
     refuses_referrers: AtomicBool,
     /// It was told that credentials for it cannot be had.
     lacks_credentials: AtomicBool,
+    /// How fast it may be asked.
+    pub pace: Pace,
     /// Held while a referrers tag is brought up to date.
     pub tagging: Mutex<()>,
 }
@@ -132,6 +135,7 @@ impl Host {
             refuses_referrers: AtomicBool::new(false),
             lacks_credentials: AtomicBool::new(false),
             chunking: Mutex::new(Chunking::AsConfigured),
+            pace: Pace::default(),
             tagging: Mutex::new(()),
         })
     }

@@ -352,11 +352,12 @@ fn an_upload_session_of_a_run_that_was_killed_is_taken_up() {
 #[test]
 #[ignore = "long: make soak"]
 fn soak_kills() {
-    const RUNS: u64 = 200;
-    let (mut killed, mut runs) = (0, 0);
-    for run in 0..RUNS {
+    const KILLS: u64 = 200;
+    let (mut killed, mut runs, mut run) = (0, 0, 0);
+    while killed < KILLS {
+        run += 1;
         let fixture = Fixture::with(|_, mut answer| {
-            answer.delay = Duration::from_millis(2);
+            answer.delay = Duration::from_millis(5);
             answer
         });
         let archive = fixture.dir.read("x.tar");
@@ -372,7 +373,7 @@ fn soak_kills() {
             let (mut stdin, archive) = (child.stdin.take().unwrap(), archive.clone());
             let feeder = std::thread::spawn(move || drop(stdin.write_all(&archive)));
             let random = noise(run * 1009 + attempt, 2);
-            let moment = u64::from(u16::from_le_bytes([random[0], random[1]])) % 90 * (1 + attempt);
+            let moment = u64::from(u16::from_le_bytes([random[0], random[1]])) % 50 * (1 + attempt);
             std::thread::sleep(Duration::from_millis(moment));
             runs += 1;
             let done = match child.try_wait().unwrap() {
@@ -392,6 +393,5 @@ fn soak_kills() {
         }
         assert!(is_whole(fixture.missing("m", "v1")), "run {run}");
     }
-    println!("{RUNS} archives, {runs} runs, {killed} of them killed: all whole at the end, never a tag too early");
-    assert!(killed > RUNS as usize / 2);
+    println!("{run} deliveries, {runs} runs, {killed} of them killed: all whole at the end, never a tag too early");
 }

@@ -330,3 +330,88 @@ fn soak_uploads_through_faults() {
     println!("{RUNS} gathers, all whole, slowest {:.1} s; faults: {}", slowest.as_secs_f64(), dealt.join(", "));
     assert!(total.iter().all(|n| *n > 0));
 }
+
+#[test]
+#[ignore = "long: make soak"]
+fn soak_deliveries_through_faults() {
+    const RUNS: u64 = 200;
+    const NAMES: [&str; 7] = ["bodies cut", "answers lost", "429", "503", "sessions lost", "stalls", "413"];
+    let dir = Dir::new();
+    let source = Scripted::honest(content());
+    configure(&dir, &source.endpoint(), 8);
+    dir.write("sources.list", "reg.example.com/app:v1\nreg.example.com/big:v1");
+    archive(&dir, &[]).ok();
+    let bytes = dir.read("out.tar");
+    let (mut total, mut slowest) = ([0; NAMES.len()], Duration::ZERO);
+    for run in 0..RUNS {
+        let receiver = Receiver::new(Manners { forgetful: run % 4 == 3, ..Manners::default() });
+        let random = Arc::new(AtomicU64::new(run * 1_000_003 + 7));
+        // At most 20 faults a run, each by one chance in fifteen.
+        let left = Arc::new(AtomicUsize::new(20));
+        let dealt: Arc<[AtomicUsize; NAMES.len()]> = Arc::default();
+        let noted = dealt.clone();
+        let deal = Arc::new(move |kind: usize| {
+            let drawn = random.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let due = (drawn >> 33).is_multiple_of(15)
+                && left.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+            noted[kind].fetch_add(usize::from(due), Ordering::SeqCst);
+            due
+        });
+        let (in_cut, honest) = (deal.clone(), receiver.clone());
+        let busy = |status| Answer { status, headers: vec![("Retry-After".into(), "0".into())], ..Answer::default() };
+        let dest = Scripted::cutting(
+            Content::default(),
+            move |request, _| {
+                for (kind, status) in [(2, 429), (3, 503)] {
+                    if deal(kind) {
+                        return busy(status);
+                    }
+                }
+                // A proxy that takes no large bodies: but what is sent in chunks may be smaller.
+                if request.method == "PATCH" && request.body.len() > 2 << 20 && deal(6) {
+                    return Answer { status: 413, ..Answer::default() };
+                }
+                if request.method == "PATCH" && deal(4) {
+                    honest.forget(request.path);
+                }
+                let mut answer = honest.answer(request);
+                answer.reset = deal(1);
+                if deal(5) {
+                    answer.delay = Duration::from_millis(400);
+                }
+                answer
+            },
+            move |method, _, length| {
+                let cut = ["PUT", "PATCH"].contains(&method) && length > 1 && in_cut(0);
+                cut.then(|| length * (1 + length % 7) / 9)
+            },
+        );
+        dir.write(
+            "ace-dt-config.yaml",
+            format!(
+                "concurrentHTTP: 8\nchunkSize: {}\nregistryConfig:\n  registries:\n    \
+                dest.example.com: {{endpoints: [\"{}\"]}}\n",
+                ["0", "50k", "2500k"][run as usize % 3],
+                dest.endpoint()
+            ),
+        );
+        let begun = Instant::now();
+        let words = ["mirror", "deserialize", "-q", "--http-timeout", "150ms", "--retries", "30"];
+        let outcome = match run % 2 {
+            0 => ace_dt(&dir, &[&words[..], &["out.tar", "dest.example.com/copy:v1"]].concat()),
+            // Out of a buffer that holds the largest blob.
+            _ => crate::util::ace_dt_with(
+                &dir,
+                &[&words[..], &["-m", "8Mi", "-", "dest.example.com/copy:v1"]].concat(),
+                &bytes,
+            ),
+        };
+        assert_eq!(outcome.status, 0, "run {run}: {}", outcome.err);
+        slowest = slowest.max(begun.elapsed());
+        assert_eq!(receiver.missing_below("copy", "v1"), Vec::<String>::new(), "run {run}");
+        dealt.iter().zip(&mut total).for_each(|(n, total)| *total += n.load(Ordering::SeqCst));
+    }
+    let dealt: Vec<String> = NAMES.iter().zip(total).map(|(name, n)| format!("{n} {name}")).collect();
+    println!("{RUNS} deliveries, all whole, slowest {:.1} s; faults: {}", slowest.as_secs_f64(), dealt.join(", "));
+    assert!(total.iter().all(|n| *n > 0));
+}

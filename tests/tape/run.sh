@@ -7,14 +7,14 @@ drive=${2:-tgt}
 work=$here/../../target/tape/work-$drive
 case $drive in
     # The plug is pulled in the second, and the third goes on.
-    tgt) scripts="suite.sh cartridges.sh plug.sh plug.sh" ends=3 ;;
+    tgt) scripts="suite.sh cartridges.sh deliver.sh plug.sh plug.sh" ends=4 ;;
     *) scripts=position.sh ends=1 ;;
 esac
 "$here/machine.sh" build "$1" "$drive"
 rm -rf "$work"
 mkdir -p "$work"
 sed -n '/^```bash$/,/^```$/{/^```/!p}' "$here/../../README.md" > "$work/readme.sh"
-cp "$here/guest.sh" "$here/suite.sh" "$here/cartridges.sh" "$here/plug.sh" "$here/position.sh" "$work/"
+cp "$here/guest.sh" "$here/suite.sh" "$here/cartridges.sh" "$here/deliver.sh" "$here/plug.sh" "$here/position.sh" "$work/"
 for script in $scripts; do
     "$here/machine.sh" boot "$work" "$script" 1500 "$drive" < /dev/null || true
 done > "$work/console" 2>&1

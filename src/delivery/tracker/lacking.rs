@@ -105,4 +105,17 @@ impl Tracker {
         };
         self.manifests.iter().filter(is_unfinished).map(|manifest| manifest.digest.clone()).collect()
     }
+
+    /// What an index lists under a type that is no manifest's, and is one.
+    pub fn misnamed(&self) -> Vec<String> {
+        let digests = self.listed_blobs.iter().map(|&number| &self.blobs[number as usize].digest);
+        let is_manifest =
+            |digest: &&Digest| self.manifest_numbers.contains_key(*digest) || self.manifest_documents.contains(*digest);
+        let mut found: Vec<String> = digests
+            .filter(is_manifest)
+            .map(|digest| format!("{digest} is a manifest, and an index lists it under a type that is none"))
+            .collect();
+        found.sort_unstable();
+        found
+    }
 }

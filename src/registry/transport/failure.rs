@@ -32,6 +32,11 @@ pub fn no_connection(error: &ureq::Error) -> bool {
     matches!(error, ureq::Error::Io(e) if matches!(e.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof))
 }
 
+/// Whether nobody listens.
+pub fn is_refused(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// Why a request failed.
 pub fn explain(error: &ureq::Error) -> String {
     match error {

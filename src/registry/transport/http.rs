@@ -14,7 +14,7 @@ use ureq::{
 
 use super::{
     encoding::decoded,
-    failure::{body_reason, explain, no_connection, passes, speaks_no_tls},
+    failure::{body_reason, explain, is_refused, no_connection, passes, speaks_no_tls},
     proxy::Proxies,
     tcp,
     tls::Material,
@@ -225,6 +225,9 @@ impl HttpAgent {
                 } else if proxy.is_empty() && no_connection(&e) {
                     error = error.of(ErrorKind::Unreachable);
                 }
+                if is_refused(&e) {
+                    error = error.away();
+                }
                 Err(if passes(&e) { error.transient(Duration::ZERO) } else { error })
             }
         }
@@ -363,7 +366,9 @@ impl Response {
             return Ok(self);
         }
         let pause = self.header("retry-after").and_then(retry_after).unwrap_or_default();
-        Err(self.refusal().transient(pause))
+        let is_away = matches!(self.status().as_u16(), 429 | 502 | 503 | 504);
+        let refusal = self.refusal().transient(pause);
+        Err(if is_away { refusal.away() } else { refusal })
     }
 
     /// The answer as an error, with the words that the registry found for it.

@@ -3,6 +3,7 @@
 pub mod encoding;
 pub mod failure;
 pub mod http;
+pub mod pace;
 pub mod proxy;
 pub mod retry;
 pub mod tcp;

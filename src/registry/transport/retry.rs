@@ -27,6 +27,9 @@ pub struct RetryPolicy {
     pub retries: u32,
     /// All tries together, as long as they make no progress.
     pub total: Duration,
+    /// Tries of a server that is away or asks for patience, as long as they make no progress: they are not counted. Zero:
+    /// they are as others.
+    pub away: Duration,
 }
 
 /// The tries of one request.
@@ -56,8 +59,12 @@ impl<'a> RetryBudget<'a> {
         let Some(least) = failure.retry_after() else { return Err(failure) };
         self.failed += 1;
         let pause = least.max(jittered(FIRST_PAUSE.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST_PAUSE)));
-        let given_up =
-            self.failed > self.policy.retries || self.begun.elapsed().saturating_add(pause) > self.policy.total;
+        let RetryPolicy { retries, total, away, .. } = self.policy;
+        let time = self.begun.elapsed().saturating_add(pause);
+        let given_up = match failure.is_away() && !away.is_zero() {
+            true => time > away,
+            false => self.failed > retries || time > total,
+        };
         if given_up || self.is_over() {
             return Err(match self.failed {
                 1 => failure,
@@ -91,7 +98,7 @@ mod tests {
     use super::*;
 
     fn tries(retries: u32, total: Duration, closed: &AtomicBool) -> RetryBudget<'_> {
-        RetryBudget::new(RetryPolicy { idle: Duration::ZERO, retries, total }, closed)
+        RetryBudget::new(RetryPolicy { idle: Duration::ZERO, retries, total, away: Duration::ZERO }, closed)
     }
 
     #[test]
@@ -104,6 +111,10 @@ mod tests {
         assert!(two.again("", busy()).unwrap_err().to_string().contains("given up after 3 tries"));
         two.progressed();
         assert!(two.again("", busy()).is_ok());
+        let mut patient = tries(0, Duration::ZERO, &closed);
+        patient.policy.away = Duration::from_secs(60);
+        assert!(patient.again("", busy().away()).is_ok() && patient.again("", busy().away()).is_ok());
+        assert!(patient.again("", busy()).is_err(), "what is not away is counted");
         let mut brief = tries(9, Duration::from_secs(1), &closed);
         assert!(brief.again("", Error::new("busy").transient(Duration::from_secs(2))).is_err());
         closed.store(true, Ordering::Relaxed);
