@@ -9,7 +9,7 @@ STRESS_SECONDS ?= 60
 # Seconds of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress fuzz bench strokes
+.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress fuzz bench bench-deliver strokes
 .PHONY: install clean
 
 all:
@@ -104,6 +104,14 @@ bench:
 	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
 	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
 	$(CARGO) bench --locked --bench throughput
+
+# Archives into registries, against curl, skopeo, regctl, oras and crane, and before slow registries. About 10 minutes.
+bench-deliver:
+	tests/deps.sh bench
+	GOBIN=$(CURDIR)/target/tools go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
+	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
+	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
+	$(CARGO) bench --locked --bench deliver
 
 # A simulated drive: how often it stops behind `util mbuffer`, and behind mbuffer(1). About 40 minutes.
 strokes:

@@ -146,6 +146,8 @@ enum ProgressEvent {
         present: usize,
         manifests: usize,
         bytes: u64,
+        /// How often the reader of a stream waited because the buffer was full.
+        waits: u64,
         elapsed: f64,
     },
     Done {
@@ -251,9 +253,9 @@ impl Progress {
     /// All that could be delivered is in the registry.
     pub fn delivered(&self, all: &DeliveryTally, elapsed: Duration) {
         self.clear();
-        let DeliveryTally { sent, present, manifests, bytes, .. } = *all;
+        let DeliveryTally { sent, present, manifests, bytes, waits, .. } = *all;
         let elapsed = elapsed.as_secs_f64();
-        self.tell(true, |_| ProgressEvent::Delivered { sent, present, manifests, bytes, elapsed });
+        self.tell(true, |_| ProgressEvent::Delivered { sent, present, manifests, bytes, waits, elapsed });
     }
 
     /// All is written. `report` says more in words.
@@ -397,12 +399,16 @@ impl ProgressEvent {
                 text.push_str(&format!("; {present} blobs were there"));
                 text
             }
-            ProgressEvent::Delivered { sent, present, manifests, bytes, elapsed } => {
+            ProgressEvent::Delivered { sent, present, manifests, bytes, waits, elapsed } => {
                 let rate = human_size((*bytes as f64 / elapsed.max(1e-3)) as u64);
                 let bytes = human_size(*bytes);
-                format!(
-                    "sent {sent} blobs and {manifests} manifests, {bytes} in {elapsed:.1} s, {rate}/s; {present} blobs were there"
-                )
+                let mut text =
+                    format!("sent {sent} blobs and {manifests} manifests, {bytes} in {elapsed:.1} s, {rate}/s");
+                text.push_str(&format!("; {present} blobs were there"));
+                if *waits > 0 {
+                    text.push_str(&format!("; the buffer was {waits} times full"));
+                }
+                text
             }
             ProgressEvent::Done { accepted, rate, elapsed, report, .. } => {
                 let time = if *elapsed < 60.0 { format!("{elapsed:.1} s") } else { human_time(*elapsed as u64) };

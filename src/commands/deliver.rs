@@ -227,7 +227,9 @@ fn read(delivery: &Delivery, OpenedInput { input, mut from }: OpenedInput) -> Re
             Ok(())
         }
         Input::Stream(mut stream) => loop {
-            let ended = read_stream(delivery, &mut stream, from)?;
+            let ended = read_stream(delivery, &mut stream, from);
+            delivery.has_waited(stream.ring().full());
+            let ended = ended?;
             if !ended || !stream.next_file().map_err(Error::from_io)? {
                 return Ok(());
             }

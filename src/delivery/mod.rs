@@ -92,6 +92,8 @@ struct DeliveryState {
     parked: HashMap<usize, Job>,
     /// Why the run ends early.
     stop: Option<Error>,
+    /// All archives were read.
+    is_settling: bool,
     /// The destination has refused something, so that nothing more is sent there.
     is_refused: bool,
     /// Failures that were told, and did not end it.
@@ -147,6 +149,11 @@ impl<'a> Delivery<'a> {
     /// How far it is.
     pub fn tally(&self) -> DeliveryTally {
         self.state().tally
+    }
+
+    /// The reader of a stream has waited so often for room in the buffer.
+    pub fn has_waited(&self, times: u64) {
+        self.state().tally.waits += times;
     }
 
     /// Whether it goes on behind what is damaged.
@@ -491,3 +498,6 @@ impl<'a> Delivery<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ pub struct DeliveryTally {
     pub spared: u64,
     /// Bytes of archives that were read or passed over.
     pub read: u64,
+    /// How often the reader waited because the buffer was full: a drive stops then.
+    pub waits: u64,
 }
 
 impl DeliveryTally {

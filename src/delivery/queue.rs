@@ -25,6 +25,11 @@ const BLOBS_MAX: usize = 4096;
 /// And so many bytes of documents in memory.
 const DOCUMENTS_MAX: usize = 4 << 20;
 
+/// When so many blobs were asked for and none was there, the destination is taken for a new one.
+const ABSENT_MIN: usize = 16;
+/// A blob that is small has at most so many bytes.
+const SMALL: u64 = 64 << 10;
+
 /// Where the content of a blob is.
 pub enum JobContent {
     Whole(WholeContent),
@@ -256,7 +261,8 @@ impl Delivery<'_> {
     fn ask(&self, number: usize) {
         let descriptor = {
             let mut state = self.state();
-            if !state.tracker.asks(number) {
+            let size = state.tracker.blobs()[number].size;
+            if self.is_not_worth_asking(&state, size) || !state.tracker.asks(number) {
                 return;
             }
             let blob = &state.tracker.blobs()[number];
@@ -275,6 +281,12 @@ impl Delivery<'_> {
                 self.job_fails(state, e);
             }),
         }
+    }
+
+    /// To send a small blob takes two requests: where nothing was there so far, a third that asks for it is one too many.
+    fn is_not_worth_asking(&self, state: &DeliveryState, size: u64) -> bool {
+        let is_fresh = state.tracker.absent() >= ABSENT_MIN && state.tally.present == 0;
+        is_fresh && size <= SMALL && !self.options.check_all && !state.is_settling
     }
 
     /// A blob may have passed by while the destination was asked for it, or another copy was on its way.
@@ -296,6 +308,7 @@ impl Delivery<'_> {
 
     fn send(&self, number: usize, blob: &BlobMember, content: &JobContent, was_asked: bool) {
         let (target, descriptor) = (self.options.target, blob_descriptor(blob.digest.clone(), blob.size));
+        let was_asked = was_asked || self.is_not_worth_asking(&self.state(), blob.size);
         let sent = || match !was_asked && target.exists(&descriptor)? {
             true => Ok(BlobState::Present),
             false => target.push_blob(&descriptor, content).map(|()| BlobState::Sent),

@@ -54,17 +54,19 @@ impl Delivery<'_> {
     /// What no archive held may be at the destination.
     fn look_elsewhere(&self) -> Result<()> {
         let mut state = self.state();
+        state.is_settling = true;
         state.tracker.name_rest();
         self.act(&mut state);
         drop(state);
         loop {
             self.wait_until_idle()?;
             let mut state = self.state();
-            let unseen = state.tracker.unseen();
-            if unseen.is_empty() || state.stop.is_some() {
+            let (unseen, unasked) = (state.tracker.unseen(), state.tracker.unasked());
+            if unseen.is_empty() && unasked.is_empty() || state.stop.is_some() {
                 break;
             }
-            unseen.into_iter().for_each(|number| state.queue.add(Job::Fetch(number)));
+            state.queue.add_all(unseen.into_iter().map(Job::Fetch));
+            state.queue.add_all(unasked.into_iter().map(Job::Ask));
             self.work.notify_all();
         }
         let mut state = self.state();

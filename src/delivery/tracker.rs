@@ -170,6 +170,8 @@ pub struct Tracker {
     left_out: HashSet<(Digest, Digest)>,
     /// Bytes of manifests in memory.
     held: u64,
+    /// Blobs that the destination was asked for and had not.
+    absent: usize,
     /// The root, once an `index.json` was met.
     root: Option<u32>,
     /// Manifests are pushed: the root was met, or will not be.
@@ -178,6 +180,17 @@ pub struct Tracker {
 }
 
 impl Tracker {
+    /// How many blobs the destination was asked for and had not.
+    pub fn absent(&self) -> usize {
+        self.absent
+    }
+
+    /// Blobs that something needs, that no archive had, and that nobody has asked for.
+    pub fn unasked(&self) -> Vec<usize> {
+        let is_unasked = |(_, blob): &(usize, &TrackedBlob)| blob.state == BlobState::Named && !blob.waiting.is_empty();
+        self.blobs.iter().enumerate().filter(is_unasked).map(|(number, _)| number).collect()
+    }
+
     /// All blobs, by number.
     pub fn blobs(&self) -> &[TrackedBlob] {
         &self.blobs
@@ -278,7 +291,7 @@ impl Tracker {
         }
         let number = self.manifest_number(descriptor)?;
         self.root = Some(number as u32);
-        if !matches!(self.manifests[number].state, ManifestState::Named | ManifestState::Nowhere) {
+        if !self.is_unmet(number) {
             self.release();
         }
         Ok(number)
@@ -343,10 +356,7 @@ impl Tracker {
     pub fn document(&mut self, digest: &Digest, bytes: &Arc<[u8]>) -> bool {
         let is_blob = self.blob_numbers.contains_key(digest);
         if let Some(&number) = self.manifest_numbers.get(digest) {
-            let is_new = matches!(self.manifests[number as usize].state, ManifestState::Named | ManifestState::Nowhere);
-            if is_new {
-                self.met(number as usize, bytes.clone());
-            }
+            self.met(number as usize, bytes.clone());
             return !is_blob;
         }
         let own = Manifest::own_media_type(bytes).filter(|own| media::is_manifest(own));
@@ -375,6 +385,9 @@ impl Tracker {
 
     /// A manifest that something names was met, in an archive or at the destination.
     pub fn met(&mut self, number: usize, bytes: Arc<[u8]>) {
+        if !self.is_unmet(number) {
+            return;
+        }
         let manifest = &mut self.manifests[number];
         if bytes.len() as u64 != manifest.size {
             let (has, says) = (grouped(bytes.len() as u64), grouped(manifest.size));
@@ -494,7 +507,10 @@ impl Tracker {
                 self.blob_is(number, BlobState::Present);
                 return true;
             }
-            (BlobState::Named | BlobState::Asking, false) => self.blobs[number].state = BlobState::Absent,
+            (BlobState::Named | BlobState::Asking, false) => {
+                self.blobs[number].state = BlobState::Absent;
+                self.absent += 1;
+            }
             _ => {}
         }
         false
@@ -572,7 +588,14 @@ impl Tracker {
 
     /// A manifest was looked for at the destination, and is not there.
     pub fn is_nowhere(&mut self, number: usize) {
-        self.manifests[number].state = ManifestState::Nowhere;
+        if self.is_unmet(number) {
+            self.manifests[number].state = ManifestState::Nowhere;
+        }
+    }
+
+    /// Whether a manifest was not met: one that is looked for at the destination may pass by meanwhile.
+    fn is_unmet(&self, number: usize) -> bool {
+        matches!(self.manifests[number].state, ManifestState::Named | ManifestState::Nowhere)
     }
 
     /// Gives up waiting for subjects that are nowhere, and for what was left out on purpose.

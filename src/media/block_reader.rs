@@ -67,6 +67,13 @@ impl BlockReader {
         Ok(BlockReader { name, medium })
     }
 
+    /// A tape in memory.
+    #[cfg(test)]
+    pub fn of_drive(drive: crate::media::tape::fake::FakeDrive) -> BlockReader {
+        let reader = TapeReader::new(Box::new(drive), "the tape".into(), PIECE).unwrap();
+        BlockReader { name: "the tape".into(), medium: Medium::Tape(Box::new(reader)) }
+    }
+
     /// Brings a tape that was just put in to its beginning.
     ///
     /// # Errors

@@ -147,11 +147,23 @@ impl StreamInput {
     /// # Errors
     /// If it cannot be opened, or no thread can be had.
     pub fn start(paths: Vec<PathBuf>, options: InputOptions) -> Result<StreamInput> {
+        let volume = options.start.map_or(1, |start| start.volume);
+        let path = paths.get(volume - 1).or(paths.last()).expect("there is a path");
+        let first = BlockReader::open(path, options.read_size)?;
+        StreamInput::begin(first, paths, options)
+    }
+
+    /// Reads a tape in memory.
+    #[cfg(test)]
+    pub fn of_drive(drive: crate::media::tape::fake::FakeDrive, options: InputOptions) -> StreamInput {
+        StreamInput::begin(BlockReader::of_drive(drive), vec!["/dev/nst0".into()], options).unwrap()
+    }
+
+    /// Begins to read, with the first of what is named.
+    fn begin(first: BlockReader, paths: Vec<PathBuf>, options: InputOptions) -> Result<StreamInput> {
         let (to, messages) = mpsc::channel();
         let (more, go_on) = mpsc::channel();
         let (volumes, volume) = (paths.len(), options.start.map_or(1, |start| start.volume));
-        let path = paths.get(volume - 1).or(paths.last()).expect("there is a path");
-        let first = BlockReader::open(path, options.read_size)?;
         let is_tape = first.is_tape();
         let start = options.start.filter(|_| is_tape);
         let starts_further_on = start.is_some();
@@ -491,5 +503,71 @@ impl Reading {
         let Some(label) = Label::read(bytes).filter(is_one) else { return Ok(0) };
         label.check(self.volume, &mut self.series).doing(|| format!("reading {}", reader.name))?;
         Ok(bytes.len().min(label.size as usize))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::media::tape::fake::{FakeDrive, Item};
+
+    /// A stream over a tape of blocks, each of `size` bytes that are its number.
+    fn tape(blocks: u8, size: usize, bad: Vec<usize>, options: InputOptions) -> StreamInput {
+        let drive = FakeDrive::default();
+        drive.tape().items = (0..blocks).map(|n| Item::Block(vec![n; size])).chain([Item::Mark]).collect();
+        (drive.tape().bad, drive.tape().passes_bad) = (bad, true);
+        StreamInput::of_drive(drive, options)
+    }
+
+    #[test]
+    fn blocks_larger_than_a_slot_are_told_by_their_numbers() {
+        let options = InputOptions { read_size: Some(100), ..InputOptions::default() };
+        let mut stream = tape(20, 1000, Vec::new(), options);
+        let mut byte = [0];
+        for n in 0..20_000_u64 {
+            stream.read_exact(&mut byte).unwrap();
+            let MediumPosition { block, byte: within, .. } = stream.position();
+            assert_eq!(u64::from(byte[0]), n / 1000);
+            let at = block.unwrap() * 1000 + within as u64;
+            assert!(at == n + 1 || within == 0, "{n}: {at}");
+        }
+        assert_eq!(stream.read(&mut byte).unwrap(), 0);
+    }
+
+    #[test]
+    fn reading_goes_on_behind_what_cannot_be_read() {
+        let options = InputOptions { passes_holes: true, ..InputOptions::default() };
+        let mut stream = tape(9, 512, vec![3, 6, 7], options);
+        let (mut numbers, mut lost) = (Vec::new(), 0);
+        loop {
+            match stream.fill_buf().map(<[u8]>::to_vec) {
+                Ok(bytes) if bytes.is_empty() => break,
+                Ok(bytes) => {
+                    numbers.extend(bytes.chunks(512).map(|block| block[0]));
+                    stream.consume(bytes.len());
+                }
+                Err(_) => lost += stream.pass_hole().unwrap(),
+            }
+        }
+        assert_eq!((numbers, lost), (vec![0, 1, 2, 4, 5, 8], 3 * 512));
+        // Without being told to, it does not.
+        let mut stream = tape(9, 512, vec![3], InputOptions::default());
+        let mut all = Vec::new();
+        assert!(stream.read_to_end(&mut all).is_err());
+        assert_eq!((all.len(), stream.pass_hole()), (3 * 512, None));
+    }
+
+    #[test]
+    fn reading_begins_further_on() {
+        let first = Place { file: Some(0), block: Some(0), position: None };
+        let start = StartAt { volume: 1, first, block: 5, byte: 100 };
+        let mut stream = tape(9, 512, Vec::new(), InputOptions { start: Some(start), ..InputOptions::default() });
+        let mut all = Vec::new();
+        assert_eq!(stream.fill_buf().unwrap()[0], 5);
+        assert_eq!((stream.position().block, stream.position().byte), (Some(5), 100));
+        stream.read_to_end(&mut all).unwrap();
+        assert_eq!(all.len(), 4 * 512 - 100);
     }
 }

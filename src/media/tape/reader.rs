@@ -419,6 +419,48 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_block_is_left_out() {
+        for (passes_bad, tells_position, fixed) in [
+            (false, false, 0),
+            (true, false, 0),
+            (false, true, 0),
+            (true, true, 0),
+            (true, true, 512),
+            (false, false, 512),
+        ] {
+            let drive = tape(&[512; 9]);
+            (drive.tape().passes_bad, drive.tape().tells_position, drive.tape().fixed) =
+                (passes_bad, tells_position, fixed);
+            drive.tape().bad = vec![3, 4];
+            let mut reader = reader(&drive, 4 * 512);
+            let mut numbers = Vec::new();
+            for bad in [3, 4] {
+                let (sizes, ending) = read_all_numbers(&mut reader);
+                numbers.extend(sizes);
+                let error = ending.unwrap_err().to_string();
+                assert!(error.contains(&format!("at block {bad}")), "{error}");
+                reader.pass_block().unwrap();
+            }
+            let (sizes, ending) = read_all_numbers(&mut reader);
+            ending.unwrap();
+            numbers.extend(sizes);
+            assert_eq!(numbers, [0, 1, 2, 5, 6, 7, 8], "{passes_bad} {tells_position} {fixed}");
+        }
+    }
+
+    /// All of a file: the numbers in its blocks, and how it ends.
+    fn read_all_numbers(reader: &mut TapeReader) -> (Vec<u8>, Result<()>) {
+        let mut numbers = Vec::new();
+        loop {
+            match reader.read(Vec::new()) {
+                Ok(Some((bytes, each))) => numbers.extend(bytes.chunks(each).map(|block| block[0])),
+                Ok(None) => return (numbers, Ok(())),
+                Err(e) => return (numbers, Err(e)),
+            }
+        }
+    }
+
+    #[test]
     fn what_was_read_before_an_error_is_given_first() {
         let drive = tape(&[64, 64, 64]);
         drive.tape().bad = vec![2];

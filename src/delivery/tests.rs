@@ -1,0 +1,187 @@
+//! Deliveries into a repository in memory: members in any order, parts missing, blocks of a tape that cannot be read.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    archive::tar_header,
+    media::{
+        memory_source::MemorySource,
+        source::MediaSource,
+        stream_input::{InputOptions, StreamInput},
+        tape::fake::{FakeDrive, Item},
+    },
+    oci::{Annotations, json, manifest::Index},
+    store::memory::MemoryStore,
+};
+
+/// A layout: what it holds, in the order of an archive, and its root.
+struct Layout {
+    members: Vec<(String, Vec<u8>)>,
+    root: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+fn index_of(roots: &[Descriptor]) -> Vec<u8> {
+    json::compact(&Index::new("", roots.to_vec(), Annotations::new()))
+}
+
+/// Two images that share a layer, in an index, and a signature of one of them.
+fn layout() -> Layout {
+    let low = MemoryStore::new("low");
+    let layer = |n: u8| vec![n; 700 + 300 * n as usize];
+    let (one, two) = (low.image(&[&layer(1), &layer(2)]), low.image(&[&layer(2), &layer(3)]));
+    let signature = low.referrer(&one, b"signature");
+    let root = low.index(vec![one.clone(), two.clone()]);
+    let layers: Vec<Descriptor> = (1..=3).map(|n| low.add("layer", &layer(n))).collect();
+    let mut members = vec![
+        ("oci-layout".to_string(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+        ("index.json".into(), index_of(&[root.clone(), signature.clone()])),
+    ];
+    let config = low.add("config", br#"{"os":"linux","architecture":"amd64"}"#);
+    let (empty, of_signature) = (low.add("empty", b"{}"), low.add("layer", b"signature"));
+    for part in [&root, &one, &config, &layers[0], &layers[1], &signature, &empty, &of_signature, &two, &layers[2]] {
+        members.push((part.digest.path(), low.content(&part.digest).unwrap()));
+    }
+    Layout { members, root, layers }
+}
+
+fn archive(members: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, bytes) in members {
+        archive.extend(tar_header::file(name, bytes.len() as u64));
+        archive.extend(bytes);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    }
+    archive.resize(archive.len() + 1024, 0);
+    archive
+}
+
+fn options(target: &MemoryStore, keep_going: bool) -> DeliveryOptions<'_> {
+    DeliveryOptions {
+        target,
+        digest: None,
+        threads: 3,
+        keep_going,
+        strict: false,
+        check_all: false,
+        has_checkpoint: true,
+    }
+}
+
+fn deliver(
+    source: &mut dyn MediaSource,
+    ring: &FillerStopper,
+    to: &MemoryStore,
+    keep_going: bool,
+) -> outcome::DeliveryOutcome {
+    let delivery = Delivery::new(options(to, keep_going));
+    let read = || {
+        let mut events = EventReader::new(source, true);
+        delivery.read(&mut events, ReadingFrom::default(), Some(ring)).map(drop)
+    };
+    delivery.run(Some("v1"), read).unwrap()
+}
+
+fn deliver_bytes(bytes: Vec<u8>, to: &MemoryStore, keep_going: bool) -> outcome::DeliveryOutcome {
+    let (_filler, ring) = ace_dt_ring::fan_out(1, 1).unwrap();
+    deliver(&mut MemorySource::new(bytes, 600), &ring, to, keep_going)
+}
+
+/// What was pushed, in order; the target refuses a manifest before what it refers to.
+fn is_whole(to: &MemoryStore, root: &Descriptor) -> bool {
+    to.tagged("v1") == Some(root.digest.clone()) && to.calls().last().unwrap() == "tag v1"
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Members in any order, and some twice: all is there, each manifest after what it refers to, the tag last.
+    #[test]
+    fn members_in_any_order(order in Just((0..12).collect::<Vec<usize>>()).prop_shuffle(), twice in 0usize..12) {
+        let layout = layout();
+        let order = order.iter().chain([&order[twice]]);
+        let members: Vec<_> = order.map(|n| layout.members[*n].clone()).collect();
+        // A second index.json is as the first.
+        let to = MemoryStore::new("high");
+        let outcome = deliver_bytes(archive(&members), &to, false);
+        prop_assert!(outcome.is_complete() && !outcome.is_wrong, "{:?} {:?}", outcome.stop, outcome.lacking);
+        prop_assert!(is_whole(&to, &layout.root));
+        let manifests = to.calls().iter().filter(|call| call.starts_with("manifest")).count();
+        prop_assert_eq!(manifests, 4, "the signature, too");
+    }
+
+    /// Any member missing or damaged, or the archive cut anywhere: no tag, and what is missing is named.
+    #[test]
+    fn nothing_is_tagged_that_is_not_whole(victim in 2usize..12, damage in 0u8..3, keep_going: bool) {
+        let layout = layout();
+        let mut members = layout.members.clone();
+        match damage {
+            0 => drop(members.remove(victim)),
+            1 => members[victim].1[0] ^= 1,
+            _ => members.truncate(victim),
+        }
+        let to = MemoryStore::new("high");
+        let outcome = deliver_bytes(archive(&members), &to, keep_going);
+        let of_signature = damage < 2 && (7..=9).contains(&victim);
+        prop_assert!(!outcome.is_complete(), "something is missing");
+        prop_assert!(to.tagged("v1").is_none() || of_signature, "the root does not need its signature");
+        if keep_going {
+            let digest = layout.members[victim].0.trim_start_matches("blobs/").replace('/', ":").parse().unwrap();
+            prop_assert!(outcome.lacking.contains_key(&digest) , "{digest} is not told: {:?}", outcome.lacking);
+        }
+    }
+
+    /// A block of a tape that cannot be read, of any size, anywhere: reading goes on behind it, and all that does not lie
+    /// in it is delivered.
+    #[test]
+    fn a_block_that_cannot_be_read(size in prop::sample::select(vec![512usize, 1024, 4096, 700]), bad in 0usize..60) {
+        let layout = layout();
+        let bytes = archive(&layout.members);
+        let blocks: Vec<&[u8]> = bytes.chunks(size).collect();
+        // The beginning is needed, and before the first block nobody knows how large blocks are.
+        let bad = 3 * 1024usize.div_ceil(size) + bad % blocks.len();
+        prop_assume!(bad < blocks.len() - 1024usize.div_ceil(size));
+        let drive = FakeDrive::default();
+        drive.tape().items = blocks.iter().map(|block| Item::Block(block.to_vec())).chain([Item::Mark]).collect();
+        drive.tape().bad = vec![bad];
+        let options = InputOptions { passes_holes: true, ..InputOptions::default() };
+        let mut stream = StreamInput::of_drive(drive, options);
+        let ring = stream.ring();
+        let to = MemoryStore::new("high");
+        let outcome = deliver(&mut stream, &ring, &to, true);
+        prop_assert!(outcome.stop.is_none(), "{:?}", outcome.stop);
+        // Members of which no byte lies in the block, nor their headers.
+        let (lost, mut at) = (bad * size..(bad + 1) * size, 0);
+        for (name, content) in &layout.members {
+            let end = at + 512 + content.len().next_multiple_of(512);
+            let untouched = end <= lost.start || at >= lost.end;
+            let digest = name.trim_start_matches("blobs/").replace('/', ":").parse::<Digest>();
+            // What does not begin where a block of the TAR stream may begin is not found again behind a hole.
+            if let Ok(digest) = digest && untouched && size % 512 == 0 {
+                prop_assert!(to.content(&digest).is_some(), "{name} at {at} was not delivered; {lost:?} is lost");
+            }
+            at = end;
+        }
+        prop_assert!(to.tagged("v1").is_none() || outcome.tracker.lacking_below(&layout.root.digest).is_empty());
+    }
+}
+
+#[test]
+fn what_the_repository_has_is_not_sent_and_what_was_kept_there_completes() {
+    let layout = layout();
+    let to = MemoryStore::new("high");
+    // A first part, cut behind the first image; and the rest, which repeats nothing.
+    let (first, rest) = layout.members.split_at(6);
+    let outcome = deliver_bytes(archive(first), &to, false);
+    assert!(!outcome.is_complete() && to.tagged("v1").is_none());
+    assert!(to.content(&layout.root.digest).is_some(), "the root waits there");
+    let again: Vec<_> = layout.members[..2].iter().chain(rest).cloned().collect();
+    let outcome = deliver_bytes(archive(&again), &to, false);
+    assert!(outcome.is_complete(), "{:?}", outcome.lacking);
+    assert!(is_whole(&to, &layout.root));
+    let pushes = to.calls();
+    let sent =
+        |descriptor: &Descriptor| pushes.iter().filter(|call| **call == format!("push {}", descriptor.digest)).count();
+    assert_eq!(layout.layers.iter().map(sent).collect::<Vec<_>>(), [1, 1, 1]);
+}
