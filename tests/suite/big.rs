@@ -167,3 +167,162 @@ fn big_blobs_over_8_gib_have_headers_that_others_read() {
     }
     println!("a blob of {size} bytes: GNU tar and Python's tarfile read the archive");
 }
+
+/// Runs the tool to its end, fed by `feed`; its peak memory in bytes.
+fn peak_of(mut child: std::process::Child, feed: impl FnOnce(std::process::ChildStdin) + Send + 'static) -> u64 {
+    let feeder = child.stdin.take().map(|input| thread::spawn(move || feed(input)));
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0) << 10);
+        thread::sleep(Duration::from_millis(1));
+    }
+    feeder.into_iter().for_each(|feeder| feeder.join().unwrap());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    peak
+}
+
+/// A registry that takes everything, and keeps nothing.
+fn sink() -> Scripted {
+    Scripted::start(Content::default(), |request, answer| {
+        let location = |path: &str| {
+            vec![(
+                "Location".to_string(),
+                format!("{}1", path.split("uploads/").next().unwrap().to_string() + "uploads/"),
+            )]
+        };
+        match request.method {
+            "POST" | "PATCH" => Answer { status: 202, headers: location(request.path), ..Answer::default() },
+            "PUT" => Answer { status: 201, ..Answer::default() },
+            _ => answer,
+        }
+    })
+}
+
+/// A member's header, and zeros behind its content.
+fn member(name: &str, size: u64) -> (Vec<u8>, usize) {
+    let mut header = vec![0; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    let mut octal = format!("{size:011o}").into_bytes();
+    if octal.len() > 11 {
+        // In base 256, as GNU tar has it.
+        octal = [&[0x80, 0, 0, 0][..], &size.to_be_bytes()].concat();
+    }
+    let fields: [(usize, &[u8]); 8] = [
+        (100, b"0000666"),
+        (108, b"0000000"),
+        (116, b"0000000"),
+        (124, &octal),
+        (136, b"00000000000"),
+        (156, b"0"),
+        (257, b"ustar"),
+        (263, b"00"),
+    ];
+    for (at, text) in fields {
+        header[at..at + text.len()].copy_from_slice(text);
+    }
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    (header, (size.next_multiple_of(512) - size) as usize)
+}
+
+fn put(archive: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+    let (header, padding) = member(name, bytes.len() as u64);
+    archive.extend(header);
+    archive.extend(bytes);
+    archive.resize(archive.len() + padding, 0);
+}
+
+#[test]
+#[ignore = "long: make test-big"]
+fn big_blob_is_delivered_within_the_buffer() {
+    use std::io::Write as _;
+    const LEN: u64 = 8 << 30;
+    let piece = vec![0; 16 << 20];
+    let mut hasher = ace_dt::oci::Digest::of(b"").hasher();
+    (0..LEN / piece.len() as u64).for_each(|_| hasher.update(&piece));
+    let layer = hasher.finish();
+    let config = br#"{"architecture":"amd64","os":"linux"}"#;
+    let config_digest = ace_dt::oci::Digest::of(config);
+    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": MANIFEST,
+        "config": descriptor(CONFIG, &config_digest, config.len()), "layers": [descriptor(LAYER_TYPE, &layer, LEN as usize)]})
+    .to_string();
+    let digest = ace_dt::oci::Digest::of(manifest.as_bytes());
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [descriptor(MANIFEST, &digest, manifest.len())]});
+    let mut begin = Vec::new();
+    put(&mut begin, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+    put(&mut begin, "index.json", index.to_string().as_bytes());
+    put(&mut begin, &digest.path(), manifest.as_bytes());
+    put(&mut begin, &config_digest.path(), config);
+    begin.extend(member(&layer.path(), LEN).0);
+    let (dir, registry) = (Dir::new(), sink());
+    configure(&dir, &registry.endpoint(), 25);
+    let words = ["mirror", "deserialize", "-q", "-m", "64Mi", "-", "reg.example.com/m:v1"];
+    let child = tool(&dir, &words).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let peak = peak_of(child, move |mut input| {
+        input.write_all(&begin).unwrap();
+        (0..LEN / piece.len() as u64).for_each(|_| input.write_all(&piece).unwrap());
+        input.write_all(&[0; 1024]).unwrap();
+    });
+    println!(
+        "a blob of {LEN} bytes delivered from a pipe with -m 64Mi: peak memory {} KiB, buffer and {} KiB",
+        peak >> 10,
+        peak.saturating_sub(BUFFER) >> 10
+    );
+    assert!(peak > BUFFER && peak <= BUFFER + OVERHEAD, "{peak} bytes");
+}
+
+#[test]
+#[ignore = "long: make test-big"]
+fn big_plan_is_delivered_within_its_memory() {
+    const IMAGES: u64 = 1000;
+    const LAYERS: u64 = 1000;
+    const MOST: u64 = 400_000_000;
+    let dir = Dir::new();
+    let (mut archive, mut images) = (Vec::new(), Vec::new());
+    put(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+    let config = br#"{"architecture":"amd64","os":"linux"}"#;
+    let config_digest = ace_dt::oci::Digest::of(config);
+    put(&mut archive, &config_digest.path(), config);
+    for image in 0..IMAGES {
+        let content: Vec<[u8; 8]> = (0..LAYERS).map(|n| (image * LAYERS + n).to_le_bytes()).collect();
+        let digests: Vec<_> = content.iter().map(|bytes| ace_dt::oci::Digest::of(bytes)).collect();
+        let layers: Vec<_> = digests.iter().map(|digest| descriptor(LAYER_TYPE, digest, 8)).collect();
+        let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": MANIFEST,
+            "config": descriptor(CONFIG, &config_digest, config.len()), "layers": layers})
+        .to_string();
+        let digest = ace_dt::oci::Digest::of(manifest.as_bytes());
+        put(&mut archive, &digest.path(), manifest.as_bytes());
+        images.push(descriptor(MANIFEST, &digest, manifest.len()));
+        digests.iter().zip(&content).for_each(|(digest, bytes)| put(&mut archive, &digest.path(), bytes));
+    }
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": images});
+    let index = index.to_string();
+    let digest = ace_dt::oci::Digest::of(index.as_bytes());
+    put(&mut archive, &digest.path(), index.as_bytes());
+    let root = descriptor("application/vnd.oci.image.index.v1+json", &digest, index.len());
+    put(
+        &mut archive,
+        "index.json",
+        serde_json::json!({"schemaVersion": 2, "manifests": [root]}).to_string().as_bytes(),
+    );
+    archive.resize(archive.len() + 1024, 0);
+    dir.write("x.tar", &archive);
+    drop(archive);
+    let registry = sink();
+    configure(&dir, &registry.endpoint(), 25);
+    let begun = std::time::Instant::now();
+    let words = ["mirror", "deserialize", "-q", "x.tar", "reg.example.com/m:v1"];
+    let peak = peak_of(tool(&dir, &words).spawn().unwrap(), drop);
+    println!(
+        "{} blobs in {IMAGES} images, index.json last, delivered in {:.0} s: peak memory {} KiB",
+        IMAGES * LAYERS,
+        begun.elapsed().as_secs_f64(),
+        peak >> 10
+    );
+    assert!(peak <= MOST, "{peak} bytes");
+}

@@ -346,8 +346,8 @@ fn soak_deliveries_through_faults() {
     for run in 0..RUNS {
         let receiver = Receiver::new(Manners { forgetful: run % 4 == 3, ..Manners::default() });
         let random = Arc::new(AtomicU64::new(run * 1_000_003 + 7));
-        // At most 20 faults a run, each by one chance in fifteen.
-        let left = Arc::new(AtomicUsize::new(20));
+        // At most 12 faults a run, each by one chance in fifteen.
+        let left = Arc::new(AtomicUsize::new(12));
         let dealt: Arc<[AtomicUsize; NAMES.len()]> = Arc::default();
         let noted = dealt.clone();
         let deal = Arc::new(move |kind: usize| {
