@@ -71,7 +71,7 @@ impl DeliveryJob<'_> {
             self.check_digest(&inputs)?;
         }
         let registry = RegistryTarget::new(self.setup.store.registries(), self.image.repository.clone());
-        let rehearsal = Rehearsal(&registry);
+        let rehearsal = Rehearsal::new(&registry);
         let target: &dyn Target = if self.options.dry_run { &rehearsal } else { &registry };
         let delivery = Delivery::new(DeliveryOptions {
             target,

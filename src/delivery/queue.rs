@@ -310,6 +310,7 @@ impl Delivery<'_> {
         let (target, descriptor) = (self.options.target, blob_descriptor(blob.digest.clone(), blob.size));
         let was_asked = was_asked || self.is_not_worth_asking(&self.state(), blob.size);
         let sent = || match !was_asked && target.exists(&descriptor)? {
+            true if self.options.check_all => check_content(&descriptor, content).map(|()| BlobState::Present),
             true => Ok(BlobState::Present),
             false => target.push_blob(&descriptor, content).map(|()| BlobState::Sent),
         };
@@ -339,12 +340,17 @@ impl Delivery<'_> {
     }
 
     fn push(&self, number: usize) {
-        let (descriptor, bytes) = {
+        let (descriptor, bytes, is_new) = {
             let state = self.state();
             let manifest = &state.tracker.manifests()[number];
-            (manifest.descriptor(), manifest.bytes())
+            // What refers to something is pushed again, so that it is listed where the registry does not do it itself.
+            let is_new = state.tally.present == 0 && !self.options.check_all || manifest.has_subject();
+            (manifest.descriptor(), manifest.bytes(), is_new)
         };
         let target = self.options.target;
+        if !is_new && target.has_manifest(&descriptor).unwrap_or(false) {
+            return self.change(|state| state.tracker.manifest_is(number, ManifestState::Pushed));
+        }
         let pushed = || {
             let bytes = match bytes {
                 Some(bytes) => bytes,
@@ -369,12 +375,7 @@ impl Delivery<'_> {
     /// Sends a manifest as a blob, so that a later run finds it.
     fn keep(&self, descriptor: &Descriptor, bytes: Arc<[u8]>) {
         let blob = blob_descriptor(descriptor.digest.clone(), descriptor.size);
-        let target = self.options.target;
-        let kept = || match target.exists(&blob)? {
-            true => Ok(()),
-            false => target.push_blob(&blob, &JobContent::Document(bytes)),
-        };
-        let kept = kept();
+        let kept = self.options.target.keep(&blob, &bytes);
         self.state().queue.has_kept();
         self.change(|state| match kept {
             Ok(()) => state.tracker.kept(&descriptor.digest),

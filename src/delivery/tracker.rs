@@ -124,6 +124,11 @@ impl TrackedManifest {
         Descriptor::new(&*self.media_type, self.digest.clone(), self.size)
     }
 
+    /// Whether it refers to a subject.
+    pub fn has_subject(&self) -> bool {
+        self.edges.iter().any(|edge| edge.is_optional)
+    }
+
     /// Its bytes, if they are in memory.
     pub fn bytes(&self) -> Option<Arc<[u8]>> {
         self.bytes.clone()

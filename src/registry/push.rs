@@ -1,6 +1,9 @@
 //! What a repository is given but for the content of blobs: mounts, manifests and tags.
 
-use ureq::http::{Method, StatusCode, header::CONTENT_TYPE};
+use ureq::http::{
+    Method, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 
 use super::{
     client::{Access, Call, Registries, RepositoryAccess},
@@ -13,7 +16,7 @@ use super::{
 use crate::{
     config::ReferrersSupport,
     error::{Context, Error, Result},
-    oci::{Descriptor, Digest, Manifest, Repository, layout::MANIFEST_SIZE_MAX},
+    oci::{Descriptor, Digest, Manifest, Repository, layout::MANIFEST_SIZE_MAX, media},
 };
 
 impl Registries {
@@ -25,6 +28,22 @@ impl Registries {
     pub fn blob_exists(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool> {
         let access = self.access(repository, Access::Push)?;
         Ok(self.trying(|| self.head_blob(&access, descriptor)).unwrap_or(false))
+    }
+
+    /// Whether a repository is known to have a manifest as such. Some registries (distribution 2.8) answer the same for a
+    /// manifest that was sent as a blob: what is there as a blob, too, is not known to be a manifest.
+    ///
+    /// # Errors
+    /// If the registry cannot be asked.
+    pub fn manifest_exists(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool> {
+        let access = self.access(repository, Access::Push)?;
+        let call = Call::new(Method::HEAD, format!("manifests/{}", descriptor.digest)).with(ACCEPT, media::ACCEPT);
+        let is_one = self.trying(|| {
+            let response = self.send(&access, &call)?;
+            let is_same = response.length().is_none_or(|length| length == descriptor.size);
+            Ok(response.status().is_success() && is_same)
+        })?;
+        Ok(is_one && !self.trying(|| self.head_blob(&access, descriptor))?)
     }
 
     /// Takes a blob over from another repository of the same registry. `None` if that is done; else the

@@ -174,6 +174,10 @@ impl Target for MemoryStore {
         Ok(())
     }
 
+    fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(self.inner.lock().unwrap().calls.contains(&format!("manifest {}", descriptor.digest)))
+    }
+
     fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>> {
         Ok(self.content(&descriptor.digest).map(Into::into))
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::Read as _,
+    io::Read,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -45,11 +45,28 @@ pub trait Target: Sync {
     /// If it is not taken as what it is.
     fn push_manifest(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()>;
 
+    /// Whether it is known to have a manifest, and not only as a blob.
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool>;
+
     /// A manifest that it has, also if only as a blob, checked; `None` if it has it not.
     ///
     /// # Errors
     /// If that cannot be found out.
     fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>>;
+
+    /// Takes a manifest as a blob: it waits for something, and [`Target::fetch`] gives it again.
+    ///
+    /// # Errors
+    /// As [`Target::push_blob`].
+    fn keep(&self, descriptor: &Descriptor, bytes: &Arc<[u8]>) -> Result<()> {
+        match self.exists(descriptor)? {
+            true => Ok(()),
+            false => self.push_blob(descriptor, &MemoryContent(bytes)),
+        }
+    }
 
     /// Upload sessions that are open: of which blob, and where each goes on.
     fn sessions(&self) -> Vec<(Digest, String)> {
@@ -123,6 +140,11 @@ impl Target for RegistryTarget<'_> {
         self.registries.push_manifest(&self.repository, descriptor, bytes)
     }
 
+    fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool> {
+        let doing = || format!("asking {} for manifest {}", self.repository, descriptor.digest);
+        self.registries.manifest_exists(&self.repository, descriptor).doing(doing)
+    }
+
     fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>> {
         let missing = |e: Error| if e.is(ErrorKind::Missing) { Ok(None) } else { Err(e) };
         if let Some(bytes) = self.registries.manifest(&self.repository, descriptor).map(Some).or_else(missing)? {
@@ -159,16 +181,36 @@ impl Target for RegistryTarget<'_> {
     }
 }
 
+/// Content in memory.
+pub struct MemoryContent<'a>(pub &'a [u8]);
+
+impl BlobContent for MemoryContent<'_> {
+    fn open(&self, from: u64) -> Result<Box<dyn Read + '_>> {
+        Ok(Box::new(&self.0[usize::try_from(from).unwrap_or(usize::MAX).min(self.0.len())..]))
+    }
+}
+
 /// A repository to which nothing is sent: content is read and checked, and it is found out what is there.
-pub struct Rehearsal<'a>(pub &'a dyn Target);
+pub struct Rehearsal<'a> {
+    target: &'a dyn Target,
+    /// Manifests that would be kept there.
+    kept: Mutex<HashMap<Digest, Arc<[u8]>>>,
+}
+
+impl<'a> Rehearsal<'a> {
+    /// Of what would be sent to `target`.
+    pub fn new(target: &'a dyn Target) -> Rehearsal<'a> {
+        Rehearsal { target, kept: Mutex::default() }
+    }
+}
 
 impl Target for Rehearsal<'_> {
     fn repository(&self) -> &Repository {
-        self.0.repository()
+        self.target.repository()
     }
 
     fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
-        self.0.exists(descriptor)
+        self.target.exists(descriptor)
     }
 
     fn mount(&self, _: &Descriptor, _: &Repository) -> bool {
@@ -183,8 +225,22 @@ impl Target for Rehearsal<'_> {
         Manifest::parse(&descriptor.media_type, bytes).map(drop).map_err(Error::new)
     }
 
+    fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool> {
+        self.target.has_manifest(descriptor)
+    }
+
+    fn keep(&self, descriptor: &Descriptor, bytes: &Arc<[u8]>) -> Result<()> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(descriptor.digest.clone(), bytes.clone());
+        Ok(())
+    }
+
     fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>> {
-        self.0.fetch(descriptor)
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&descriptor.digest).cloned();
+        if kept.is_some() {
+            return Ok(kept);
+        }
+        self.target.fetch(descriptor)
     }
 
     fn tag(&self, _: &Descriptor, _: &[u8], _: &str) -> Result<()> {

@@ -185,19 +185,27 @@ fn peak_of(mut child: std::process::Child, feed: impl FnOnce(std::process::Child
     peak
 }
 
-/// A registry that takes everything, and keeps nothing.
+/// A registry that takes everything, and keeps of blobs only those that may be manifests.
 fn sink() -> Scripted {
-    Scripted::start(Content::default(), |request, answer| {
-        let location = |path: &str| {
-            vec![(
-                "Location".to_string(),
-                format!("{}1", path.split("uploads/").next().unwrap().to_string() + "uploads/"),
-            )]
+    let kept = std::sync::Mutex::new(std::collections::HashMap::<String, Vec<u8>>::new());
+    Scripted::start(Content::default(), move |request, answer| {
+        let taken = |status| {
+            let path = request.path.split("uploads/").next().unwrap();
+            Answer { status, headers: vec![("Location".into(), format!("{path}uploads/1"))], ..Answer::default() }
         };
+        let digest = request.path.rsplit(['=', '/']).next().unwrap().replace("%3A", ":");
         match request.method {
-            "POST" | "PATCH" => Answer { status: 202, headers: location(request.path), ..Answer::default() },
-            "PUT" => Answer { status: 201, ..Answer::default() },
-            _ => answer,
+            "POST" | "PATCH" => taken(202),
+            "PUT" => {
+                if request.body.starts_with(b"{") && !request.path.contains("/manifests/") {
+                    kept.lock().unwrap().insert(digest, request.body.to_vec());
+                }
+                taken(201)
+            }
+            _ => match kept.lock().unwrap().get(&digest).filter(|_| request.path.contains("/blobs/")) {
+                Some(body) => Answer { status: 200, body: body.clone(), ..Answer::default() },
+                None => answer,
+            },
         }
     })
 }

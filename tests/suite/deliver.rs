@@ -100,10 +100,51 @@ fn every_blob_is_asked_for_and_sent_once() {
     requests.dedup();
     assert_eq!(requests.len(), all, "nothing is asked for or sent twice: {requests:?}");
     // Again: all is there.
-    let before = fixture.sent();
+    let before = fixture.dest.requests().len();
     fixture.deserialize(&["x.tar", "dest.example.com/m:v2"]).ok();
-    assert_eq!(fixture.sent(), before, "no blob is sent twice");
+    let again = fixture.dest.requests().split_off(before);
+    let puts: Vec<&String> = again.iter().filter(|r| !r.starts_with("HEAD")).collect();
+    assert_eq!(puts, ["PUT /v2/m/manifests/v2"], "nothing is sent twice but the tag");
     assert!(is_whole(fixture.missing("m", "v2")));
+}
+
+#[test]
+fn a_dry_run_says_to_the_byte_what_is_sent() {
+    let fixture = Fixture::new();
+    let said = |image: &str| {
+        ace_dt(&fixture.dir, &["mirror", "deserialize", "-q", "--dry-run", "x.tar", image]).ok().text().to_string()
+    };
+    let run = |image: &str| {
+        let words = ["mirror", "deserialize", "--progress", "json", "--report", "report", "x.tar", image];
+        let outcome = ace_dt(&fixture.dir, &words).ok();
+        let last = outcome.err.lines().find(|line| line.contains("\"delivered\"")).unwrap().to_string();
+        serde_json::from_str::<Value>(&last).unwrap()
+    };
+    let grouped = |n: &Value| {
+        let digits = n.to_string();
+        let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap()).collect();
+        groups.join(",")
+    };
+    for (image, sent) in [("dest.example.com/dry:v1", 6), ("dest.example.com/dry:v2", 0)] {
+        let (before, planned) = (fixture.dest.requests().len(), said(image));
+        assert!(fixture.dest.requests()[before..].iter().all(|r| r.starts_with("HEAD") || r.starts_with("GET")));
+        let done = run(image);
+        let should = format!(
+            "to send: {} blobs and {} manifests, {} bytes",
+            done["sent"],
+            done["manifests"],
+            grouped(&done["bytes"])
+        );
+        assert!(planned.starts_with(&should), "{planned} {should}");
+        assert_eq!(done["sent"], sent);
+    }
+    // All is read and checked, also what is there.
+    let mut bad = fixture.dir.read("x.tar");
+    let at = find(&bad, &noise(4, 161_000));
+    bad[at] ^= 1;
+    fixture.dir.write("bad.tar", &bad);
+    fixture.deserialize(&["bad.tar", "dest.example.com/dry:v3"]).ok();
+    fixture.deserialize(&["--dry-run", "bad.tar", "dest.example.com/dry:v3"]).fails(1, &["digest mismatch"]);
 }
 
 #[test]
