@@ -21,6 +21,8 @@ use crate::{
 const PIECE: usize = 1 << 20;
 /// Every drive takes reads as large as this.
 const READ_MIN: usize = 64 << 10;
+/// After so many blocks of one size, reads ask for just that: what a drive makes of a read may cost by what is asked for.
+const EQUAL: u32 = 8;
 /// No block of a tape is larger: SCSI has 24 bits for it.
 const BLOCK_MAX: usize = (1 << 24) - 1;
 
@@ -47,6 +49,8 @@ pub struct TapeReader {
     /// What the next call is to tell, and all that follow.
     ending: Option<Result<()>>,
     blocks: u64,
+    /// Bytes of the last block, and how many of that size have come one behind the other.
+    run: (usize, u32),
 }
 
 impl TapeReader {
@@ -77,6 +81,7 @@ impl TapeReader {
             ahead: None,
             ending: None,
             blocks: 0,
+            run: (0, 0),
         })
     }
 
@@ -125,22 +130,34 @@ impl TapeReader {
         self.ending.replace(Ok(())).unwrap_or(Ok(())).map(|()| None)
     }
 
+    /// Bytes that the next read asks for.
+    fn ask(&self) -> usize {
+        match self.run {
+            (size, EQUAL..) if self.fixed == 0 => size,
+            _ => self.read_size,
+        }
+    }
+
     /// Reads one block, or in fixed-block mode several, to `into[at..]`, whatever its size.
     fn read_block(&mut self, into: &mut Vec<u8>, at: usize) -> Result<usize> {
         loop {
+            let ask = self.ask();
             // Zeros only where there was nothing yet: what a read does not fill is not looked at.
-            if into.len() < at + self.read_size {
-                into.resize(at + self.read_size, 0);
+            if into.len() < at + ask {
+                into.resize(at + ask, 0);
             }
-            let failed = match self.drive.read(&mut into[at..at + self.read_size]) {
+            let failed = match self.drive.read(&mut into[at..at + ask]) {
                 // Where something could not be read nothing ends.
                 Ok(0) if self.was_fixed > 0 && self.tried_at == self.blocks => Errno::EIO.into(),
                 Ok(n) => {
                     let blocks = n.div_ceil(if self.fixed > 0 { self.fixed as usize } else { n.max(1) });
-                    if !self.is_there(n, blocks as u32).doing(|| self.place())? {
+                    if !self.is_there(n == ask, blocks as u32).doing(|| self.place())? {
                         continue;
                     }
                     self.blocks += blocks as u64;
+                    if n > 0 {
+                        self.run = if n == self.run.0 { (n, self.run.1.saturating_add(1)) } else { (n, 1) };
+                    }
                     if n > 0 && self.blocks == blocks as u64 {
                         self.check_addresses();
                     }
@@ -152,6 +169,10 @@ impl TapeReader {
                 Some(Errno::EINTR) => {
                     signal::check()?;
                     continue;
+                }
+                Some(Errno::ENOMEM) if self.fixed == 0 && ask < self.read_size => {
+                    self.run = (0, 0);
+                    self.step_back()
                 }
                 Some(Errno::ENOMEM) if self.fixed == 0 => self.enlarge_read(),
                 Some(errno) if look::is_too_large(errno as i32) && self.fixed == 0 && self.read_size > READ_MIN => {
@@ -167,10 +188,9 @@ impl TapeReader {
     }
 
     /// Whether what a read gave is on the tape. If only some of it may be, it is to be read again, one block at a time.
-    fn is_there(&mut self, n: usize, blocks: u32) -> Result<bool> {
+    fn is_there(&mut self, is_all: bool, blocks: u32) -> Result<bool> {
         let place = self.first.ahead(self.blocks);
-        let is_all = n == self.read_size && place.is_known();
-        match look::is_there(&mut *self.drive, &place, is_all, blocks)? {
+        match look::is_there(&mut *self.drive, &place, is_all && place.is_known(), blocks)? {
             true => Ok(true),
             false if self.fixed > 0 && blocks > 1 => {
                 self.read_size = self.fixed as usize;
@@ -199,7 +219,7 @@ impl TapeReader {
     /// If the tape cannot be brought there.
     pub fn go(&mut self, place: Place) -> Result<()> {
         place.go(&mut *self.drive)?;
-        (self.first, self.blocks, self.ahead, self.ending) = (place, 0, None, None);
+        (self.first, self.blocks, self.ahead, self.ending, self.run) = (place, 0, None, None, (0, 0));
         Ok(())
     }
 
@@ -269,12 +289,18 @@ impl TapeReader {
                 format!("a block is larger than the {} bytes that a read can have", grouped(self.read_size as u64));
             return Err(Error::new(why));
         }
-        if !self.first.ahead(self.blocks).is_here(&*self.drive) {
-            self.drive.operate(Op::BackwardBlocks, 1).doing(|| "going back to a block that did not fit")?;
-        }
+        self.step_back()?;
         self.read_size = (self.read_size * 2).max(PIECE).min(self.read_size_max);
         log::debug(format_args!("{}: reading blocks of up to {} bytes", self.name, grouped(self.read_size as u64)));
         Ok(())
+    }
+
+    /// Back in front of a block that did not fit.
+    fn step_back(&mut self) -> Result<()> {
+        if self.first.ahead(self.blocks).is_here(&*self.drive) {
+            return Ok(());
+        }
+        self.drive.operate(Op::BackwardBlocks, 1).doing(|| "going back to a block that did not fit")
     }
 
     /// Has the drive take blocks of any size, after a read in fixed-block mode that failed.
@@ -350,6 +376,18 @@ mod tests {
         assert_eq!(read_all(&mut reader(&drive, 16)).0, [64, 64, 64, 10]);
         assert_eq!(drive.tape().calls, ["BackwardBlocks 1"], "back in front of the block that did not fit");
         assert_eq!(drive.tape().at, 5, "behind the filemark");
+    }
+
+    #[test]
+    fn after_equal_blocks_reads_ask_for_no_more() {
+        for tells_position in [false, true] {
+            let sizes = [vec![512; 20], vec![4096; 12], vec![100; 10], vec![512; 9]].concat();
+            let drive = tape(&sizes);
+            drive.tape().tells_position = tells_position;
+            let mut reader = reader(&drive, 1 << 20);
+            assert_eq!(read_all(&mut reader).0, sizes);
+            assert_eq!(reader.ask(), 512);
+        }
     }
 
     #[test]
