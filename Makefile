@@ -74,7 +74,7 @@ test-position: static
 	tests/tape/run.sh $(STATIC) debug
 
 # 200 archives from a registry with faults: identical, or refused where the bytes are wrong; 100
-# gathers into one, all whole.
+# gathers and 200 deliveries into one, all whole; kills; 10,000 archives with a flipped bit.
 soak:
 	$(CARGO) test --release --locked --test suite soak -- --ignored --nocapture
 

@@ -6,6 +6,7 @@
 //! need some 250 MB.
 
 mod lacking;
+mod naming;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -211,95 +212,9 @@ impl Tracker {
         self.manifest_numbers.get(digest).map(|&number| &self.manifests[number as usize])
     }
 
-    /// Whether something names it, or it was met.
-    pub fn knows(&self, digest: &Digest) -> bool {
-        self.blob_numbers.contains_key(digest)
-            || self.manifest_numbers.contains_key(digest)
-            || self.candidates.contains_key(digest)
-    }
-
     /// What is to be done now.
     pub fn take_actions(&mut self) -> Vec<Step> {
         std::mem::take(&mut self.todo)
-    }
-
-    /// The number of a blob, a new one if need be.
-    pub fn blob_number(&mut self, digest: &Digest, size: u64) -> usize {
-        if let Some(&number) = self.blob_numbers.get(digest) {
-            return number as usize;
-        }
-        let number = self.blobs.len();
-        self.blob_numbers.insert(digest.clone(), number as u32);
-        self.blobs.push(TrackedBlob { digest: digest.clone(), size, state: BlobState::Named, waiting: Vec::new() });
-        number
-    }
-
-    fn share(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.types.get(text) {
-            return known.clone();
-        }
-        let shared: Arc<str> = text.into();
-        self.types.insert(shared.clone());
-        shared
-    }
-
-    /// The number of a manifest, a new one if need be.
-    ///
-    /// # Errors
-    /// If something else names it as of another type or size.
-    fn manifest_number(&mut self, descriptor: &Descriptor) -> Result<usize, String> {
-        let Descriptor { digest, size, media_type, .. } = descriptor;
-        if let Some(&number) = self.manifest_numbers.get(digest) {
-            let known = &self.manifests[number as usize];
-            if known.size != *size {
-                let (has, says) = (grouped(known.size), grouped(*size));
-                return Err(format!("it says that {digest} has {says} bytes, and that has {has}"));
-            }
-            if *known.media_type != **media_type {
-                let is = &known.media_type;
-                return Err(format!("it says that {digest} is {media_type}, and elsewhere it is {is}"));
-            }
-            return Ok(number as usize);
-        }
-        let number = self.manifests.len();
-        self.manifest_numbers.insert(digest.clone(), number as u32);
-        let media_type = self.share(media_type);
-        self.manifests.push(TrackedManifest {
-            digest: digest.clone(),
-            size: *size,
-            media_type,
-            state: ManifestState::Named,
-            bytes: None,
-            edges: Box::default(),
-            missing: 0,
-            is_listed: false,
-            waiting: Vec::new(),
-        });
-        if let Some(candidate) = self.candidates.remove(digest) {
-            self.held -= candidate.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-            // Otherwise it will be looked for at the destination.
-            if let Some(bytes) = candidate.bytes {
-                self.met(number, bytes);
-            }
-        }
-        Ok(number)
-    }
-
-    /// What is listed first is the root. As long as it was not met nobody knows what the rest is good for, and no
-    /// manifest is pushed. Returns its number.
-    ///
-    /// # Errors
-    /// If it is no manifest, or what is said of it contradicts what is known.
-    pub fn set_root(&mut self, descriptor: &Descriptor) -> Result<usize, String> {
-        if !media::is_manifest(&descriptor.media_type) {
-            return Err(format!("its root is {:?}, which is no manifest", descriptor.media_type));
-        }
-        let number = self.manifest_number(descriptor)?;
-        self.root = Some(number as u32);
-        if !self.is_unmet(number) {
-            self.release();
-        }
-        Ok(number)
     }
 
     /// Whether manifests are pushed.
@@ -312,49 +227,6 @@ impl Tracker {
         if !std::mem::replace(&mut self.is_released, true) {
             (0..self.manifests.len()).for_each(|number| self.push_if_ready(number));
         }
-    }
-
-    /// An `index.json` names something.
-    ///
-    /// # Errors
-    /// If what it says contradicts what is known.
-    pub fn list(&mut self, descriptor: &Descriptor) -> Result<(), String> {
-        match media::is_manifest(&descriptor.media_type) {
-            true => {
-                let number = self.manifest_number(descriptor)?;
-                self.manifests[number].is_listed = true;
-                Ok(())
-            }
-            false => {
-                let number = self.name_blob(descriptor);
-                self.listed_blobs.insert(number as u32);
-                Ok(())
-            }
-        }
-    }
-
-    /// Something names a blob. Returns its number.
-    fn name_blob(&mut self, descriptor: &Descriptor) -> usize {
-        let is_new = !self.blob_numbers.contains_key(&descriptor.digest);
-        let number = self.blob_number(&descriptor.digest, descriptor.size);
-        // A document that was met before turns out to be a blob.
-        if self.candidates.contains_key(&descriptor.digest) {
-            self.manifest_documents.insert(descriptor.digest.clone());
-        }
-        match self.candidates.remove(&descriptor.digest) {
-            Some(Candidate { bytes: Some(bytes), .. }) => {
-                self.held -= bytes.len() as u64;
-                self.blobs[number].size = bytes.len() as u64;
-                self.todo.push(Step::Keep(Box::new(descriptor.clone()), bytes));
-            }
-            Some(Candidate { bytes: None, size, .. }) => {
-                self.blobs[number].size = size;
-                self.todo.push(Step::Ask(number));
-            }
-            None if is_new => self.todo.push(Step::Ask(number)),
-            None => {}
-        }
-        number
     }
 
     /// A document passes by that may be a manifest, and has its digest. `false`: it is a blob like others (too).
@@ -564,17 +436,6 @@ impl Tracker {
             self.manifests[number].state = ManifestState::Failed(why);
         }
         self.push_if_ready(number);
-    }
-
-    /// All archives were read: what no `index.json` and no manifest has named is what it says that it is.
-    pub fn name_rest(&mut self) {
-        let mut rest: Vec<Descriptor> =
-            self.candidates.iter().map(|(digest, c)| Descriptor::new(&*c.media_type, digest.clone(), c.size)).collect();
-        rest.sort_unstable_by(|a, b| a.digest.cmp(&b.digest));
-        for descriptor in rest {
-            // Another may have named it by now.
-            let _ = self.manifest_number(&descriptor);
-        }
     }
 
     /// Manifests that something names and no archive had: the destination may have them.

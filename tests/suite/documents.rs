@@ -56,8 +56,9 @@ fn the_examples_of_the_readme_work() {
     std::os::unix::fs::symlink(root().join("tests"), dir.join("tests")).unwrap();
     let run = |command: String| {
         let command = command.replace("target/release/ace-dt", env!("CARGO_BIN_EXE_ace-dt"));
-        let mut shell = Command::new("sh");
-        shell.args(["-euc", &command]).current_dir(&*dir).env("HOME", &*dir).env_remove("ACE_DT_VERSION");
+        // What waits for a registry that cannot start would wait for ever.
+        let mut shell = Command::new("timeout");
+        shell.args(["100", "sh", "-euc", &command]).current_dir(&*dir).env("HOME", &*dir).env_remove("ACE_DT_VERSION");
         let output = shell.output().unwrap();
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -66,10 +67,16 @@ fn the_examples_of_the_readme_work() {
     let build = "cargo build --release && ";
     let shown = run(first.strip_prefix(build).unwrap_or_else(|| panic!("it begins with {build:?}")).into());
     assert_eq!(shown.trim(), block("text", 1));
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    // Below the ports that the kernel gives to connections of other tests (ip(7), ip_local_port_range).
+    let begin = 10_000 + (std::process::id() % 20_000) as u16;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let free = (begin..begin + 1000).find(is_free).unwrap();
     run(block("sh", 2).replace("5000", &free.to_string()));
     run(block("sh", 3).replace("5000", &free.to_string()));
     peer(&dir, "zstd", &["-tq", "week.tar.zst"]);
+    let planned = run(block("sh", 4).replace("5000", &free.to_string()));
+    assert!(planned.starts_with("to send: "), "{planned}");
+    assert!(dir.join("storage/docker/registry/v2/repositories/high/week/_manifests/tags/48").exists());
     let ledger = fs::read_to_string(dir.join("hello.ledger")).unwrap();
     assert_eq!(ledger.lines().count(), 4);
     let listed = String::from_utf8(peer(&dir, "tar", &["-tf", "from-registry.tar"])).unwrap();

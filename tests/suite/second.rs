@@ -132,4 +132,42 @@ fn what_the_conformance_program_pushes_is_carried() {
         assert!(list.text().contains(source.as_str()), "{source} is not listed");
     }
     ace_dt(&dir, &["mirror", "gather", "-q", "-r", "s", &format!("{address}/copy:all")]).ok();
+    // And back: the same archive comes out of what is delivered.
+    ace_dt(&dir, &["mirror", "deserialize", "-q", "out.tar", &format!("{address}/back:all")]).ok();
+    let root = |archive: &str| {
+        let index = String::from_utf8(peer(&dir, "tar", &["-xOf", archive, "index.json"])).unwrap();
+        index.split("\"digest\": \"").nth(1).unwrap().split('"').next().unwrap().to_string()
+    };
+    let names = |archive: &str| -> std::collections::BTreeSet<String> {
+        let names = String::from_utf8(peer(&dir, "tar", &["-tf", archive])).unwrap();
+        names.lines().filter(|name| name.starts_with("blobs/sha")).map(String::from).collect()
+    };
+    ace_dt(&dir, &["mirror", "serialize", "-q", "-r", &format!("{address}/back:all"), "back.tar"]).ok();
+    assert_eq!(root("out.tar"), root("back.tar"));
+    assert_eq!(names("out.tar"), names("back.tar"), "the same digests");
+    println!("delivered, and archived again: the same {} blobs", names("back.tar").len());
+}
+
+/// The golden archives into go-containerregistry's registry, and back: the same root, and all that it had.
+#[test]
+#[ignore = "make test-second"]
+fn second_registry_takes_the_golden_archives() {
+    let dir = Dir::new();
+    let crane = Crane::start(&dir, "disk");
+    let mut delivered = 0;
+    for entry in std::fs::read_dir(crate::registry::golden().join("archives")).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        // These go on with others.
+        if !name.contains(".tar") || name.starts_with("ser-resumed") || name.starts_with("ser-existing") {
+            continue;
+        }
+        let (path, image) = (entry.path(), format!("127.0.0.1:{}/golden/{delivered}:v1", crane.port));
+        ace_dt(&dir, &["mirror", "deserialize", "-q", path.to_str().unwrap(), &image]).ok();
+        peer(&dir, &program(), &["validate", "--remote", &image]);
+        ace_dt(&dir, &["mirror", "serialize", "-q", "-r", "--force", &image, "back.tar"]).ok();
+        ace_dt(&dir, &["mirror", "verify", "-q", "back.tar"]).ok();
+        delivered += 1;
+    }
+    println!("{delivered} golden archives delivered to go-containerregistry's registry, and whole");
+    assert!(delivered > 10);
 }

@@ -534,6 +534,21 @@ fn skopeo_archives_are_whole() {
     assert!(outcome.text().contains("whole    beta "), "{}", outcome.text());
     let list = ace_dt(&dir, &["mirror", "list", "-o", "csv", "s.tar"]).ok();
     assert!(list.text().lines().nth(1).unwrap().starts_with("beta,linux/amd64,"), "{}", list.text());
+    delivered(&dir, "s.tar", &format!("127.0.0.1:{}/copy/skopeo:v1", registry.port));
+    // Docker's own format is refused, and what to run is said.
+    peer(&dir, "skopeo", &["copy", "-q", "--src-tls-verify=false", &source, "docker-archive:d.tar:reg.io/beta:1"]);
+    let image = format!("127.0.0.1:{}/copy/docker:v1", registry.port);
+    let outcome = ace_dt(&dir, &["mirror", "deserialize", "-q", "d.tar", &image]).fails(1, &["docker-archive"]);
+    assert!(outcome.err.contains("skopeo copy docker-archive:FILE oci-archive:FILE"), "{}", outcome.err);
+    peer(&dir, "skopeo", &["copy", "-q", "docker-archive:d.tar", "oci-archive:o.tar"]);
+    delivered(&dir, "o.tar", &image);
+}
+
+/// Delivers an archive, and finds all of it at the destination.
+fn delivered(dir: &Dir, archive: &str, image: &str) {
+    ace_dt(dir, &["mirror", "deserialize", "-q", archive, image]).ok();
+    ace_dt(dir, &["mirror", "serialize", "-q", "--force", image, "back.tar"]).ok();
+    verify(dir, &["back.tar"]).ok();
 }
 
 #[test]
@@ -561,6 +576,8 @@ fn archives_of_crane_oras_and_regctl_are_whole() {
             let list = ace_dt(&dir, &["mirror", "list", "-o", "csv", file]).ok();
             assert!(list.text().lines().count() > 1, "{by}: {}", list.text());
             println!("{by}, {image}: {}", outcome.text().lines().last().unwrap());
+            let name = image.split(':').next().unwrap();
+            delivered(&dir, file, &format!("127.0.0.1:{}/copy/{by}/{name}:v1", registry.port));
         }
     }
 }
