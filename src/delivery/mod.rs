@@ -31,6 +31,7 @@ use crate::{
         document::Document,
         events::{ArchiveEnd, BlobEvent, BlobMember, Event, EventReader, ManifestEvent, SmallFile},
         finding::{Finding, FindingKind},
+        foreign,
         lists::{IndexLists, Interner, KnownContent, ListedManifest},
         scan::is_layout,
         tar::StreamPosition,
@@ -41,6 +42,9 @@ use crate::{
     signal,
     store::target::Target,
 };
+
+/// So much may be odd before it is told.
+const ODD_MAX: usize = 100;
 
 /// What is delivered, and how.
 pub struct DeliveryOptions<'a> {
@@ -128,6 +132,15 @@ struct Met {
     /// What its indexes list.
     listed: Vec<ListedManifest>,
     shared: Interner,
+    /// What is odd in front of all that a layout has.
+    odd: Vec<Finding>,
+}
+
+impl Met {
+    /// Nothing of a layout was met.
+    fn is_nothing(&self) -> bool {
+        !self.layout && self.indexes == 0 && !self.blobs
+    }
 }
 
 /// A blob that comes in piece by piece.
@@ -195,6 +208,9 @@ impl<'a> Delivery<'a> {
             {
                 broken.content.fail(Error::new("the archive breaks off in it").of(ErrorKind::Corrupt));
             }
+            if !met.is_nothing() {
+                std::mem::take(&mut met.odd).into_iter().for_each(|finding| self.finding(finding));
+            }
             self.note_place(&from, &event);
             if self.options.strict {
                 self.check_order(&met, &event);
@@ -233,12 +249,14 @@ impl<'a> Delivery<'a> {
                     self.look_for_root(&event.blob);
                     self.blob(event, ring, &mut streaming);
                 }
+                // What is no layout at all is told of as that.
+                Event::Fault(finding) if met.is_nothing() && met.odd.len() < ODD_MAX => met.odd.push(finding),
                 Event::Fault(finding) => self.finding(finding),
                 Event::End(end) => break Some(end),
             }
         };
         if let Some(end) = ended {
-            self.complete(&met, end, from.offset > 0);
+            self.complete(&mut met, end, from.offset > 0);
         }
         if let Some(streaming) = streaming {
             streaming.content.fail(Error::new("the run was given up"));
@@ -457,16 +475,17 @@ impl<'a> Delivery<'a> {
     }
 
     /// What an archive must have.
-    fn complete(&self, met: &Met, end: ArchiveEnd, is_resumed: bool) {
-        if end.is_foreign {
-            return;
-        }
+    fn complete(&self, met: &mut Met, end: ArchiveEnd, is_resumed: bool) {
         let lacks = |text: &str| match end.end {
             Some(_) => Finding::wrong(text.into()),
             None => Finding::incomplete(text.into()),
         };
         if met.docker && !met.layout && met.indexes == 0 && !met.blobs {
-            return self.finding(Finding::wrong(crate::archive::read::foreign::DOCKER_ARCHIVE.into()));
+            return self.finding(Finding::wrong(foreign::DOCKER_ARCHIVE.into()));
+        }
+        std::mem::take(&mut met.odd).into_iter().for_each(|finding| self.finding(finding));
+        if end.is_foreign {
+            return;
         }
         if !met.layout {
             self.finding(lacks("it holds no oci-layout"));
