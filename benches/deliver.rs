@@ -156,7 +156,7 @@ fn large() {
         (
             "oras restore",
             Box::new(|host| {
-                other(built("oras"), &["restore", "--plain-http", "--input", "x.tar", &format!("{host}/m/x:latest")]);
+                other(built("oras"), &["restore", "--plain-http", "--input", "x.tar", &format!("{host}/m/x:v1")]);
             }),
         ),
         (

@@ -104,6 +104,12 @@ pub struct Args {
     pub existing: Vec<PathBuf>,
     /// How a list is printed.
     pub output: ListFormat,
+    /// How lists are written, and whereto.
+    pub listings: Vec<(ListFormat, Option<PathBuf>)>,
+    /// Replace nested gathers by their sources.
+    pub expand: bool,
+    /// Count what would be carried.
+    pub bytes: bool,
     /// Changes tapes.
     pub volume_command: Option<String>,
     /// What the label of each tape says.
@@ -171,6 +177,9 @@ impl Default for Args {
             username: None,
             existing: Vec::new(),
             output: ListFormat::Table,
+            listings: Vec::new(),
+            expand: false,
+            bytes: false,
             volume_command: None,
             label: None,
             input: None,

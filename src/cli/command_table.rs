@@ -258,6 +258,32 @@ pub static COMMANDS: &[Command] = &[
         action: Some(Action::BatchDeserialize),
     },
     Command {
+        name: "mirror diff",
+        summary: "list the sources of a gathered artifact that others do not have",
+        operands: &[
+            Operand {
+                name: "IMAGE",
+                count: Count::One,
+                text: "A gathered artifact: a reference, or the path of an uncompressed archive or of a layout.",
+            },
+            Operand { name: "EXISTING-IMAGE", count: Count::Any, text: "What is there already, named likewise." },
+        ],
+        description: "Lists reference and digest of every source of `IMAGE`, sorted, each once, without those whose digest is that of an `EXISTING-IMAGE` or of one of its sources, those of gathered artifacts in it too.",
+        sections: &[
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "What is new this week, and how many bytes an increment would carry:\n\n    \
+                 ace-dt mirror diff --bytes week-48.tar week-47.tar\n\n\
+                 The same of artifacts in a registry, for a script:\n\n    \
+                 ace-dt mirror diff -o csv reg.example.com/mirror/week:48 reg.example.com/mirror/week:47",
+            ),
+        ],
+        action: Some(Action::Diff),
+    },
+    Command {
         name: "mirror verify",
         summary: "check that an archive or a tape is whole",
         operands: &[TAR_FILE, Operand { name: "TAR-FILE", count: Count::Any, text: "Further ones." }],

@@ -11,6 +11,7 @@ use crate::util::units;
 const DELIVERS: &[&str] = &["mirror batch-deserialize", "mirror deserialize"];
 const DESERIALIZE: &[&str] = &["mirror deserialize"];
 const BATCH: &[&str] = &["mirror batch-deserialize"];
+const DIFF: &[&str] = &["mirror diff"];
 const VERIFY: &[&str] = &["mirror verify"];
 
 /// What a read asks for with `--block-size 0`.
@@ -164,6 +165,38 @@ pub static DELIVER_FLAGS: &[Flag] = &[
         on: DESERIALIZE,
         text: "Go on where the record that `--checkpoint` names ends: a tape is brought to that block, a file is read from there, and a pipe is read past what is delivered. On a tape the volume that the record names must be in the drive. Without a record the run starts from the beginning.",
         set: |a, _| yes(&mut a.resume),
+        ..FLAG
+    },
+    Flag {
+        long: "output",
+        short: Some('o'),
+        value: Value::Required("FORMAT"),
+        on: DIFF,
+        text: "How the list is printed: `table` for people, `json` (an array of objects, on one line), or `csv` with a header. `FORMAT=FILE` writes it to a file, which is cut off first. Several are separated by commas; may be repeated. Without it a table is printed.",
+        set: |a, v| {
+            for part in args::list(v)? {
+                let (format, file) = match part.split_once('=') {
+                    Some((format, file)) => (format, Some(args::file(file)?)),
+                    None => (part.as_str(), None),
+                };
+                a.listings.push((format.parse()?, file));
+            }
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "expand",
+        on: DIFF,
+        text: "Replace a gathered artifact among the sources by its own sources, at any depth.",
+        set: |a, _| yes(&mut a.expand),
+        ..FLAG
+    },
+    Flag {
+        long: "bytes",
+        on: DIFF,
+        text: "Tell how many bytes each source adds to the existing images and to the sources before it: what an increment would carry. All manifests are fetched for that.",
+        set: |a, _| yes(&mut a.bytes),
         ..FLAG
     },
     Flag {

@@ -1,17 +1,18 @@
-//! What the commands take that bring archives into a registry.
+//! What the commands of the high side take: those that bring archives into a registry, and that look at what was gathered.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use super::{
-    args::Args,
+    args::{Args, ListFormat},
     command_line::CommandLine,
-    options::{ConnectionOptions, FromArgs, input, path, utf8},
+    options::{ConnectionOptions, FromArgs, input, locator, path, utf8},
     progress::ProgressOptions,
 };
 use crate::{
     error::{Error, Result},
     media::stream_input::InputOptions,
     oci::Reference,
+    store::Locator,
 };
 
 /// A registry may be away for so long.
@@ -86,6 +87,23 @@ pub struct BatchDeserializeOptions {
     pub sync_filename: String,
 }
 
+/// For `mirror diff`.
+#[derive(Clone, Debug)]
+pub struct DiffOptions {
+    /// How registries are reached.
+    pub connection: ConnectionOptions,
+    /// Whose sources are listed.
+    pub image: Locator,
+    /// What is there already.
+    pub existing: Vec<Locator>,
+    /// Replace nested gathers by their sources.
+    pub expand: bool,
+    /// Count what would be carried.
+    pub bytes: bool,
+    /// How the list is written, and whereto; `None` is standard output.
+    pub outputs: Vec<(ListFormat, Option<PathBuf>)>,
+}
+
 impl FromArgs for DeserializeOptions {
     fn from_args(args: Args, command: &'static str) -> Result<DeserializeOptions> {
         if args.resume && args.checkpoint.is_none() {
@@ -117,6 +135,26 @@ impl FromArgs for BatchDeserializeOptions {
             directory: path(&args, 0).into(),
             destination,
             sync_filename: args.sync_filename,
+        })
+    }
+}
+
+impl FromArgs for DiffOptions {
+    fn from_args(args: Args, _: &'static str) -> Result<DiffOptions> {
+        // An archive or a layout is named by its path alone, too.
+        let image = |operand: &OsString| match std::fs::metadata(operand) {
+            Ok(meta) if meta.is_dir() => Ok(Locator::Layout(operand.into(), None)),
+            Ok(_) => Ok(Locator::Archive(operand.into(), None)),
+            Err(_) => locator(operand, "IMAGE"),
+        };
+        let outputs = if args.listings.is_empty() { vec![(ListFormat::Table, None)] } else { args.listings.clone() };
+        Ok(DiffOptions {
+            connection: ConnectionOptions::new(&args),
+            image: image(&args.operands[0])?,
+            existing: args.operands[1..].iter().map(image).collect::<Result<_>>()?,
+            expand: args.expand,
+            bytes: args.bytes,
+            outputs,
         })
     }
 }

@@ -562,7 +562,10 @@ pub(super) fn utf8(operand: &OsString) -> Result<&str, String> {
 }
 
 /// An image that an operand names; `what` is told of one that does not.
-fn locator(operand: &OsString, what: &str) -> Result<Locator> {
+///
+/// # Errors
+/// If it is no image's name.
+pub(super) fn locator(operand: &OsString, what: &str) -> Result<Locator> {
     let written = operand.to_str().ok_or_else(|| Error::usage(format!("{operand:?} is not UTF-8")))?;
     written.parse().map_err(|why: String| Error::usage(why).doing(what))
 }

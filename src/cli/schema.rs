@@ -36,6 +36,8 @@ pub enum Action {
     BatchSerialize,
     /// `mirror deserialize`
     Deserialize,
+    /// `mirror diff`
+    Diff,
     /// `mirror gather`
     Gather,
     /// `mirror list`

@@ -5,6 +5,7 @@ mod batch_deserialize;
 mod batch_serialize;
 mod deliver;
 mod deserialize;
+mod diff;
 mod gather;
 mod list;
 mod login;
@@ -38,6 +39,7 @@ pub fn run(command: &Command, args: Args) -> Result<()> {
         Some(Action::Archive) => with(command, args, archive::run),
         Some(Action::BatchDeserialize) => with(command, args, batch_deserialize::run),
         Some(Action::Deserialize) => with(command, args, deserialize::run),
+        Some(Action::Diff) => with(command, args, diff::run),
         Some(Action::BatchSerialize) => with(command, args, batch_serialize::run),
         Some(Action::Gather) => with(command, args, gather::run),
         Some(Action::List) => with(command, args, list::run),

@@ -66,6 +66,16 @@ struct Pieces {
     unwanted: bool,
 }
 
+impl Pieces {
+    /// What lies below byte `at` goes.
+    fn forget(&mut self, at: u64) {
+        while let Some((start, window)) = self.held.front().filter(|(start, window)| start + window.len() <= at) {
+            self.from = start + window.len();
+            self.held.pop_front();
+        }
+    }
+}
+
 impl StreamedContent {
     /// Nothing of it came in yet; `ring` is what it comes through.
     pub fn new(ring: FillerStopper) -> Arc<StreamedContent> {
@@ -111,6 +121,10 @@ impl StreamedContent {
             if at < pieces.from {
                 return Err(Error::new(format!("what is below byte {} of it is no longer in the buffer", pieces.from)));
             }
+            // More of it can only come when there is room.
+            if !pieces.ended && self.ring.is_waiting() {
+                pieces.forget(at);
+            }
             if at < pieces.to {
                 let n = pieces.held.partition_point(|(start, _)| *start <= at).saturating_sub(1);
                 return Ok(pieces.held.get(n).cloned());
@@ -122,11 +136,6 @@ impl StreamedContent {
                 return Ok(None);
             }
             signal::check()?;
-            // All that came was sent, and nothing can come: so it must go.
-            if self.ring.is_waiting() {
-                pieces.held.clear();
-                pieces.from = pieces.to;
-            }
             pieces = self.came.wait_timeout(pieces, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

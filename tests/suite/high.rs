@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::symlink,
+    path::Path,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -90,16 +91,26 @@ fn held(content: &Value) -> Held {
     held
 }
 
-fn prepare(case: &Value) -> (Dir, Storage) {
-    let dir = Dir::new();
-    let storage = Storage::new(&dir.join("storage"));
-    fs::create_dir_all(dir.join("storage")).unwrap();
-    if let Some(state) = case["before"]["high.example.com"].as_str() {
-        for entry in golden_json("states.json")[state].as_array().unwrap() {
-            let entry = texts(entry);
-            storage.golden_tree(entry[0], entry[2], Some(entry[1]));
+/// What a registry holds before a case.
+fn storage(dir: &Path, case: &Value, registry: &str) -> Storage {
+    fs::create_dir_all(dir).unwrap();
+    let mut storage = Storage::new(dir);
+    let state = case["before"][registry].as_str().map(|state| golden_json("states.json")[state].clone());
+    for entry in state.iter().flat_map(|state| state.as_array().unwrap()) {
+        match entry.as_str() {
+            Some(_) => storage = Storage::golden(dir),
+            None => {
+                let entry = texts(entry);
+                storage.golden_tree(entry[0], entry[2], Some(entry[1]));
+            }
         }
     }
+    storage
+}
+
+fn prepare(case: &Value) -> (Dir, Storage) {
+    let dir = Dir::new();
+    let storage = storage(&dir.join("storage"), case, "high.example.com");
     fs::create_dir(dir.join("archives")).unwrap();
     for entry in fs::read_dir(golden().join("archives")).unwrap().map(Result::unwrap) {
         symlink(entry.path(), dir.join("archives").join(entry.file_name())).unwrap();
@@ -122,15 +133,19 @@ fn prepare(case: &Value) -> (Dir, Storage) {
 fn run(case: &Value) -> Vec<String> {
     let (dir, storage) = prepare(case);
     let registry = Registry::start(&dir.join("storage"));
-    dir.write(
-        "ace-dt-config.yaml",
-        format!(
-            "apiVersion: config.dt.act3-ace.io/v1alpha1\nkind: Configuration\n\
-            registryConfig:\n  registries:\n    high.example.com:\n      endpoints: [\"http://127.0.0.1:{}\"]\n",
-            registry.port
-        ),
-    );
-    let (mut wrong, before) = (Vec::new(), storage.held());
+    let low = case["before"]["reg.example.com"].as_str().map(|_| {
+        self::storage(&dir.join("low"), case, "reg.example.com");
+        Registry::start(&dir.join("low"))
+    });
+    let ports = [("high.example.com", Some(&registry)), ("reg.example.com", low.as_ref())];
+    let mut config =
+        "apiVersion: config.dt.act3-ace.io/v1alpha1\nkind: Configuration\nregistryConfig:\n  registries:\n".to_string();
+    for (name, registry) in ports {
+        let port = registry.map_or(1, |registry| registry.port);
+        config.push_str(&format!("    {name}:\n      endpoints: [\"http://127.0.0.1:{port}\"]\n"));
+    }
+    dir.write("ace-dt-config.yaml", config);
+    let (mut wrong, before, mut last) = (Vec::new(), storage.held(), String::new());
     let expected = &case["expected"];
     for (command, exit) in case["commands"].as_array().unwrap().iter().zip(expected["exit"].as_array().unwrap()) {
         let words = texts(command);
@@ -138,6 +153,7 @@ fn run(case: &Value) -> Vec<String> {
             Some(name) => ace_dt_with(&dir, &words, &archive(name)),
             None => ace_dt(&dir, &words),
         };
+        last.clone_from(&outcome.text().to_string());
         let is = Value::from(outcome.status);
         if *exit != is && !exit.as_array().is_some_and(|any| any.contains(&is)) {
             wrong.push(format!("{words:?} exits with {is}, not {exit}: {}", outcome.err));
@@ -173,7 +189,14 @@ fn run(case: &Value) -> Vec<String> {
             wrong.extend(all.into_iter().next().unwrap());
         }
     }
+    wrong.extend(wrong_output(&expected["output"], &last));
     for (name, content) in expected["files"].as_object().into_iter().flatten() {
+        if let Some(text) = content.as_str() {
+            if fs::read_to_string(dir.join(name)).unwrap_or_default() != text {
+                wrong.push(format!("{name} is not {text:?}"));
+            }
+            continue;
+        }
         let columns = content["columns"].as_u64().unwrap() as usize;
         let text = fs::read_to_string(dir.join(name)).unwrap_or_default();
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').take(columns).collect()).collect();
@@ -183,6 +206,20 @@ fn run(case: &Value) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// What is wrong with what a command prints.
+fn wrong_output(expected: &Value, text: &str) -> Option<String> {
+    let rows: Vec<Vec<&str>> = expected["rows"].as_array()?.iter().map(texts).collect();
+    let found: Vec<Vec<String>> = match expected["kind"].as_str().unwrap() {
+        "json" => {
+            let objects: Vec<BTreeMap<String, String>> = serde_json::from_str(text).ok()?;
+            objects.iter().map(|object| vec![object["reference"].clone(), object["digest"].clone()]).collect()
+        }
+        "csv" => text.lines().skip(1).map(|line| line.split(',').map(String::from).collect()).collect(),
+        _ => text.lines().skip(1).map(|line| line.split_whitespace().map(String::from).collect()).collect(),
+    };
+    (found != rows).then(|| format!("it prints {found:?}, and should print {rows:?}"))
 }
 
 #[test]
