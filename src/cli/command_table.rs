@@ -43,7 +43,7 @@ pub static COMMANDS: &[Command] = &[
         summary: "carry container images and other OCI artifacts across an air gap",
         operands: NO_OPERANDS,
         description: "`ace-dt` gathers images from many registries into one TAR archive, in a file or straight on a tape drive, at the drive's full speed and without staging a byte on disk. On the other side it delivers what the archive holds to a registry, in one pass.\n\n\
-            Images are named by fully qualified references, `registry/repository[:tag][@digest]`; without a tag it is `latest`. `oci:DIR[:ref]` names an image in an OCI image layout in a directory, and `oci-archive:FILE[:ref]` one in an uncompressed archive; without a name, that is all that was gathered into the archive.\n\n\
+            Images are named by fully qualified references, `registry/repository[:tag][@digest]`; without a tag it is `latest`. `oci:DIR[:ref]` names an image in an OCI image layout in a directory, and `oci-archive:FILE[:ref]` one in an uncompressed archive; without a name, that is all that was gathered into the archive, or into one that was unpacked to the layout.\n\n\
             Sizes are written with SI or IEC suffixes: `64k` is 64,000, `1M` is 1,000,000, `1Mi` or `1MiB` is 1,048,576. Fractions, a space before the suffix, and any case are allowed.",
         sections: &[
             ("ENVIRONMENT", ENVIRONMENT),

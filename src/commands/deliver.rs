@@ -92,23 +92,26 @@ impl DeliveryJob<'_> {
             let (done, over) = mpsc::channel::<()>();
             let (delivery, progress) = (&delivery, self.progress);
             let checkpoint = self.checkpoint.map(|(path, _)| path);
-            scope.spawn(move || {
+            let ticker = scope.spawn(move || {
                 let mut recorded = Instant::now();
                 while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(TICK) {
                     progress.delivering(&delivery.tally(), total, begun.elapsed());
                     if let Some(path) = checkpoint.filter(|_| recorded.elapsed() >= RECORD_EVERY) {
-                        record_progress(delivery, path);
+                        record_progress(delivery.checkpoint().as_ref(), path);
                         recorded = Instant::now();
                     }
                 }
             });
             let outcome = delivery.run(self.tag(), || inputs.into_iter().try_for_each(|input| read(delivery, input)));
             drop(done);
+            // What it records is not the last word.
+            let _ = ticker.join();
             if let Some(path) = checkpoint {
                 match &outcome {
                     // Nothing is left to go on with.
                     Ok(outcome) if outcome.is_complete() => drop(std::fs::remove_file(path)),
-                    _ => record_progress(delivery, path),
+                    Ok(outcome) => record_progress(outcome.checkpoint.as_ref(), path),
+                    Err(_) => record_progress(delivery.checkpoint().as_ref(), path),
                 }
             }
             outcome.map_err(|e| e.after(delivery.tally().in_words()))
@@ -128,9 +131,9 @@ impl DeliveryJob<'_> {
         for (archive, group) in groups(self.archives)?.iter().enumerate().skip(first.archive) {
             let mut options = self.options.input.clone();
             let mut from = ReadingFrom { archive, ..ReadingFrom::default() };
-            if let Some(record) = record.filter(|_| archive == first.archive) {
+            if record.is_some() && archive == first.archive {
                 (from.start, from.offset) = (first.start, first.offset);
-                options.start = first.on_tape().filter(|_| !record.is_compressed);
+                options.start = first.on_tape();
             }
             let input = Input::open(group, options)?;
             inputs.push(OpenedInput { input, from });
@@ -207,8 +210,8 @@ impl DeliveryJob<'_> {
 }
 
 /// Records how far a delivery is. That it cannot be recorded does not end it.
-fn record_progress(delivery: &Delivery, path: &Path) {
-    if let Some(Err(e)) = delivery.checkpoint().map(|record| record.write(path)) {
+fn record_progress(record: Option<&DeliveryCheckpoint>, path: &Path) {
+    if let Some(Err(e)) = record.map(|record| record.write(path)) {
         log::warn(e);
     }
 }
@@ -226,15 +229,17 @@ fn read(delivery: &Delivery, OpenedInput { input, mut from }: OpenedInput) -> Re
             }
             Ok(())
         }
-        Input::Stream(mut stream) => loop {
-            let ended = read_stream(delivery, &mut stream, from);
+        Input::Stream(mut stream) => {
+            let mut all = || {
+                while read_stream(delivery, &mut stream, from)? && stream.next_file().map_err(Error::from_io)? {
+                    from = ReadingFrom { is_further: true, offset: 0, ..from };
+                }
+                Ok(())
+            };
+            let read = all();
             delivery.has_waited(stream.ring().full());
-            let ended = ended?;
-            if !ended || !stream.next_file().map_err(Error::from_io)? {
-                return Ok(());
-            }
-            from = ReadingFrom { is_further: true, offset: 0, ..from };
-        },
+            read
+        }
     }
 }
 

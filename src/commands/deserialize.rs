@@ -13,6 +13,7 @@ use crate::{
     cli::{deliver_options::DeserializeOptions, progress::Progress},
     delivery::{images::DeliveredImage, outcome::DeliveryOutcome, tracker::BlobState},
     error::Result,
+    log,
     oci::Digest,
 };
 
@@ -44,6 +45,9 @@ pub fn run(options: &DeserializeOptions) -> Result<()> {
     let concluded = job.conclude(&outcome);
     let images = if report.is_some() || wanted.is_some() { outcome.images() } else { Vec::new() };
     let listed = wanted.map_or(Ok(()), |file| file.write(wanted_of(&images)));
+    if let (Err(_), Err(e)) = (&concluded, &listed) {
+        log::error(e);
+    }
     let concluded = concluded.and(listed);
     match report {
         Some(report) => {

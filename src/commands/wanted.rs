@@ -1,6 +1,6 @@
 //! `--wanted`: a list of what must be sent again, which `mirror archive` takes as it is.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use super::report::ResultFile;
 use crate::{
@@ -39,13 +39,8 @@ impl WantedFile {
     /// # Errors
     /// If it cannot be written.
     pub fn write<'a>(self, wanted: impl Iterator<Item = WantedSource<'a>>) -> Result<()> {
-        let mut lines: Vec<String> = Vec::new();
-        for source in wanted {
-            let line = line(&source);
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
+        let mut met = HashSet::new();
+        let lines: Vec<String> = wanted.map(|source| line(&source)).filter(|line| met.insert(line.clone())).collect();
         self.0.write("the list", format!("{HEADER}{}", lines.concat()).as_bytes())
     }
 }

@@ -65,6 +65,11 @@ impl DeliveryPosition {
         }
     }
 
+    /// The same where a tape cannot be brought there.
+    pub fn without_tape(self) -> DeliveryPosition {
+        DeliveryPosition { block: None, byte: 0, tape: None, ..self }
+    }
+
     /// Where reading a tape begins that goes on there.
     pub fn on_tape(&self) -> Option<StartAt> {
         let TapeBegin { volume, file, block, position } = self.tape?;
@@ -82,8 +87,6 @@ pub struct DeliveryCheckpoint {
     pub repository: String,
     /// All before it is delivered.
     pub position: DeliveryPosition,
-    /// The archive is compressed, so that nothing can be passed over.
-    pub is_compressed: bool,
     /// The root.
     pub root: Option<Descriptor>,
     /// What `index.json` lists.
@@ -130,7 +133,7 @@ impl Delivery<'_> {
         let sessions = target.sessions().into_iter().map(|(digest, url)| (digest.to_string(), url)).collect();
         let state = self.state();
         // What is on its way to be kept is neither here nor there.
-        if state.queue.is_keeping() {
+        if state.queue.is_keeping() || state.has_lost {
             return None;
         }
         let position = state.unfinished.first_key_value().map(|(position, _)| *position).into_iter();
@@ -143,7 +146,6 @@ impl Delivery<'_> {
             ace_dt_delivery: VERSION,
             repository: target.repository().to_string(),
             position,
-            is_compressed: state.is_compressed,
             root: state.root.clone(),
             listed: state.listed.clone(),
             manifests: manifests.collect(),
@@ -159,6 +161,11 @@ impl Delivery<'_> {
         let target = self.options.target;
         if record.repository != target.repository().to_string() {
             return Err(Error::new(format!("the record is of a delivery to {}", record.repository)));
+        }
+        if let (Some(wanted), Some(root)) = (&self.options.digest, &record.root)
+            && *wanted != root.digest
+        {
+            return Err(Error::new(format!("the record is of the archive of {}, and not of {wanted}", root.digest)));
         }
         let sessions = record.sessions.iter().filter_map(|(digest, url)| Some((digest.parse().ok()?, url.clone())));
         target.take_up(sessions.collect());

@@ -27,6 +27,10 @@ impl BlobContent for WholeContent {
     fn open(&self, from: u64) -> Result<Box<dyn Read + '_>> {
         Ok(Box::new(WindowReader { window: &self.0, at: from }))
     }
+
+    fn is_in_files(&self) -> bool {
+        self.0.in_memory().is_none()
+    }
 }
 
 struct WindowReader<'a> {

@@ -1,6 +1,6 @@
 //! The images of what was delivered, and what each lacks.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::{outcome::DeliveryOutcome, tracker::Tracker};
 use crate::oci::{Descriptor, Digest, Manifest, annotation, media};
@@ -31,14 +31,17 @@ impl DeliveryOutcome {
             }
             None => vec![self.image(root)],
         };
-        let covered: HashSet<Digest> =
-            images.iter().flat_map(|image| self.tracker.below(&image.digest)).chain([root.digest.clone()]).collect();
+        // In which of them each manifest is.
+        let mut within: HashMap<Digest, usize> = HashMap::new();
+        for (n, image) in images.iter().enumerate() {
+            self.tracker.below(&image.digest).into_iter().for_each(|digest| _ = within.entry(digest).or_insert(n));
+        }
         let mut others = Vec::new();
         for digest in self.tracker.unfinished() {
-            if covered.contains(&digest) {
+            if within.contains_key(&digest) || digest == root.digest {
                 continue;
             }
-            let source = source_of_subject(&self.tracker, &digest, &images);
+            let source = source_of_subject(&self.tracker, &digest, &images, &within);
             let lacking = self.tracker.lacking_below(&digest);
             others.push(DeliveredImage { source, digest, labels: None, lacking });
         }
@@ -59,13 +62,17 @@ impl DeliveryOutcome {
 
 /// The source of which a referrer speaks, by its subject, and that one's; of a manifest that was not met, the only source
 /// that there is.
-fn source_of_subject(tracker: &Tracker, digest: &Digest, images: &[DeliveredImage]) -> Option<String> {
+fn source_of_subject(
+    tracker: &Tracker,
+    digest: &Digest,
+    images: &[DeliveredImage],
+    within: &HashMap<Digest, usize>,
+) -> Option<String> {
     let mut subject = tracker.subject(digest);
     for _ in 0..crate::oci::layout::DEPTH_MAX {
         let Some(current) = subject else { break };
-        let of = images.iter().find(|image| image.digest == current || tracker.below(&image.digest).contains(&current));
-        if let Some(image) = of {
-            return image.source.clone();
+        if let Some(&image) = within.get(&current) {
+            return images[image].source.clone();
         }
         subject = tracker.subject(&current);
     }

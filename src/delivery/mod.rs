@@ -90,8 +90,9 @@ struct DeliveryState {
     /// for a checkpoint.
     listed: Vec<Descriptor>,
     reading: Option<DeliveryPosition>,
-    unfinished: BTreeMap<DeliveryPosition, ()>,
-    is_compressed: bool,
+    unfinished: BTreeMap<DeliveryPosition, usize>,
+    /// Something is in no place that a later run looks at.
+    has_lost: bool,
     /// Blobs that have passed by while the destination is asked for them, or another copy is on its way.
     parked: HashMap<usize, Job>,
     /// Why the run ends early.
@@ -104,6 +105,18 @@ struct DeliveryState {
     told: usize,
     /// Something is not as the format has it.
     is_wrong: bool,
+}
+
+impl DeliveryState {
+    /// A blob that begins there is delivered.
+    fn finish(&mut self, position: DeliveryPosition) {
+        if let Some(count) = self.unfinished.get_mut(&position) {
+            *count -= 1;
+            if *count == 0 {
+                self.unfinished.remove(&position);
+            }
+        }
+    }
 }
 
 /// Which archive is read, and from where on.
@@ -275,8 +288,9 @@ impl<'a> Delivery<'a> {
         };
         let place = if from.is_further { StreamPosition::default() } else { place };
         let mut state = self.state();
-        state.is_compressed = from.is_compressed;
-        state.reading = Some(DeliveryPosition::of(from.archive, from.start, place));
+        let position = DeliveryPosition::of(from.archive, from.start, place);
+        // In a compressed stream nothing can be passed over.
+        state.reading = Some(if from.is_compressed { position.without_tape() } else { position });
     }
 
     /// Something is wrong with the archive.
@@ -395,7 +409,7 @@ impl<'a> Delivery<'a> {
         if !blob.digest.matches(&bytes) {
             return self.mismatch(&blob, &blob.digest.of_same(&bytes));
         }
-        let mut state = self.state();
+        let mut state = self.wait_for_room();
         if state.root.as_ref().is_some_and(|root| root.digest == blob.digest) {
             state.root_bytes = Some(bytes.clone());
         }
@@ -438,12 +452,18 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Has a thread deliver a blob, unless it is there. Returns whether its content is wanted.
-    fn hand_out(&self, blob: &Arc<BlobMember>, content: JobContent) -> bool {
+    /// Waits until threads have caught up with the reader.
+    fn wait_for_room(&self) -> MutexGuard<'_, DeliveryState> {
         let mut state = self.state();
         while !state.queue.has_room() && state.stop.is_none() {
             state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state
+    }
+
+    /// Has a thread deliver a blob, unless it is there. Returns whether its content is wanted.
+    fn hand_out(&self, blob: &Arc<BlobMember>, content: JobContent) -> bool {
+        let mut state = self.wait_for_room();
         let number = state.tracker.blob_number(&blob.digest, blob.size);
         let before = state.tracker.blobs()[number].state;
         let is_wanted = state.tracker.passes(number, blob.size);
@@ -453,7 +473,9 @@ impl<'a> Delivery<'a> {
             return false;
         }
         let position = state.reading;
-        state.unfinished.extend(position.filter(|_| is_wanted).map(|position| (position, ())));
+        if let Some(position) = position.filter(|_| is_wanted) {
+            *state.unfinished.entry(position).or_default() += 1;
+        }
         let was_asked = before == tracker::BlobState::Absent;
         let job = match is_wanted {
             true => Job::Send { number, blob: blob.clone(), content, was_asked, position },

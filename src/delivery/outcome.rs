@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::tracker::{Lacking, Tracker};
+use super::{
+    checkpoint::DeliveryCheckpoint,
+    tracker::{Lacking, Tracker},
+};
 use crate::{error::Error, oci::Descriptor};
 
 /// So many failures are told one by one.
@@ -63,6 +66,8 @@ pub struct DeliveryOutcome {
     pub is_wrong: bool,
     /// Why it ended early.
     pub stop: Option<Error>,
+    /// How far it is, for a run that goes on.
+    pub checkpoint: Option<DeliveryCheckpoint>,
     /// All that is known.
     pub tracker: Tracker,
 }

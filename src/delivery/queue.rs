@@ -52,6 +52,10 @@ impl BlobContent for JobContent {
             JobContent::Whole(_) | JobContent::Document(_) => 0,
         }
     }
+
+    fn is_in_files(&self) -> bool {
+        matches!(self, JobContent::Whole(content) if content.is_in_files())
+    }
 }
 
 impl Drop for JobContent {
@@ -178,6 +182,21 @@ impl JobQueue {
     }
 }
 
+/// Counts a job as done when it goes, however it ended.
+struct JobDone<'a, 'd> {
+    delivery: &'a Delivery<'d>,
+    is_quick: bool,
+}
+
+impl Drop for JobDone<'_, '_> {
+    fn drop(&mut self) {
+        let mut state = self.delivery.state();
+        state.queue.active -= 1;
+        state.queue.hurrying -= usize::from(self.is_quick);
+        self.delivery.done.notify_all();
+    }
+}
+
 impl Delivery<'_> {
     /// What each thread does, until nothing more comes.
     pub(super) fn work(&self) {
@@ -185,11 +204,10 @@ impl Delivery<'_> {
         loop {
             if let Some((job, is_quick)) = state.queue.take(self.options.threads) {
                 drop(state);
+                let done = JobDone { delivery: self, is_quick };
                 self.do_job(job);
+                drop(done);
                 state = self.state();
-                state.queue.active -= 1;
-                state.queue.hurrying -= usize::from(is_quick);
-                self.done.notify_all();
                 continue;
             }
             if state.queue.closed {
@@ -232,7 +250,7 @@ impl Delivery<'_> {
                 let mut state = self.state();
                 // What failed is tried again by a run that goes on.
                 let is_there = state.tracker.blobs()[number].state.is_there();
-                position.filter(|_| is_there).map(|position| state.unfinished.remove(&position));
+                position.filter(|_| is_there).into_iter().for_each(|position| state.finish(position));
             }
             Job::Check { blob, content } => self.check(&blob, &content),
             Job::Push(number) => self.push(number),
@@ -250,11 +268,12 @@ impl Delivery<'_> {
 
     /// What a thread does failed. If that ends the run, the rest is not tried: it would fare no better.
     fn job_fails(&self, state: &mut DeliveryState, e: Error) {
-        let is_damage = e.is(ErrorKind::Corrupt);
+        let (is_damage, had_stopped) = (e.is(ErrorKind::Corrupt), state.stop.is_some());
         self.fails(state, e);
-        if state.stop.is_some() && !is_damage {
+        if state.stop.is_some() && !had_stopped && !is_damage {
             state.is_refused = true;
             state.queue.clear();
+            state.parked.clear();
         }
     }
 
@@ -297,7 +316,7 @@ impl Delivery<'_> {
             state.tracker.passes(number, blob.size);
             state.queue.add(Job::Send { number, blob, content, was_asked: true, position });
         } else {
-            position.map(|position| state.unfinished.remove(&position));
+            position.into_iter().for_each(|position| state.finish(position));
             // What it read twice must be right twice.
             if self.options.check_all || became == BlobState::Sent {
                 state.queue.add(Job::Check { blob, content });
@@ -379,7 +398,11 @@ impl Delivery<'_> {
         self.state().queue.has_kept();
         self.change(|state| match kept {
             Ok(()) => state.tracker.kept(&descriptor.digest),
-            Err(e) => self.job_fails(state, e),
+            Err(e) => {
+                // It is nowhere now but in the archive: no record speaks of what is behind it.
+                state.has_lost = true;
+                self.job_fails(state, e);
+            }
         });
     }
 

@@ -25,7 +25,9 @@ impl Delivery<'_> {
             }
             let outcome = self.deliver(tag, read);
             if outcome.is_err() {
-                self.state().queue.clear();
+                let mut state = self.state();
+                state.queue.clear();
+                state.parked.clear();
             }
             self.close();
             outcome
@@ -121,6 +123,7 @@ impl Delivery<'_> {
     }
 
     fn outcome(&self) -> DeliveryOutcome {
+        let checkpoint = self.checkpoint();
         let mut state = self.state();
         let state = &mut *state;
         let lacking = state.tracker.lacking();
@@ -132,6 +135,7 @@ impl Delivery<'_> {
             lacking,
             is_wrong: state.is_wrong,
             stop: state.stop.take(),
+            checkpoint,
             tracker: std::mem::take(&mut state.tracker),
         }
     }

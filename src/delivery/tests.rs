@@ -185,3 +185,36 @@ fn what_the_repository_has_is_not_sent_and_what_was_kept_there_completes() {
         |descriptor: &Descriptor| pushes.iter().filter(|call| **call == format!("push {}", descriptor.digest)).count();
     assert_eq!(layout.layers.iter().map(sent).collect::<Vec<_>>(), [1, 1, 1]);
 }
+
+#[test]
+fn indexes_as_deep_as_an_archive_has_them() {
+    let low = MemoryStore::new("low");
+    let mut members = vec![("oci-layout".to_string(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec())];
+    let mut next = low.index(Vec::new());
+    members.push((next.digest.path(), low.content(&next.digest).unwrap()));
+    for _ in 0..3000 {
+        next = low.index(vec![next]);
+        members.push((next.digest.path(), low.content(&next.digest).unwrap()));
+    }
+    // Nothing has named any of them before the last member does.
+    members.push(("index.json".into(), index_of(&[next.clone()])));
+    let to = MemoryStore::new("high");
+    let outcome = deliver_bytes(archive(&members), &to, false);
+    assert!(outcome.is_complete(), "{:?}", outcome.stop);
+    assert!(is_whole(&to, &next));
+}
+
+#[test]
+fn a_copy_that_is_damaged_does_not_undo_one_that_is_whole() {
+    let layout = layout();
+    let mut members = layout.members.clone();
+    let layer = members[4].clone();
+    let damaged = (layer.0.clone(), vec![0; layer.1.len()]);
+    members.splice(4..5, [layer.clone(), damaged, layer]);
+    for _ in 0..20 {
+        let to = MemoryStore::new("high");
+        let outcome = deliver_bytes(archive(&members), &to, true);
+        assert!(outcome.lacking.is_empty(), "{:?}", outcome.lacking);
+        assert_eq!(to.tagged("v1"), Some(layout.root.digest.clone()));
+    }
+}

@@ -21,7 +21,7 @@ use crate::{
 pub use lacking::Lacking;
 
 /// Manifests that wait are kept in memory up to so many bytes; those beyond are kept at the destination, as blobs.
-const HELD_MAX: u64 = 8 << 20;
+const HELD_MAX: u64 = if cfg!(test) { 1000 } else { 8 << 20 };
 
 /// What is to be done now.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,8 +92,8 @@ pub struct TrackedBlob {
     pub size: u64,
     /// What is known of it.
     pub state: BlobState,
-    /// Manifests that wait for it.
-    waiting: Vec<u32>,
+    /// Manifests that wait for it, each with the number of the edge.
+    waiting: Vec<(u32, u32)>,
 }
 
 /// A manifest.
@@ -109,14 +109,16 @@ pub struct TrackedManifest {
     pub state: ManifestState,
     /// Its bytes, as long as they are needed; otherwise the destination has them as a blob.
     bytes: Option<Arc<[u8]>>,
+    /// They count as held.
+    is_held: bool,
     /// What it refers to.
     edges: Box<[Edge]>,
     /// How many of them are not there.
     missing: u32,
     /// An `index.json` lists it.
     is_listed: bool,
-    /// Manifests that wait for it.
-    waiting: Vec<u32>,
+    /// Manifests that wait for it, each with the number of the edge.
+    waiting: Vec<(u32, u32)>,
 }
 
 impl TrackedManifest {
@@ -157,6 +159,8 @@ struct Candidate {
     size: u64,
     /// Its bytes, or the destination has them as a blob.
     bytes: Option<Arc<[u8]>>,
+    /// They count as held.
+    is_held: bool,
 }
 
 /// Every blob and manifest of a run.
@@ -168,6 +172,8 @@ pub struct Tracker {
     manifests: Vec<TrackedManifest>,
     types: HashSet<Arc<str>>,
     candidates: HashMap<Digest, Candidate>,
+    /// Candidates that something names now, and that are still to be taken in.
+    named: Vec<(usize, Arc<[u8]>)>,
     /// What an index lists that is no manifest by what it says.
     listed_blobs: HashSet<u32>,
     /// Blobs that are manifests by what they say of themselves.
@@ -246,9 +252,9 @@ impl Tracker {
             return true;
         }
         let size = bytes.len() as u64;
-        let mut candidate = Candidate { media_type, size, bytes: Some(bytes.clone()) };
-        if self.held + size > HELD_MAX {
-            candidate.bytes = None;
+        let is_held = self.held + size <= HELD_MAX;
+        let candidate = Candidate { media_type, size, bytes: Some(bytes.clone()), is_held };
+        if !is_held {
             self.todo.push(Step::Keep(
                 Box::new(Descriptor::new(&*candidate.media_type, digest.clone(), size)),
                 bytes.clone(),
@@ -262,6 +268,18 @@ impl Tracker {
 
     /// A manifest that something names was met, in an archive or at the destination.
     pub fn met(&mut self, number: usize, bytes: Arc<[u8]>) {
+        self.meet(number, bytes);
+        self.meet_named();
+    }
+
+    /// Documents that were met before something named them: one may name the next, as deep as an archive has it.
+    fn meet_named(&mut self) {
+        while let Some((number, bytes)) = self.named.pop() {
+            self.meet(number, bytes);
+        }
+    }
+
+    fn meet(&mut self, number: usize, bytes: Arc<[u8]>) {
         if !self.is_unmet(number) {
             return;
         }
@@ -279,7 +297,7 @@ impl Tracker {
             Err(why) => return self.manifests[number].state = ManifestState::Failed(why),
         };
         let mut missing = 0;
-        for edge in &edges {
+        for (n, edge) in edges.iter().enumerate() {
             let waits = match edge.is_manifest {
                 true => (self.manifests[edge.to as usize].state != ManifestState::Pushed)
                     .then(|| &mut self.manifests[edge.to as usize].waiting),
@@ -288,17 +306,18 @@ impl Tracker {
                 }
             };
             if let Some(waiting) = waits {
-                waiting.push(number as u32);
+                waiting.push((number as u32, n as u32));
                 missing += 1;
             }
         }
         let manifest = &mut self.manifests[number];
         (manifest.edges, manifest.missing, manifest.state) = (edges.into(), missing, ManifestState::Waiting);
-        if self.held + bytes.len() as u64 > HELD_MAX && missing > 0 {
+        manifest.bytes = Some(bytes.clone());
+        manifest.is_held = missing == 0 || self.held + bytes.len() as u64 <= HELD_MAX;
+        if !manifest.is_held {
             self.todo.push(Step::Keep(Box::new(self.manifests[number].descriptor()), bytes));
         } else {
             self.held += bytes.len() as u64;
-            manifest.bytes = Some(bytes);
         }
         if self.root == Some(number as u32) {
             self.release();
@@ -395,6 +414,14 @@ impl Tracker {
 
     /// The destination has a document as a blob now.
     pub fn kept(&mut self, digest: &Digest) {
+        // What has no room here can be had there from now on.
+        if let Some(&number) = self.manifest_numbers.get(digest) {
+            let manifest = &mut self.manifests[number as usize];
+            manifest.bytes = manifest.bytes.take().filter(|_| manifest.is_held);
+        }
+        if let Some(candidate) = self.candidates.get_mut(digest) {
+            candidate.bytes = candidate.bytes.take().filter(|_| candidate.is_held);
+        }
         if let Some(&number) = self.blob_numbers.get(digest) {
             self.blob_is(number as usize, BlobState::Sent);
         }
@@ -402,12 +429,16 @@ impl Tracker {
 
     /// What became of a blob.
     pub fn blob_is(&mut self, number: usize, state: BlobState) {
+        // Another copy of it may fail when it is there.
+        if self.blobs[number].state.is_there() && !state.is_there() {
+            return;
+        }
         self.blobs[number].state = state;
         if !state.is_there() {
             return;
         }
-        for waiting in std::mem::take(&mut self.blobs[number].waiting) {
-            self.arrived(waiting as usize, number as u32, false);
+        for (waiting, edge) in std::mem::take(&mut self.blobs[number].waiting) {
+            self.arrived(waiting as usize, edge as usize);
         }
     }
 
@@ -419,20 +450,24 @@ impl Tracker {
         if !is_there {
             return;
         }
-        self.held -= manifest.bytes.take().map_or(0, |bytes| bytes.len() as u64);
-        for waiting in std::mem::take(&mut self.manifests[number].waiting) {
-            self.arrived(waiting as usize, number as u32, true);
+        let bytes = manifest.bytes.take().filter(|_| manifest.is_held);
+        self.held -= bytes.map_or(0, |bytes| bytes.len() as u64);
+        for (waiting, edge) in std::mem::take(&mut self.manifests[number].waiting) {
+            self.arrived(waiting as usize, edge as usize);
         }
     }
 
     /// What a manifest waited for is there.
-    fn arrived(&mut self, number: usize, to: u32, is_manifest: bool) {
-        let same = |edge: &&mut Edge| edge.to == to && edge.is_manifest == is_manifest && !edge.is_settled;
-        let Some(edge) = self.manifests[number].edges.iter_mut().find(same) else { return };
-        edge.is_settled = true;
+    fn arrived(&mut self, number: usize, edge: usize) {
+        let edge = &mut self.manifests[number].edges[edge];
+        if std::mem::replace(&mut edge.is_settled, true) {
+            return;
+        }
         let edge = *edge;
         self.manifests[number].missing -= 1;
-        if !is_manifest && let Err(why) = self.check_size(&edge) {
+        if !edge.is_manifest
+            && let Err(why) = self.check_size(&edge)
+        {
             self.manifests[number].state = ManifestState::Failed(why);
         }
         self.push_if_ready(number);

@@ -46,6 +46,8 @@ pub struct Host {
     refuses_referrers: AtomicBool,
     /// It was told that credentials for it cannot be had.
     lacks_credentials: AtomicBool,
+    /// Whether it refuses content that has another digest than it is sent under, once that was found out.
+    pub checks_digests: OnceLock<bool>,
     /// How fast it may be asked.
     pub pace: Pace,
     /// Held while a referrers tag is brought up to date.
@@ -135,6 +137,7 @@ impl Host {
             refuses_referrers: AtomicBool::new(false),
             lacks_credentials: AtomicBool::new(false),
             chunking: Mutex::new(Chunking::AsConfigured),
+            checks_digests: OnceLock::new(),
             pace: Pace::default(),
             tagging: Mutex::new(()),
         })

@@ -7,7 +7,11 @@
 //! ones; one that refuses chunks in any other way, or loses them, gets the blob in one request, and so every blob after
 //! it, where the content can be read again.
 
-use std::io::{self, Read};
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher as _},
+    io::{self, Read},
+};
 
 use ureq::http::{
     Method, StatusCode,
@@ -26,7 +30,7 @@ use super::{
 use crate::{
     error::{Context, Error, ErrorKind, Result},
     log,
-    oci::{Descriptor, Hasher, Repository},
+    oci::{Descriptor, Digest, Hasher, Repository},
     signal,
     util::units::human_size,
 };
@@ -43,7 +47,15 @@ pub trait BlobContent {
     fn readable_from(&self) -> u64 {
         0
     }
+
+    /// It lies in files, so that to read all of it once more costs little.
+    fn is_in_files(&self) -> bool {
+        false
+    }
 }
+
+/// A blob in files is hashed by the registry alone from so many bytes on, if that is known to do it.
+const LARGE: u64 = 8 << 20;
 
 impl Registries {
     /// Sends a blob's content, in chunks of at most `chunkSize` bytes. A `session` that was begun
@@ -59,11 +71,16 @@ impl Registries {
         session: Option<UploadSession>,
         hears: &dyn Fn(&str),
     ) -> Result<()> {
+        let access = self.access(repository, Access::Push)?;
+        let mut hashed = HashedContent::new(descriptor, content);
+        if content.is_in_files() && descriptor.size >= LARGE && self.checks_digests(&access) {
+            hashed.leave_unchecked();
+        }
         let mut upload = Upload {
             registries: self,
-            access: self.access(repository, Access::Push)?,
+            access,
             descriptor,
-            content: HashedContent::new(descriptor, content),
+            content: hashed,
             session,
             hears,
             furthest: 0,
@@ -71,6 +88,23 @@ impl Registries {
             budget: self.budget(),
         };
         upload.run()
+    }
+
+    /// Whether a registry refuses content that has another digest than it is sent under. It is asked once, with a few
+    /// bytes under the digest of others: then nobody needs to hash twice what lies in files.
+    fn checks_digests(&self, access: &RepositoryAccess) -> bool {
+        let ask = || -> Result<bool> {
+            let session = self.begin_upload(access)?;
+            let random = RandomState::new().build_hasher().finish().to_le_bytes();
+            let url = with_parameter(&session.url, "digest", &Digest::of(&random).to_string());
+            let call = Call::to(Method::PUT, url).with(CONTENT_TYPE, "application/octet-stream");
+            let response = self.send_bytes(access, &call, b"not what the digest says")?;
+            let refuses = response.status() == StatusCode::BAD_REQUEST;
+            response.drain();
+            let _ = self.send(access, &Call::to(Method::DELETE, session.url)).map(Response::drain);
+            Ok(refuses)
+        };
+        *access.host.checks_digests.get_or_init(|| ask().unwrap_or(false))
     }
 
     fn begin_upload(&self, access: &RepositoryAccess) -> Result<UploadSession> {
@@ -302,6 +336,9 @@ impl Upload<'_> {
         call.slow = true;
         let part = self.content.part(self.descriptor.size - length, length)?;
         let response = send(self.registries, &self.access, &call, part, length)?;
+        if response.status().is_client_error() {
+            self.content.prove()?;
+        }
         let is_chunked = self.access.host.chunking() != Chunking::Whole && self.registries.config.chunk_size > 0;
         match response.status() {
             status if status.is_success() => {
@@ -404,6 +441,8 @@ struct HashedContent<'a> {
     hashed: u64,
     /// Why the content cannot be sent: that is no fault of the registry's.
     failure: Option<Error>,
+    /// The registry alone hashes it.
+    is_unchecked: bool,
 }
 
 impl<'a> HashedContent<'a> {
@@ -416,7 +455,25 @@ impl<'a> HashedContent<'a> {
             hasher: Some(descriptor.digest.hasher()),
             hashed: 0,
             failure: None,
+            is_unchecked: false,
         }
+    }
+
+    /// The registry hashes it: it is not hashed on the way.
+    fn leave_unchecked(&mut self) {
+        (self.hasher, self.hashed, self.is_unchecked) = (None, self.descriptor.size, true);
+    }
+
+    /// What was not hashed on the way, and was refused, is read for it.
+    fn prove(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.is_unchecked) {
+            return Ok(());
+        }
+        let mut fresh = HashedContent::new(self.descriptor, self.content);
+        let mut part = fresh.part(0, self.descriptor.size)?;
+        let read = io::copy(&mut part, &mut io::sink());
+        let failure = part.content.failure.take();
+        read.map(drop).map_err(|e| failure.unwrap_or_else(|| Error::from_io(e)).settled())
     }
 
     /// Whether all of it can be had once more.

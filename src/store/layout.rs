@@ -48,6 +48,8 @@ impl Layouts {
         };
         let found = match (found[..].len(), name) {
             (1, _) => found[0],
+            // An archive of this tool that was unpacked: the root is the first.
+            (2.., None) if index.annotations.contains_key(annotation::SERIALIZATION_VERSION) => found[0],
             (0, Some(name)) => {
                 return Err(Error::new(format!("there is no image {name:?} in the layout; {}", names())));
             }

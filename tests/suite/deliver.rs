@@ -440,3 +440,38 @@ fn soak_kills() {
     }
     println!("{run} deliveries, {runs} runs, {killed} of them killed: all whole at the end, never a tag too early");
 }
+
+/// A large blob in a file is hashed by the registry alone, where that is known to do it.
+#[test]
+fn what_the_registry_checks_is_not_hashed_twice_and_what_it_does_not_check_is() {
+    for checks in [true, false] {
+        let receiver = Receiver::new(Manners::default());
+        let honest = receiver.clone();
+        let dest = Scripted::start(Content::default(), move |request, _| {
+            let answer = honest.answer(request);
+            let is_refusal = request.method == "PUT" && request.path.contains("/uploads/") && answer.status == 400;
+            if is_refusal && !checks { Answer { status: 201, ..Answer::default() } } else { answer }
+        });
+        let mut content = Content::default();
+        let large = |n: u64| noise(n, 9 << 20);
+        content.image("app", "v1", &[large(1), large(2)]);
+        let (dir, source) = (Dir::new(), Scripted::honest(content));
+        configure(&dir, &source.endpoint(), &dest.endpoint());
+        dir.write("s", "reg.example.com/app:v1");
+        ace_dt(&dir, &["mirror", "archive", "-q", "s", "x.tar"]).ok();
+        let deserialize = |archive: &str, image: &str| ace_dt(&dir, &["mirror", "deserialize", "-q", archive, image]);
+        deserialize("x.tar", "dest.example.com/m:v1").ok();
+        assert_eq!(receiver.missing_below("m", "v1"), Vec::<String>::new());
+        assert_eq!(receiver.open_sessions(), 0);
+        // Two layers, a configuration, and one question.
+        assert_eq!(dest.requests().iter().filter(|r| r.starts_with("POST")).count(), 4, "{checks}");
+        let mut bad = dir.read("x.tar");
+        let at = find(&bad, &large(2));
+        bad[at + (5 << 20)] ^= 1;
+        dir.write("bad.tar", &bad);
+        let outcome = deserialize("bad.tar", "dest.example.com/n:v1").fails(1, &["digest mismatch: what came was"]);
+        assert!(!outcome.err.contains("takes no chunks"), "{}", outcome.err);
+        assert_eq!(receiver.manifest("n", "v1"), None);
+        assert_eq!(receiver.blob("n", &Digest::of(&large(2))), None);
+    }
+}

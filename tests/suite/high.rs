@@ -17,7 +17,8 @@ use serde_json::Value;
 
 use crate::{
     registry::{Held, Registry, Storage, golden},
-    util::{Dir, ace_dt, ace_dt_with},
+    scripted::{Content, Scripted},
+    util::{Dir, ace_dt, ace_dt_with, noise, peer},
 };
 
 fn golden_json(name: &str) -> Value {
@@ -241,4 +242,42 @@ fn the_golden_cases() {
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} things are wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(cases.len() > 50, "only {} cases", cases.len());
+}
+
+#[test]
+fn archives_and_layouts_are_compared_as_registries_are() {
+    let dir = Dir::new();
+    let mut content = Content::default();
+    let layer = |n: u64| noise(n, 1000 * n as usize);
+    content.image("one", "v1", &[layer(1), layer(2)]);
+    content.image("two", "v1", &[layer(2), layer(3)]);
+    let manifest = content.body("/v2/two/manifests/v1").unwrap().to_vec();
+    let scripted = Scripted::honest(content);
+    crate::registry::configure(&dir, &scripted.endpoint(), 4);
+    dir.write("old.list", "reg.example.com/one:v1");
+    dir.write("new.list", "reg.example.com/one:v1\nreg.example.com/two:v1");
+    for name in ["old", "new"] {
+        ace_dt(&dir, &["mirror", "archive", "-q", &format!("{name}.list"), &format!("{name}.tar")]).ok();
+    }
+    fs::create_dir(dir.join("layout")).unwrap();
+    peer(&dir, "tar", &["-xf", "old.tar", "-C", "layout"]);
+    drop(scripted);
+    // The second layer and the configuration are there already.
+    let bytes = 3000 + manifest.len();
+    let wanted = format!("reference,digest,bytes\nreg.example.com/two:v1,{},{bytes}\n", Digest::of(&manifest));
+    for existing in ["old.tar", "layout", "oci-archive:old.tar", "oci:layout"] {
+        let outcome = ace_dt(&dir, &["mirror", "diff", "--bytes", "-o", "csv", "new.tar", existing]).ok();
+        assert_eq!(outcome.text(), wanted, "{existing}");
+    }
+    let outcome = ace_dt(&dir, &["mirror", "diff", "--bytes", "new.tar", "old.tar"]).ok();
+    let total = outcome.text().lines().last().unwrap().trim().replace(',', "");
+    assert_eq!(total, bytes.to_string(), "{}", outcome.text());
+    let files = ["-o", "json=x.json,csv=x.csv", "new.tar", "new.tar"];
+    let outcome = ace_dt(&dir, &[&["mirror", "diff"], &files[..]].concat()).ok();
+    assert_eq!(
+        (outcome.text(), dir.text("x.json"), dir.text("x.csv")),
+        ("", "[]\n".into(), "reference,digest\n".into())
+    );
+    ace_dt(&dir, &["mirror", "diff", "new.list"]).fails(1, &["new.list"]);
+    ace_dt(&dir, &["mirror", "diff", "-o", "csv=new.tar", "new.tar"]).fails(2, &["IMAGE"]);
 }

@@ -12,9 +12,9 @@ use crate::oci::{Descriptor, Digest};
 pub type Lacking = BTreeMap<Digest, (Vec<Digest>, Option<String>)>;
 
 impl Tracker {
-    /// Manifests that wait still and are in memory only.
+    /// Manifests that are not there as such, and are in memory only.
     pub fn leftover(&self) -> Vec<(Descriptor, Arc<[u8]>)> {
-        let waiting = self.manifests.iter().filter(|manifest| manifest.state == ManifestState::Waiting);
+        let waiting = self.manifests.iter().filter(|manifest| manifest.state != ManifestState::Pushed);
         let candidates = self.candidates.iter().filter_map(|(digest, candidate)| {
             Some((Descriptor::new(&*candidate.media_type, digest.clone(), candidate.size), candidate.bytes.clone()?))
         });

@@ -47,14 +47,15 @@ impl Tracker {
             bytes: None,
             edges: Box::default(),
             missing: 0,
+            is_held: false,
             is_listed: false,
             waiting: Vec::new(),
         });
         if let Some(candidate) = self.candidates.remove(digest) {
-            self.held -= candidate.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            self.held -= if candidate.is_held { candidate.size } else { 0 };
             // Otherwise it will be looked for at the destination.
             if let Some(bytes) = candidate.bytes {
-                self.met(number, bytes);
+                self.named.push((number, bytes));
             }
         }
         Ok(number)
@@ -71,6 +72,7 @@ impl Tracker {
         }
         let number = self.manifest_number(descriptor)?;
         self.root = Some(number as u32);
+        self.meet_named();
         if !self.is_unmet(number) {
             self.release();
         }
@@ -86,6 +88,7 @@ impl Tracker {
             true => {
                 let number = self.manifest_number(descriptor)?;
                 self.manifests[number].is_listed = true;
+                self.meet_named();
                 Ok(())
             }
             false => {
@@ -105,8 +108,8 @@ impl Tracker {
             self.manifest_documents.insert(descriptor.digest.clone());
         }
         match self.candidates.remove(&descriptor.digest) {
-            Some(Candidate { bytes: Some(bytes), .. }) => {
-                self.held -= bytes.len() as u64;
+            Some(Candidate { bytes: Some(bytes), is_held, .. }) => {
+                self.held -= if is_held { bytes.len() as u64 } else { 0 };
                 self.blobs[number].size = bytes.len() as u64;
                 self.todo.push(Step::Keep(Box::new(descriptor.clone()), bytes));
             }
@@ -129,6 +132,7 @@ impl Tracker {
             // Another may have named it by now.
             let _ = self.manifest_number(&descriptor);
         }
+        self.meet_named();
     }
 
     /// Whether something names it, or it was met.

@@ -10,6 +10,8 @@ use std::{
 const FIRST: Duration = Duration::from_millis(10);
 /// And at the most.
 const LONGEST: Duration = Duration::from_secs(1);
+/// No host keeps all requests waiting for longer: the one that it has answered waits by itself.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Below it nothing is waited for.
 const LEAST: Duration = Duration::from_millis(1);
 /// Complaints within so long of each other are one: they are of requests that were sent together.
@@ -45,7 +47,7 @@ impl Pace {
 
     /// The host asks for patience: no request for so long, and then fewer.
     pub fn complained(&self, pause: Duration) {
-        let (mut state, now) = (self.state(), Instant::now());
+        let (mut state, now, pause) = (self.state(), Instant::now(), pause.min(PAUSE_MAX));
         let is_new = state.complained.is_none_or(|before| now - before > TOGETHER);
         if is_new {
             state.interval = (state.interval * 2).clamp(FIRST, LONGEST);
