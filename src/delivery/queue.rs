@@ -328,7 +328,14 @@ impl Delivery<'_> {
     fn send(&self, number: usize, blob: &BlobMember, content: &JobContent, was_asked: bool) {
         let (target, descriptor) = (self.options.target, blob_descriptor(blob.digest.clone(), blob.size));
         let was_asked = was_asked || self.is_not_worth_asking(&self.state(), blob.size);
-        let sent = || match !was_asked && target.exists(&descriptor)? {
+        let is_there = || {
+            let is_there = !was_asked && target.exists(&descriptor)?;
+            if !was_asked && !is_there {
+                self.state().tracker.has_not();
+            }
+            Ok(is_there)
+        };
+        let sent = || match is_there()? {
             true if self.options.check_all => check_content(&descriptor, content).map(|()| BlobState::Present),
             true => Ok(BlobState::Present),
             false => target.push_blob(&descriptor, content).map(|()| BlobState::Sent),

@@ -192,6 +192,11 @@ pub struct Tracker {
 }
 
 impl Tracker {
+    /// The destination was asked for a blob that passes by, and has it not.
+    pub fn has_not(&mut self) {
+        self.absent += 1;
+    }
+
     /// How many blobs the destination was asked for and had not.
     pub fn absent(&self) -> usize {
         self.absent
