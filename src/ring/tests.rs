@@ -320,17 +320,19 @@ mod threads {
         ) {
             let (mut filler, stopper) = fan_out(size, slots).unwrap();
             filler.set_mark(mark);
-            let seen = std::sync::atomic::AtomicU64::new(0);
-            thread::scope(|scope| {
-                let senders: Vec<_> = (0..readers).map(|_| {
+            let seen: u64 = thread::scope(|scope| {
+                let (senders, threads): (Vec<_>, Vec<_>) = (0..readers).map(|_| {
                     let (send, receive) = std::sync::mpsc::channel::<(u64, Filled)>();
-                    let seen = &seen;
-                    scope.spawn(move || for (round, filled) in receive {
-                        assert!(filled.iter().enumerate().all(|(i, &byte)| byte == expected(round * 64 + i as u64)));
-                        seen.fetch_add(1, Ordering::Relaxed);
+                    let thread = scope.spawn(move || {
+                        let mut seen = 0;
+                        for (round, filled) in receive {
+                            assert!(filled.iter().enumerate().all(|(i, &byte)| byte == expected(round * 64 + i as u64)));
+                            seen += 1;
+                        }
+                        seen
                     });
-                    send
-                }).collect();
+                    (send, thread)
+                }).unzip();
                 for round in 0..rounds {
                     let mut slot = filler.slot().unwrap();
                     let len = (round as usize * 7) % (size + 1);
@@ -340,8 +342,10 @@ mod threads {
                     let filled = slot.publish(len);
                     senders.iter().for_each(|send| send.send((round, filled.clone())).unwrap());
                 }
+                drop(senders);
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
             });
-            prop_assert_eq!(seen.into_inner(), rounds * readers as u64);
+            prop_assert_eq!(seen, rounds * readers as u64);
             prop_assert_eq!(stopper.fill(), 0, "all came back");
         }
 
