@@ -196,7 +196,7 @@ pub static COMMANDS: &[Command] = &[
         summary: "deliver what archives hold to a repository",
         operands: &[SOURCE_FILE, MORE_SOURCE_FILES, DELIVERED_IMAGE],
         description: "Reads archives from end to end, once, and pushes what they hold to the repository of `IMAGE`: every blob, and every manifest after all that it refers to. The root, which is the first that `index.json` lists, gets the tag of `IMAGE` last of all, so that a tag never points to something that is not whole. Nothing is staged on disk.\n\n\
-            Which blobs the registry has is asked as soon as a manifest names them, long before they pass by. What is there is not sent: in a file it is passed over, from a tape or pipe it is read past. So the same command again sends only what is missing. Every blob is checked against its digest on the way.\n\n\
+            Which blobs the registry has is asked as soon as a manifest names them, long before they pass by. What is there is not sent: in a file it is passed over, from a tape or pipe it is read past. So the same command again sends only what is missing. Every blob that is sent is checked against its digest; those that the registry has are not, so whether an archive is whole `ace-dt mirror verify` tells.\n\n\
             Takes what `ace-dt mirror verify` takes: any OCI image layout in a TAR stream, compressed with zstd or gzip or not, its members in any order. A file that ends in the middle of an archive is continued by the next `SOURCE-FILE`, and a tape by the next volume (see `--volume-command`); one that begins with `oci-layout` is an archive of its own. Several are delivered together: what one leaves out may be in another, and the root is that of the first. What is in none of them is looked for in the repository: an increment needs there what it leaves out.\n\n\
             With a digest in `IMAGE` the root must have it; then there is a tag only if `IMAGE` has one too. That is found out before anything is sent, but from a pipe or tape only where `index.json` comes first, as it does in archives of this tool.\n\n\
             A manifest of which parts are missing is kept in the repository as a blob, where a later run finds it, and the error names what is missing. What is damaged ends the run, unless `--continue` is given. A registry that is away (nobody listens, or it answers 429, 502, 503 or 504) is waited for up to ten minutes, or as long as `--retry-time` says, and all requests to it are made more slowly for a while; with `--retries` such tries are counted like others. A blob that the registry does not take in the end counts as missing, and the rest is delivered. Referrers are always delivered; where the registry has no referrers API, the index at the subject's referrers tag is kept up to date.",
@@ -222,7 +222,7 @@ pub static COMMANDS: &[Command] = &[
             ),
             (
                 "DIAGNOSTICS",
-                "`is missing, which ... needs`: the archive does not hold it, and the repository does not have it. Deliver the archive that holds it, or give both. `digest mismatch`: the archive is damaged there.",
+                "`is missing, which ... needs`: the archive does not hold it, and the repository does not have it. Deliver the archive that holds it, or give both. `digest mismatch`: the archive is damaged there. A registry that stays away, or refuses something, ends the run; then nothing is missing in the archive, `--wanted` writes nothing, and the same command again goes on.",
             ),
         ],
         action: Some(Action::Deserialize),
@@ -242,8 +242,8 @@ pub static COMMANDS: &[Command] = &[
                 text: "The repository: `registry/repository`, without a tag.",
             },
         ],
-        description: "Delivers the files `N-NAME.tar` (`.tar.zst`, `.tar.gz`) of `SYNC-DIRECTORY`, in the order of their names, each as `ace-dt mirror deserialize` does, to `DESTINATION:NAME`. `NAME` is all between the first dash and `.tar`. Of several files of one name the last has the tag in the end.\n\n\
-            Each success is recorded at once in `successful-syncs.csv`: `filename,artifact,timestamp`. What is recorded there is not read again. The first failure ends the run.\n\n\
+        description: "Delivers the files `N-NAME.tar` (`.tar.zst`, `.tar.gz`) of `SYNC-DIRECTORY`, in the order of their names, each as `ace-dt mirror deserialize` does, to `DESTINATION:NAME`. `NAME` is all between the first dash and `.tar`, and must be a tag. Of several files of one name the last has the tag in the end.\n\n\
+            Each success is recorded at once in `successful-syncs.csv`: `filename,artifact,timestamp`. What is recorded there is not read again, wherever it was delivered to: `--sync-filename` keeps a record for each destination. The first failure ends the run, unless `--continue` is given.\n\n\
             Subdirectories and `*.csv` are passed over, and so is any other file that has no such name, with a warning.",
         sections: &[
             ("ENVIRONMENT", ENVIRONMENT),

@@ -102,7 +102,7 @@ pub static DELIVER_FLAGS: &[Flag] = &[
         long: "wanted",
         value: Value::Required("FILE"),
         on: DESERIALIZE,
-        text: "Write a list of what must be sent again: a line for each source that is not whole, by its digest and with its labels, as `ace-dt mirror archive` takes it. If nothing is missing the list is empty. What holds anything but such a list is not written over.",
+        text: "Write a list of what must be sent again: a line for each source that is not whole, by its digest and with its labels, as `ace-dt mirror archive` takes it. If nothing is missing it holds a comment only. Behind damage that ends the run everything is missing: give `--continue`, too. What holds anything but such a list is not written over.",
         set: |a, v| {
             a.wanted = Some(args::file(v)?);
             Ok(())
@@ -153,7 +153,7 @@ pub static DELIVER_FLAGS: &[Flag] = &[
         long: "checkpoint",
         value: Value::Required("FILE"),
         on: DESERIALIZE,
-        text: "Record now and then up to which place of the archive all is delivered, and what waits for something behind it. A `FILE` that is there must be such a record, or empty.",
+        text: "Record now and then up to which place of the archive all is delivered, and what waits for something behind it. A `FILE` that is there must be such a record, or empty; when all is delivered it is removed.",
         set: |a, v| {
             a.checkpoint = Some(args::file(v)?);
             Ok(())
@@ -163,7 +163,7 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     Flag {
         long: "resume",
         on: DESERIALIZE,
-        text: "Go on where the record that `--checkpoint` names ends: a tape is brought to that block, a file is read from there, and a pipe is read past what is delivered. On a tape the volume that the record names must be in the drive. Without a record the run starts from the beginning.",
+        text: "Go on where the record that `--checkpoint` names ends: a tape is brought to that block, a file is read from there, and a pipe or a compressed archive from its beginning, past what is there. The record of another archive is refused, if the root can be read. On a tape the volume that the record names must be in the drive. Without a record the run starts from the beginning.",
         set: |a, _| yes(&mut a.resume),
         ..FLAG
     },

@@ -4,7 +4,7 @@
 //! begun.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -43,12 +43,28 @@ pub fn run(options: &BatchDeserializeOptions) -> Result<()> {
     let progress = Progress::new(&options.deliver.progress)?;
     let mut failed = Vec::new();
     let mut delivered = 0;
-    for (file, image) in targets(&files, options)? {
-        if done.contains(&file) {
+    for file in &files {
+        if let Some(artifact) = done.get(file) {
             log::info(format_args!("{file} was delivered already"));
+            let repository = format!("{}:", options.destination.repository);
+            if artifact.as_ref().is_some_and(|artifact| artifact.contains('/') && !artifact.starts_with(&repository)) {
+                log::warn(format_args!(
+                    "{file} was delivered to {}, and counts as delivered; --sync-filename keeps another record",
+                    artifact.as_deref().unwrap_or_default()
+                ));
+            }
             continue;
         }
-        let archives: [PathBuf; 1] = [directory.join(&file)];
+        let image = match target(file, options) {
+            Ok(image) => image,
+            Err(e) if options.deliver.keep_going => {
+                log::error(&e);
+                failed.push(file.clone());
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        let archives: [PathBuf; 1] = [directory.join(file)];
         let job = DeliveryJob {
             options: &options.deliver,
             archives: &archives,
@@ -60,17 +76,19 @@ pub fn run(options: &BatchDeserializeOptions) -> Result<()> {
         let outcome = job.run().and_then(|outcome| job.conclude(&outcome));
         match outcome {
             Ok(()) if options.deliver.dry_run => {}
-            Ok(()) => record(&tracker, &file, &image)?,
+            Ok(()) => record(&tracker, file, &image)?,
             Err(e) if options.deliver.keep_going && !e.is_signal() => {
                 log::error(&e);
-                failed.push(file);
+                failed.push(file.clone());
                 continue;
             }
             Err(e) => return Err(e),
         }
         delivered += 1;
     }
-    if delivered == 0 && failed.is_empty() {
+    if files.is_empty() {
+        log::warn(format_args!("there is no archive of a batch in {directory:?}"));
+    } else if delivered == 0 && failed.is_empty() {
         progress.say(&format!("nothing is new: all {} archives were delivered already", files.len()));
     }
     match failed.len() {
@@ -107,34 +125,31 @@ fn series(file: &str) -> Option<&str> {
     Some(name).filter(|name| is_number && !name.is_empty())
 }
 
-/// Where each archive goes. All are checked before the first is sent.
+/// Where an archive goes.
 ///
 /// # Errors
-/// If a name is no tag.
-fn targets(files: &[String], options: &BatchDeserializeOptions) -> Result<Vec<(String, Reference)>> {
-    let target = |file: &String| {
-        let name = series(file).unwrap_or_default();
-        let image = format!("{}:{name}", options.destination).parse();
-        let image = image.map_err(Error::usage).doing(|| format!("the archive {:?}", options.directory.join(file)))?;
-        Ok((file.clone(), image))
-    };
-    files.iter().map(target).collect()
+/// If its name is no tag.
+fn target(file: &str, options: &BatchDeserializeOptions) -> Result<Reference> {
+    let name = series(file).unwrap_or_default();
+    let image = format!("{}:{name}", options.destination).parse();
+    image.map_err(|why: String| Error::new(why)).doing(|| format!("the archive {:?}", options.directory.join(file)))
 }
 
-/// The archives that were delivered. Only the first column counts; there may be no header.
-fn recorded(path: &Path) -> Result<HashSet<String>> {
+/// The archives that were delivered, and whereto, if that is said. Only the first column counts; there may be no header.
+fn recorded(path: &Path) -> Result<HashMap<String, Option<String>>> {
     if !path.exists() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
     let doing = || format!("reading {path:?}");
     let text = String::from_utf8(fd::read_file(path).doing(doing)?)
         .map_err(|_| Error::new("it is not UTF-8").doing(doing()))?;
-    let mut done = HashSet::new();
+    let mut done = HashMap::new();
     for (n, line) in text.trim_start_matches('\u{feff}').lines().enumerate().filter(|(_, line)| !line.trim().is_empty())
     {
         let fields =
             csv::fields(line).map_err(|why| Error::new(why).doing(format!("reading {path:?}, line {}", n + 1)))?;
-        done.extend(fields.into_iter().next());
+        let mut fields = fields.into_iter();
+        done.extend(fields.next().map(|file| (file, fields.next())));
     }
     Ok(done)
 }

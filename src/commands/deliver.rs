@@ -63,7 +63,16 @@ impl DeliveryJob<'_> {
     /// If an archive cannot be opened, or a signal asks to stop. All else is in the outcome.
     pub fn run(&self) -> Result<DeliveryOutcome> {
         let record = match self.checkpoint {
-            Some((path, resume)) => DeliveryCheckpoint::read(path)?.filter(|_| resume),
+            Some((path, resume)) => {
+                let record = DeliveryCheckpoint::read(path)?;
+                DeliveryCheckpoint::check(path)?;
+                if resume && record.is_none() {
+                    log::warn(format_args!(
+                        "there is no record {path:?} to go on with: the run starts from the beginning"
+                    ));
+                }
+                record.filter(|_| resume)
+            }
             None => None,
         };
         let inputs = self.open(record.as_ref())?;
@@ -135,7 +144,21 @@ impl DeliveryJob<'_> {
                 (from.start, from.offset) = (first.start, first.offset);
                 options.start = first.on_tape();
             }
+            let is_on_tape = options.start.is_some();
             let input = Input::open(group, options)?;
+            match &input {
+                // It is read from its beginning: what is delivered is known to be there when it passes.
+                Input::Stream(_) if !is_on_tape => from.offset = 0,
+                Input::Stream(_) => {}
+                Input::Files(files) if from.offset > 0 && from.start == 0 && archive == 0 => {
+                    let root = record.and_then(|record| record.root.as_ref()).map(|root| &root.digest);
+                    if first_root(files)?.as_ref() != root {
+                        let error = Error::new("the record is of another archive").doing(self.doing());
+                        return Err(error.hint("without --resume it is delivered from its beginning"));
+                    }
+                }
+                Input::Files(_) => {}
+            }
             inputs.push(OpenedInput { input, from });
         }
         Ok(inputs)
@@ -171,6 +194,18 @@ impl DeliveryJob<'_> {
         format!("delivering {} to {}", archives.join(", "), self.image)
     }
 
+    fn print_plan(&self, outcome: &DeliveryOutcome) -> Result<()> {
+        let tally = &outcome.tally;
+        output::print(&format!(
+            "to send: {} blobs and {} manifests, {} bytes\nthere already: {} blobs, {} bytes\n",
+            tally.sent,
+            tally.manifests,
+            grouped(tally.bytes),
+            tally.present,
+            grouped(tally.spared)
+        ))
+    }
+
     /// What is told at the end; the error if not all is there.
     ///
     /// # Errors
@@ -181,6 +216,9 @@ impl DeliveryJob<'_> {
             return failed(e.clone());
         }
         outcome.tell_lacking();
+        if self.options.dry_run {
+            self.print_plan(outcome)?;
+        }
         match outcome.lacking.len() {
             0 if outcome.is_wrong => return failed(Error::new("the archive is not what it should be")),
             0 => {}
@@ -193,15 +231,7 @@ impl DeliveryJob<'_> {
         }
         let Some(root) = &outcome.root else { return failed(Error::new("the archive lists no image")) };
         if self.options.dry_run {
-            let tally = &outcome.tally;
-            return output::print(&format!(
-                "to send: {} blobs and {} manifests, {} bytes\nthere already: {} blobs, {} bytes\n",
-                tally.sent,
-                tally.manifests,
-                grouped(tally.bytes),
-                tally.present,
-                grouped(tally.spared)
-            ));
+            return Ok(());
         }
         let tag = outcome.tagged.as_ref().map_or(String::new(), |tag| format!(":{tag}"));
         self.progress.say(&format!("{}{tag}@{}", self.image.repository, root.digest));
@@ -248,28 +278,17 @@ fn read_stream(delivery: &Delivery, stream: &mut StreamInput, mut from: ReadingF
     let ring = stream.ring();
     let format = Format::of(stream.fill_buf().map_err(Error::from_io).doing(|| "reading the archive")?);
     from.is_compressed = format.is_some();
-    let read = |source: &mut dyn MediaSource, ring, is_there: bool| {
-        // What an earlier run has delivered is read past, unless a tape stands behind it.
-        let mut left = if is_there { 0 } else { from.offset };
-        while left > 0 {
-            match source.skip(left).map_err(Error::from_io).doing(|| "reading past what is delivered")? {
-                0 => break,
-                n => left -= n,
-            }
-        }
+    let read = |source: &mut dyn MediaSource, ring| {
         delivery.read(&mut EventReader::at(source, true, from.offset), from, Some(ring))
     };
     let ended = match format.filter(|_| !stream.began_further_on()) {
-        None => {
-            let is_there = stream.began_further_on();
-            read(stream, &ring, is_there)?
-        }
+        None => read(stream, &ring)?,
         Some(format) => {
             // What is decompressed takes as much memory as the compressed stream does.
             let plain = Decompressed::new(stream, format, ring.capacity(), |_, _| ());
             let mut plain = plain.doing(|| "making the buffer")?;
             let ring = plain.ring();
-            read(&mut plain, &ring, false)?
+            read(&mut plain, &ring)?
         }
     };
     Ok(ended.is_some_and(|ended| ended.end.is_some()))

@@ -44,6 +44,8 @@ pub fn run(options: &DeserializeOptions) -> Result<()> {
     let outcome = job.run().map_err(|e| if e.is_signal() { e.hint(go_on(options)) } else { e })?;
     let concluded = job.conclude(&outcome);
     let images = if report.is_some() || wanted.is_some() { outcome.images() } else { Vec::new() };
+    // What a registry refuses is not missing in the archive.
+    let wanted = wanted.filter(|_| !outcome.is_refused);
     let listed = wanted.map_or(Ok(()), |file| file.write(wanted_of(&images)));
     if let (Err(_), Err(e)) = (&concluded, &listed) {
         log::error(e);

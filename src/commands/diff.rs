@@ -79,9 +79,9 @@ pub fn run(options: &DiffOptions) -> Result<()> {
     }
     for (format, file) in &options.outputs {
         let text = match format {
-            ListFormat::Csv => comma_separated(&rows),
+            ListFormat::Csv => comma_separated(&rows, options.bytes),
             ListFormat::Json => objects(&rows),
-            ListFormat::Table => table(&rows),
+            ListFormat::Table => table(&rows, options.bytes),
         };
         match file {
             None => print(&text)?,
@@ -164,8 +164,7 @@ fn write(file: &PathBuf, text: &str) -> Result<()> {
     fd::open(file, flags).and_then(|file| fd::write_all(&file, text.as_bytes())).doing(|| format!("writing {file:?}"))
 }
 
-fn comma_separated(rows: &[DiffRow]) -> String {
-    let has_bytes = rows.iter().any(|row| row.bytes.is_some());
+fn comma_separated(rows: &[DiffRow], has_bytes: bool) -> String {
     let mut text = csv::line(if has_bytes { &["reference", "digest", "bytes"] } else { &["reference", "digest"] });
     for DiffRow { reference, digest, bytes } in rows {
         let (reference, digest) = (one_line(reference), digest.to_string());
@@ -188,10 +187,10 @@ fn objects(rows: &[DiffRow]) -> String {
     String::from_utf8(json::compact(&objects)).expect("JSON is UTF-8") + "\n"
 }
 
-fn table(rows: &[DiffRow]) -> String {
+fn table(rows: &[DiffRow], has_bytes: bool) -> String {
     let width = rows.iter().map(|row| row.reference.chars().count()).max().unwrap_or(0).max("REFERENCE".len());
     let total: Option<u64> = rows.iter().map(|row| row.bytes).sum();
-    let total = total.filter(|_| !rows.is_empty()).map(grouped);
+    let total = total.filter(|_| has_bytes).map(grouped);
     let bytes = total.as_ref().map_or(0, |total| total.len().max("BYTES".len()));
     let line = |reference: &str, digest: &str, n: &str| match total {
         Some(_) => format!("{reference:<width$}  {n:>bytes$}  {digest}\n"),

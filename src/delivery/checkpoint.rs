@@ -117,6 +117,15 @@ impl DeliveryCheckpoint {
         }
     }
 
+    /// Finds out whether a record can be written there.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn check(path: &Path) -> Result<()> {
+        let (probe, _) = atomic_file::create_beside(path, 0o600).doing(|| format!("writing the record {path:?}"))?;
+        std::fs::remove_file(&probe).doing(|| format!("removing {probe:?}"))
+    }
+
     /// Writes it, for good.
     ///
     /// # Errors
@@ -173,6 +182,8 @@ impl Delivery<'_> {
         let state = &mut *state;
         state.listed = record.listed.clone();
         state.root = record.root.clone();
+        let root = record.root.as_ref().filter(|_| record.position.archive == 0);
+        state.resumed = root.map(|root| (0, root.digest.clone()));
         let wrong = |why: String| Error::new(why).doing("going on by the record");
         if let Some(root) = &record.root {
             state.tracker.set_root(root).map_err(wrong)?;

@@ -93,6 +93,8 @@ struct DeliveryState {
     unfinished: BTreeMap<DeliveryPosition, usize>,
     /// Something is in no place that a later run looks at.
     has_lost: bool,
+    /// With which of the archives a run goes on, and the root of the first, until an `index.json` was met.
+    resumed: Option<(usize, Digest)>,
     /// Blobs that have passed by while the destination is asked for them, or another copy is on its way.
     parked: HashMap<usize, Job>,
     /// Why the run ends early.
@@ -238,7 +240,7 @@ impl<'a> Delivery<'a> {
                 }
                 Event::Index(file) => {
                     met.indexes += 1;
-                    self.index(file, &mut met.lists);
+                    self.index(file, &from, &mut met.lists);
                 }
                 Event::DockerIndex(file) => {
                     met.docker = true;
@@ -311,9 +313,9 @@ impl<'a> Delivery<'a> {
             // What a signal ends has not failed.
             return;
         }
-        if e.is_signal()
-            || !self.options.keep_going && !matches!(e.kind(), ErrorKind::Transient | ErrorKind::Unreachable)
-        {
+        // Nobody is there who would take the rest.
+        let is_over = e.is_signal() || e.is_away();
+        if is_over || !self.options.keep_going && !matches!(e.kind(), ErrorKind::Transient | ErrorKind::Unreachable) {
             state.stop.get_or_insert(e);
             self.done.notify_all();
             return;
@@ -346,7 +348,7 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    fn index(&self, file: SmallFile, lists: &mut IndexLists) {
+    fn index(&self, file: SmallFile, from: &ReadingFrom, lists: &mut IndexLists) {
         let read = file.bytes.ok_or("it is too long".to_string());
         let wrong = |why| self.finding(Finding::wrong(format!("index.json at {}: {why}", file.place)));
         let index = match read.and_then(|bytes| Ok((Manifest::parse(media::INDEX, &bytes)?, lists.set_index(&bytes)))) {
@@ -359,6 +361,15 @@ impl<'a> Delivery<'a> {
         };
         let mut state = self.state();
         let state = &mut *state;
+        let root = index.manifests.first().map(|root| &root.digest);
+        if let Some(resumed) = state.resumed.take().filter(|(archive, _)| *archive == from.archive)
+            && root != Some(&resumed.1)
+        {
+            state.has_lost = true;
+            let error = Error::new(format!("the record is of another archive, whose root is {}", resumed.1));
+            state.stop.get_or_insert(error.hint("without --resume it is delivered from its beginning"));
+            return;
+        }
         if state.root.is_none() {
             let Some(root) = index.manifests.first() else {
                 return self.fails(state, Error::new(format!("index.json at {} lists no image", file.place)));

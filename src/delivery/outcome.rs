@@ -64,6 +64,8 @@ pub struct DeliveryOutcome {
     pub lacking: Lacking,
     /// An archive is not as the format has it.
     pub is_wrong: bool,
+    /// The destination has refused something, or was away, so that the rest was not sent.
+    pub is_refused: bool,
     /// Why it ended early.
     pub stop: Option<Error>,
     /// How far it is, for a run that goes on.

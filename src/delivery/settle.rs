@@ -134,6 +134,7 @@ impl Delivery<'_> {
             tally: state.tally,
             lacking,
             is_wrong: state.is_wrong,
+            is_refused: state.is_refused,
             stop: state.stop.take(),
             checkpoint,
             tracker: std::mem::take(&mut state.tracker),

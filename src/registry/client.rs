@@ -274,6 +274,7 @@ impl Registries {
         }
         let all: Vec<String> = refused.iter().map(Error::to_string).collect();
         let error = Error::new(format!("no endpoint of {} will do: {}", host.name, all.join("; ")));
+        let error = if refused.iter().all(Error::is_away) { error.away() } else { error };
         Err(match refused.iter().filter_map(Error::retry_after).max() {
             Some(pause) => error.transient(pause),
             None => error,

@@ -24,10 +24,13 @@ impl Registries {
     /// upload will show.
     ///
     /// # Errors
-    /// If the certificates for it cannot be read.
+    /// If the certificates for it cannot be read, or it does not answer for so long that it is given up.
     pub fn blob_exists(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool> {
         let access = self.access(repository, Access::Push)?;
-        Ok(self.trying(|| self.head_blob(&access, descriptor)).unwrap_or(false))
+        match self.trying(|| self.head_blob(&access, descriptor)) {
+            Err(e) if e.is_away() => Err(e),
+            asked => Ok(asked.unwrap_or(false)),
+        }
     }
 
     /// Whether a repository is known to have a manifest as such. Some registries (distribution 2.8) answer the same for a

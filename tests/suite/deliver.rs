@@ -475,3 +475,39 @@ fn what_the_registry_checks_is_not_hashed_twice_and_what_it_does_not_check_is() 
         assert_eq!(receiver.blob("n", &Digest::of(&large(2))), None);
     }
 }
+
+#[test]
+fn what_a_record_is_not_of_is_refused_and_the_record_stays() {
+    let fixture = Fixture::with(|request, mut answer| {
+        if request.starts_with("PUT") && request.contains(&Digest::of(&noise(4, 161_000)).to_string()) {
+            answer = Answer { status: 403, ..Answer::default() };
+        }
+        answer
+    });
+    let image = "dest.example.com/r:v1";
+    fixture.deserialize(&["--checkpoint", "record", "x.tar", image]).fails(1, &["403"]);
+    let record = fixture.dir.read("record");
+    fixture.dir.write("one", "reg.example.com/one:v1");
+    ace_dt(&fixture.dir, &["mirror", "archive", "-q", "one", "other.tar"]).ok();
+    fixture.deserialize(&["--checkpoint", "record", "--resume", "other.tar", image]).fails(1, &["another archive"]);
+    let other = fixture.dir.read("other.tar");
+    let words = ["mirror", "deserialize", "-q", "--checkpoint", "record", "--resume", "-", image];
+    ace_dt_with(&fixture.dir, &words, &other).fails(1, &["another archive"]);
+    assert!(fixture.dir.read("record") == record, "the record is of x.tar still");
+    // A path that cannot be written is found out at once, and a record that is not there is told.
+    fixture.deserialize(&["--checkpoint", "none/record", "x.tar", image]).fails(1, &["none/record"]);
+    let outcome = fixture.deserialize(&["--checkpoint", "typo", "--resume", "other.tar", "dest.example.com/s:v1"]).ok();
+    assert!(outcome.err.contains("there is no record \"typo\""), "{}", outcome.err);
+}
+
+#[test]
+fn a_registry_that_is_not_there_ends_the_run_and_asks_for_nothing() {
+    let fixture = Fixture::new();
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let image = format!("127.0.0.1:{free}/m:v1");
+    let run = |words: &[&str]| fixture.deserialize(&[&["--retries", "0", "x.tar", &image], words].concat());
+    for words in [&["--dry-run"][..], &["--continue", "--wanted", "again"], &[]] {
+        run(words).fails(1, &["Connection refused"]);
+    }
+    assert_eq!(fs::read(fixture.dir.join("again")).unwrap_or_default(), b"");
+}
