@@ -96,7 +96,7 @@ struct DeliveryState {
     /// With which of the archives a run goes on, and the root of the first, until an `index.json` was met.
     resumed: Option<(usize, Digest)>,
     /// Blobs that have passed by while the destination is asked for them, or another copy is on its way.
-    parked: HashMap<usize, Job>,
+    parked: HashMap<usize, Vec<Job>>,
     /// Why the run ends early.
     stop: Option<Error>,
     /// All archives were read.
@@ -424,7 +424,9 @@ impl<'a> Delivery<'a> {
         if state.root.as_ref().is_some_and(|root| root.digest == blob.digest) {
             state.root_bytes = Some(bytes.clone());
         }
-        let is_manifest = matches!(document, Document::Manifest(..)) && state.tracker.document(&blob.digest, &bytes);
+        let is_named = state.tracker.manifest(&blob.digest).is_some();
+        let may_be_one = is_named || matches!(document, Document::Manifest(..));
+        let is_manifest = may_be_one && state.tracker.document(&blob.digest, &bytes);
         self.act(&mut state);
         drop(state);
         if !is_manifest {
@@ -438,6 +440,18 @@ impl<'a> Delivery<'a> {
         self.finding(Finding::damaged(text));
     }
 
+    /// Whether something names a blob as a manifest that cannot be read as one; then it is known why.
+    fn is_no_manifest(&self, event: &BlobEvent) -> bool {
+        let mut state = self.state();
+        let is_named = state.tracker.manifest(&event.blob.digest).is_some();
+        let Some(bytes) = event.window.in_memory().filter(|bytes| is_named && event.blob.digest.matches(bytes)) else {
+            return false;
+        };
+        let is_manifest = state.tracker.document(&event.blob.digest, &bytes.into());
+        self.act(&mut state);
+        is_manifest
+    }
+
     /// A part of a blob.
     fn blob(&self, event: BlobEvent, ring: Option<&FillerStopper>, streaming: &mut Option<Streaming>) {
         if event.at > 0 {
@@ -448,6 +462,9 @@ impl<'a> Delivery<'a> {
             if is_last {
                 *streaming = None;
             }
+            return;
+        }
+        if event.is_whole() && self.is_no_manifest(&event) {
             return;
         }
         if event.is_whole() {
@@ -493,13 +510,12 @@ impl<'a> Delivery<'a> {
             false => Job::Check { blob: blob.clone(), content },
         };
         if matches!(before, tracker::BlobState::Asking | tracker::BlobState::Passing) {
-            // What is asked may spare it; and it is needed if the copy before it fails. A third does not wait.
+            // What is asked may spare it; and it is needed if the copy before it fails.
             let job = match job {
                 Job::Check { blob, content } => Job::Send { number, blob, content, was_asked: true, position: None },
                 job => job,
             };
-            let earlier = state.parked.insert(number, job);
-            state.queue.add_all(earlier);
+            state.parked.entry(number).or_default().push(job);
             return true;
         }
         state.queue.add(job);

@@ -83,6 +83,8 @@ pub enum Job {
     Check { blob: Arc<BlobMember>, content: JobContent },
     /// Push a manifest.
     Push(usize),
+    /// Send a manifest as a blob, too.
+    Copy(usize),
     /// Send a manifest as a blob.
     Keep(Box<Descriptor>, Arc<[u8]>),
     /// Look for a manifest at the destination.
@@ -95,6 +97,7 @@ impl Job {
         match action {
             Step::Ask(number) => Job::Ask(number),
             Step::Push(number) => Job::Push(number),
+            Step::Copy(number) => Job::Copy(number),
             Step::Keep(descriptor, bytes) => Job::Keep(descriptor, bytes),
         }
     }
@@ -254,7 +257,11 @@ impl Delivery<'_> {
             }
             Job::Check { blob, content } => self.check(&blob, &content),
             Job::Push(number) => self.push(number),
-            Job::Keep(descriptor, bytes) => self.keep(&descriptor, bytes),
+            Job::Copy(number) => self.copy(number),
+            Job::Keep(descriptor, bytes) => {
+                self.keep(&descriptor, bytes);
+                self.state().queue.has_kept();
+            }
             Job::Fetch(number) => self.fetch(number),
         }
     }
@@ -310,19 +317,29 @@ impl Delivery<'_> {
 
     /// A blob may have passed by while the destination was asked for it, or another copy was on its way.
     fn unpark(&self, state: &mut DeliveryState, number: usize) {
-        let Some(Job::Send { blob, content, position, .. }) = state.parked.remove(&number) else { return };
+        let mut copies = state.parked.remove(&number).unwrap_or_default();
         let became = state.tracker.blobs()[number].state;
         if !became.is_there() {
-            state.tracker.passes(number, blob.size);
-            state.queue.add(Job::Send { number, blob, content, was_asked: true, position });
+            // One after the other, until one arrives.
+            let next = (!copies.is_empty()).then(|| copies.remove(0));
+            if let Some(Job::Send { blob, content, position, .. }) = next {
+                state.tracker.passes(number, blob.size);
+                state.queue.add(Job::Send { number, blob, content, was_asked: true, position });
+            }
+            if !copies.is_empty() {
+                state.parked.insert(number, copies);
+            }
         } else {
-            position.into_iter().for_each(|position| state.finish(position));
-            // What it read twice must be right twice.
-            if self.options.check_all || became == BlobState::Sent {
-                state.queue.add(Job::Check { blob, content });
+            for copy in copies {
+                let Job::Send { blob, content, position, .. } = copy else { continue };
+                position.into_iter().for_each(|position| state.finish(position));
+                // What it read twice must be right twice.
+                if self.options.check_all || became == BlobState::Sent {
+                    state.queue.add(Job::Check { blob, content });
+                }
             }
         }
-        self.work.notify_one();
+        self.work.notify_all();
     }
 
     fn send(&self, number: usize, blob: &BlobMember, content: &JobContent, was_asked: bool) {
@@ -398,11 +415,28 @@ impl Delivery<'_> {
         });
     }
 
+    /// Sends a manifest as a blob that something names as one.
+    fn copy(&self, number: usize) {
+        let (descriptor, bytes) = {
+            let state = self.state();
+            let manifest = &state.tracker.manifests()[number];
+            (manifest.descriptor(), manifest.bytes())
+        };
+        let bytes = match bytes {
+            Some(bytes) => Ok(Some(bytes)),
+            None => self.options.target.fetch(&descriptor),
+        };
+        match bytes {
+            Ok(Some(bytes)) => self.keep(&descriptor, bytes),
+            Ok(None) => {}
+            Err(e) => self.change(|state| self.job_fails(state, e)),
+        }
+    }
+
     /// Sends a manifest as a blob, so that a later run finds it.
     fn keep(&self, descriptor: &Descriptor, bytes: Arc<[u8]>) {
         let blob = blob_descriptor(descriptor.digest.clone(), descriptor.size);
         let kept = self.options.target.keep(&blob, &bytes);
-        self.state().queue.has_kept();
         self.change(|state| match kept {
             Ok(()) => state.tracker.kept(&descriptor.digest),
             Err(e) => {

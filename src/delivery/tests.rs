@@ -218,3 +218,53 @@ fn a_copy_that_is_damaged_does_not_undo_one_that_is_whole() {
         assert_eq!(to.tagged("v1"), Some(layout.root.digest.clone()));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What is a manifest to one and a layer to another is there as both, whatever comes first; what is repeated is sent once.
+    #[test]
+    fn a_manifest_that_is_a_layer_too(order in Just((0..6).collect::<Vec<usize>>()).prop_shuffle(), copies in 1usize..5) {
+        let low = MemoryStore::new("low");
+        let one = low.image(&[b"layer"]);
+        let bytes = low.content(&one.digest).unwrap();
+        let two = low.image(&[&bytes]);
+        let root = low.index(vec![one.clone(), two.clone()]);
+        let (config, layer) = (low.add("config", br#"{"os":"linux","architecture":"amd64"}"#), low.add("layer", b"layer"));
+        let mut members = vec![
+            ("oci-layout".to_string(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+            ("index.json".into(), index_of(std::slice::from_ref(&root))),
+        ];
+        let parts = [&root, &one, &two, &config, &layer, &layer];
+        for n in order {
+            members.extend(std::iter::repeat_n((parts[n].digest.path(), low.content(&parts[n].digest).unwrap()), copies));
+        }
+        let to = MemoryStore::new("high");
+        let outcome = deliver_bytes(archive(&members), &to, false);
+        prop_assert!(outcome.is_complete(), "{:?} {:?}", outcome.stop, outcome.lacking);
+        prop_assert!(is_whole(&to, &root));
+        for blob in [&config, &layer] {
+            let sent = to.calls().iter().filter(|call| **call == format!("push {}", blob.digest)).count();
+            prop_assert_eq!(sent, 1);
+        }
+    }
+
+    /// What is no manifest is none, though an index names it as one; and it is always told alike.
+    #[test]
+    fn what_is_named_a_manifest_and_is_none(content in prop::sample::select(vec![
+        r#"{"os":"linux","architecture":"amd64"}"#, r#"{"config":[]}"#, r#"{"layers":[{"size":-1}]}"#, "{}", "layer",
+    ])) {
+        let low = MemoryStore::new("low");
+        let root = low.add(media::MANIFEST, content.as_bytes());
+        let members = vec![
+            ("oci-layout".to_string(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+            ("index.json".into(), index_of(std::slice::from_ref(&root))),
+            (root.digest.path(), content.as_bytes().to_vec()),
+        ];
+        let to = MemoryStore::new("high");
+        let outcome = deliver_bytes(archive(&members), &to, false);
+        prop_assert!(to.tagged("v1").is_none());
+        let why = outcome.lacking.get(&root.digest).and_then(|(_, why)| why.clone()).unwrap_or_default();
+        prop_assert!(why.contains("manifest"), "{why:?}");
+    }
+}

@@ -30,6 +30,8 @@ pub enum Step {
     Ask(usize),
     /// Push this manifest: all that it refers to is there.
     Push(usize),
+    /// Send this manifest as a blob, too: something names it as one.
+    Copy(usize),
     /// Send this manifest's bytes as a blob: something names it as one, or nothing names it at all, or there is no room
     /// for it here.
     Keep(Box<Descriptor>, Arc<[u8]>),
@@ -280,6 +282,10 @@ impl Tracker {
     /// Documents that were met before something named them: one may name the next, as deep as an archive has it.
     fn meet_named(&mut self) {
         while let Some((number, bytes)) = self.named.pop() {
+            // As a blob, too, if something names it as one.
+            if self.blob_numbers.contains_key(&self.manifests[number].digest) {
+                self.todo.push(Step::Keep(Box::new(self.manifests[number].descriptor()), bytes.clone()));
+            }
             self.meet(number, bytes);
         }
     }
@@ -296,6 +302,11 @@ impl Tracker {
         }
         let digest = manifest.digest.clone();
         let parsed = Manifest::parse(&manifest.media_type, &bytes);
+        let is_image = matches!(&*manifest.media_type, media::MANIFEST | media::DOCKER_MANIFEST);
+        let parsed = parsed.and_then(|parsed| match parsed.config.is_none() && is_image {
+            true => Err("it is no manifest of an image: it names no configuration".into()),
+            false => Ok(parsed),
+        });
         let found = parsed.and_then(|parsed| self.edges(&digest, parsed));
         let edges = match found {
             Ok(edges) => edges,

@@ -342,6 +342,13 @@ impl Upload<'_> {
         let is_chunked = self.access.host.chunking() != Chunking::Whole && self.registries.config.chunk_size > 0;
         match response.status() {
             status if status.is_success() => {
+                let stored = response.header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
+                let same = |stored: &Digest| {
+                    *stored == self.descriptor.digest || stored.algorithm() != self.descriptor.digest.algorithm()
+                };
+                if let Some(stored) = stored.filter(|stored| !same(stored)) {
+                    return Err(Error::new(format!("the registry stored it as {stored}")));
+                }
                 response.drain();
                 Ok(Attempt::Done)
             }

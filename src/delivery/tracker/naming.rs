@@ -117,7 +117,11 @@ impl Tracker {
                 self.blobs[number].size = size;
                 self.todo.push(Step::Ask(number));
             }
-            None if is_new => self.todo.push(Step::Ask(number)),
+            None if is_new => match self.manifest_numbers.get(&descriptor.digest).map(|&n| n as usize) {
+                // It has passed by as a manifest.
+                Some(manifest) if !self.is_unmet(manifest) => self.todo.push(Step::Copy(manifest)),
+                _ => self.todo.push(Step::Ask(number)),
+            },
             None => {}
         }
         number

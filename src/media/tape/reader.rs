@@ -149,6 +149,12 @@ impl TapeReader {
             let failed = match self.drive.read(&mut into[at..at + ask]) {
                 // Where something could not be read nothing ends.
                 Ok(0) if self.was_fixed > 0 && self.tried_at == self.blocks => Errno::EIO.into(),
+                // Not every drive gives a short block whole to a read that asks for just a little more.
+                Ok(n) if n > 0 && n < ask && ask < self.read_size => {
+                    self.run = (0, 0);
+                    self.step_back().doing(|| self.place())?;
+                    continue;
+                }
                 Ok(n) => {
                     let blocks = n.div_ceil(if self.fixed > 0 { self.fixed as usize } else { n.max(1) });
                     if !self.is_there(n == ask, blocks as u32).doing(|| self.place())? {
