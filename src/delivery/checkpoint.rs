@@ -194,9 +194,7 @@ impl Delivery<'_> {
         for descriptor in &record.manifests {
             let Some(bytes) = descriptor.inline() else { continue };
             let bytes: Arc<[u8]> = bytes.into();
-            if state.root.as_ref().is_some_and(|root| root.digest == descriptor.digest) {
-                state.root_bytes = Some(bytes.clone());
-            }
+            state.note_root(&descriptor.digest, &bytes);
             let digest: &Digest = &descriptor.digest;
             state.tracker.document(digest, &bytes);
         }

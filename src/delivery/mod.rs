@@ -110,6 +110,13 @@ struct DeliveryState {
 }
 
 impl DeliveryState {
+    /// A manifest was met: if it is the root, its bytes stay.
+    fn note_root(&mut self, digest: &Digest, bytes: &Arc<[u8]>) {
+        if self.root.as_ref().is_some_and(|root| root.digest == *digest) {
+            self.root_bytes = Some(bytes.clone());
+        }
+    }
+
     /// A blob that begins there is delivered.
     fn finish(&mut self, position: DeliveryPosition) {
         if let Some(count) = self.unfinished.get_mut(&position) {
@@ -421,9 +428,7 @@ impl<'a> Delivery<'a> {
             return self.mismatch(&blob, &blob.digest.of_same(&bytes));
         }
         let mut state = self.wait_for_room();
-        if state.root.as_ref().is_some_and(|root| root.digest == blob.digest) {
-            state.root_bytes = Some(bytes.clone());
-        }
+        state.note_root(&blob.digest, &bytes);
         let is_named = state.tracker.manifest(&blob.digest).is_some();
         let may_be_one = is_named || matches!(document, Document::Manifest(..));
         let is_manifest = may_be_one && state.tracker.document(&blob.digest, &bytes);
@@ -529,7 +534,7 @@ impl<'a> Delivery<'a> {
             Some(_) => Finding::wrong(text.into()),
             None => Finding::incomplete(text.into()),
         };
-        if met.docker && !met.layout && met.indexes == 0 && !met.blobs {
+        if met.docker && met.is_nothing() {
             return self.finding(Finding::wrong(foreign::DOCKER_ARCHIVE.into()));
         }
         std::mem::take(&mut met.odd).into_iter().for_each(|finding| self.finding(finding));

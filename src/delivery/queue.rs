@@ -17,7 +17,7 @@ use crate::{
     error::{Context, Error, ErrorKind, Result},
     oci::Descriptor,
     signal,
-    store::target::{BlobContent, check_content},
+    store::target::{BlobContent, check_content, memory_reader},
 };
 
 /// So many blobs wait for a thread.
@@ -42,7 +42,7 @@ impl BlobContent for JobContent {
         match self {
             JobContent::Whole(content) => content.open(from),
             JobContent::Streamed(content) => content.open(from),
-            JobContent::Document(bytes) => Ok(Box::new(&bytes[(from as usize).min(bytes.len())..])),
+            JobContent::Document(bytes) => Ok(memory_reader(bytes, from)),
         }
     }
 
@@ -451,9 +451,7 @@ impl Delivery<'_> {
         let descriptor = self.state().tracker.manifests()[number].descriptor();
         match self.options.target.fetch(&descriptor) {
             Ok(Some(bytes)) => self.change(|state| {
-                if state.root.as_ref().is_some_and(|root| root.digest == descriptor.digest) {
-                    state.root_bytes = Some(bytes.clone());
-                }
+                state.note_root(&descriptor.digest, &bytes);
                 state.tracker.met(number, bytes);
             }),
             Ok(None) => self.change(|state| state.tracker.is_nowhere(number)),

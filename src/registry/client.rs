@@ -7,8 +7,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
-    time::{Duration, Instant},
 };
 
 use ureq::http::{
@@ -27,7 +25,7 @@ use super::{
         encoding::looks_like,
         http::{HttpAgent, Payload, Request, Response},
         proxy::Proxies,
-        retry::{RetryBudget, RetryPolicy},
+        retry::{self, RetryBudget, RetryPolicy},
         tls::Material,
         url::shown,
     },
@@ -37,11 +35,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     log,
     oci::{Digest, Repository},
-    signal,
 };
-
-/// How often a pause looks whether the run has ended.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// A manifest of which no descriptor says the size has at most so many bytes, as registries take them.
 pub(super) const UNSTATED_MANIFEST_MAX: u64 = 4 << 20;
@@ -283,13 +277,7 @@ impl Registries {
 
     /// Waits until a host may be asked again.
     fn await_turn(&self, host: &Host) {
-        let until = Instant::now() + host.pace.turn();
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            if self.closed.load(Ordering::Relaxed) || signal::requested().is_some() {
-                return;
-            }
-            thread::sleep(left.min(LOOK));
-        }
+        retry::pause(host.pace.turn(), &self.closed);
     }
 
     /// Sends one request, answering one challenge if there is one. To another server than the

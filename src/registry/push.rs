@@ -11,12 +11,12 @@ use super::{
         http::{Payload, Response},
         url::encoded,
     },
-    upload::UploadSession,
+    upload::{UploadSession, check_stored},
 };
 use crate::{
     config::ReferrersSupport,
     error::{Context, Error, Result},
-    oci::{Descriptor, Digest, Manifest, Repository, layout::MANIFEST_SIZE_MAX, media},
+    oci::{Descriptor, Manifest, Repository, layout::MANIFEST_SIZE_MAX, media},
 };
 
 impl Registries {
@@ -156,11 +156,7 @@ impl Registries {
 
 /// Whether the registry keeps a manifest's subject, if it stored the manifest as what it is.
 fn taken(response: Response, descriptor: &Descriptor) -> Result<bool> {
-    let stored = response.header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
-    let same = |stored: &Digest| *stored == descriptor.digest || stored.algorithm() != descriptor.digest.algorithm();
-    if let Some(stored) = stored.filter(|stored| !same(stored)) {
-        return Err(Error::new(format!("the registry stored it as {stored}")));
-    }
+    check_stored(&response, &descriptor.digest)?;
     let kept = response.header("oci-subject").is_some();
     response.drain();
     Ok(kept)

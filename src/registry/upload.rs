@@ -342,13 +342,7 @@ impl Upload<'_> {
         let is_chunked = self.access.host.chunking() != Chunking::Whole && self.registries.config.chunk_size > 0;
         match response.status() {
             status if status.is_success() => {
-                let stored = response.header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
-                let same = |stored: &Digest| {
-                    *stored == self.descriptor.digest || stored.algorithm() != self.descriptor.digest.algorithm()
-                };
-                if let Some(stored) = stored.filter(|stored| !same(stored)) {
-                    return Err(Error::new(format!("the registry stored it as {stored}")));
-                }
+                check_stored(&response, &self.descriptor.digest)?;
                 response.drain();
                 Ok(Attempt::Done)
             }
@@ -574,5 +568,18 @@ impl Read for ContentPart<'_, '_> {
             self.content.failure.get_or_insert(e.clone());
             e.into()
         })
+    }
+}
+
+/// Checks what the registry says of the digest under which it stored something. One of another algorithm cannot be
+/// compared.
+///
+/// # Errors
+/// If that is another digest.
+pub(super) fn check_stored(response: &Response, digest: &Digest) -> Result<()> {
+    let stored = response.header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
+    match stored.filter(|stored| stored != digest && stored.algorithm() == digest.algorithm()) {
+        Some(stored) => Err(Error::new(format!("the registry stored it as {stored}"))),
+        None => Ok(()),
     }
 }

@@ -186,8 +186,13 @@ pub struct MemoryContent<'a>(pub &'a [u8]);
 
 impl BlobContent for MemoryContent<'_> {
     fn open(&self, from: u64) -> Result<Box<dyn Read + '_>> {
-        Ok(Box::new(&self.0[usize::try_from(from).unwrap_or(usize::MAX).min(self.0.len())..]))
+        Ok(memory_reader(self.0, from))
     }
+}
+
+/// Reads bytes in memory, from `from` on.
+pub fn memory_reader(bytes: &[u8], from: u64) -> Box<dyn Read + '_> {
+    Box::new(&bytes[usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len())..])
 }
 
 /// A repository to which nothing is sent: content is read and checked, and it is found out what is there.

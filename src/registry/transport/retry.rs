@@ -65,26 +65,34 @@ impl<'a> RetryBudget<'a> {
             true => time > away,
             false => self.failed > retries || time > total,
         };
-        if given_up || self.is_over() {
+        if given_up || is_over(self.closed) {
             return Err(match self.failed {
                 1 => failure,
                 n => failure.hint(format_args!("given up after {n} tries")),
             });
         }
         log::warn(format_args!("{about}{failure}; trying again in {:.1} s", pause.as_secs_f64()));
-        let until = Instant::now() + pause;
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            if self.is_over() {
-                return Err(failure);
-            }
-            thread::sleep(left.min(LOOK));
+        match self::pause(pause, self.closed) {
+            true => Ok(()),
+            false => Err(failure),
         }
-        Ok(())
     }
+}
 
-    fn is_over(&self) -> bool {
-        self.closed.load(Ordering::Relaxed) || signal::requested().is_some()
+/// Sleeps, unless the run ends before: then the answer is false.
+pub fn pause(length: Duration, closed: &AtomicBool) -> bool {
+    let until = Instant::now() + length;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        if is_over(closed) {
+            return false;
+        }
+        thread::sleep(left.min(LOOK));
     }
+    true
+}
+
+fn is_over(closed: &AtomicBool) -> bool {
+    closed.load(Ordering::Relaxed) || signal::requested().is_some()
 }
 
 /// Half to all of `pause`, so that many clients do not come back at once.
