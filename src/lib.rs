@@ -20,6 +20,7 @@ mod fd;
 pub mod fuzzing;
 mod gather;
 mod log;
+mod mapper;
 mod media;
 pub mod oci;
 mod owned_file;

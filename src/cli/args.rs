@@ -6,6 +6,7 @@ use crate::{
     cli::progress::ProgressOptions,
     compression::Format,
     log::Level,
+    mapper::selector::Selector,
     oci::{Annotations, Digest, PlatformFilter},
     registry::transport::retry::RetryPolicy,
     util::csv,
@@ -33,6 +34,18 @@ impl FromStr for ListFormat {
             _ => Err(format!("{text:?} is none of table, json, csv")),
         }
     }
+}
+
+/// What is done where a destination's tag names another image already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExistingTag {
+    /// The tag is moved.
+    #[default]
+    Overwrite,
+    /// The destination is left out.
+    Keep,
+    /// Nothing is sent at all.
+    Fail,
 }
 
 /// Every flag's value, or its default, and the operands.
@@ -66,6 +79,8 @@ pub struct Args {
     pub lwm: u64,
     /// Members of an archive must stand in the order of the format.
     pub strict: bool,
+    /// `--verify`.
+    pub verify: bool,
     /// Where what must be sent again is listed.
     pub wanted: Option<PathBuf>,
     /// The root that an archive must have.
@@ -110,6 +125,14 @@ pub struct Args {
     pub expand: bool,
     /// Count what would be carried.
     pub bytes: bool,
+    /// Sources whose labels one of them selects.
+    pub selectors: Vec<Selector>,
+    /// A list of sources.
+    pub subset: Option<PathBuf>,
+    /// Print destinations only.
+    pub check: bool,
+    /// Where a destination's tag names another image.
+    pub on_existing_tag: OnExistingTag,
     /// Changes tapes.
     pub volume_command: Option<String>,
     /// What the label of each tape says.
@@ -158,6 +181,7 @@ impl Default for Args {
             hwm: None,
             lwm: 10,
             strict: false,
+            verify: false,
             wanted: None,
             root: None,
             sync_filename: "successful-syncs.csv".into(),
@@ -178,6 +202,10 @@ impl Default for Args {
             existing: Vec::new(),
             output: ListFormat::Table,
             listings: Vec::new(),
+            selectors: Vec::new(),
+            subset: None,
+            check: false,
+            on_existing_tag: OnExistingTag::Overwrite,
             expand: false,
             bytes: false,
             volume_command: None,

@@ -36,6 +36,21 @@ const DELIVERED_IMAGE: Operand = Operand {
     text: "Where to: `registry/repository[:tag][@digest]`; with neither tag nor digest, the tag is `latest`.",
 };
 
+const MAPPER: Operand =
+    Operand { name: "MAPPER", count: Count::One, text: "Where images go: `KIND=ARGUMENT`, as under `MAPPERS`." };
+const MAPPERS: &str = "A mapper says where a source goes. The name of a source is its reference as it stands in the sources file; it is taken as it is, so that `x` and `x:latest` are two names.\n\n    \
+     nest=PREFIX          PREFIX, a slash, and the name\n    \
+     first-prefix=FILE    by the first line whose first field the name begins with\n    \
+     longest-prefix=FILE  by the line with the longest such field\n    \
+     all-prefix=FILE      by every such line\n    \
+     digests=FILE         by every line whose first field is the digest\n    \
+     go-template=FILE     by each line of a template's output\n\n\
+     `FILE` is CSV with two fields a line; lines that begin with `#` are comments. With a prefix the destination is the second field with the rest of the name behind it; nothing is put between them, and a prefix may end anywhere. An empty first field stands for every name with `longest-prefix`, and is passed over with the others.\n\n\
+     A destination is `registry/repository[:tag][@digest]`. With a tag the image gets that, with a digest alone none, and with neither `latest`.\n\n\
+     A template is Go's text/template, executed for each source on its descriptor: `.MediaType`, `.ArtifactType`, `.Digest`, `.Size`, `.Annotations`, `.Platform`, `.URLs` and `.Data`. Its functions are those of sprig 3.3 that depend on neither time, chance nor environment, and `Registry`, `Repository`, `Tag` and `Package`, which take a reference apart. These are left out: `ago`, `bcrypt`, `buildCustomCert`, `encryptAES`, `genCA`, `genCAWithKey`, `genPrivateKey`, `genSelfSignedCert`, `genSelfSignedCertWithKey`, `genSignedCert`, `genSignedCertWithKey`, `htpasswd`, `randInt`, `shuffle`. Output, loops and what functions make are bounded.\n\n    \
+     {{ $n := index .Annotations \"vnd.act3-ace.manifest.source\" -}}\n    \
+     high.example.com/{{ Repository $n }}:{{ Tag $n }}";
+
 /// All commands, groups before what is in them.
 pub static COMMANDS: &[Command] = &[
     Command {
@@ -256,6 +271,93 @@ pub static COMMANDS: &[Command] = &[
             ),
         ],
         action: Some(Action::BatchDeserialize),
+    },
+    Command {
+        name: "mirror unarchive",
+        summary: "deliver the images of archives to where a map says",
+        operands: &[TAR_FILE, Operand { name: "TAR-FILE", count: Count::Any, text: "Further ones." }, MAPPER],
+        description: "Reads archives from end to end, once, and delivers the images that were gathered into the first to the repositories and registries that `MAPPER` names, each with all below it. Nothing is staged, neither on disk nor in a registry between. Where all goes is worked out and checked before anything is sent, and a tag is set when all is there that it points to.\n\n\
+            In each registry a blob is sent once, to the first repository that needs it, and mounted from there into the others. A registry that does not mount gets it again: out of the file, out of the buffer, to several repositories at once, or out of the repository that has it. What no image needs that was selected is passed over, in a file without reading it.\n\n\
+            Archives are taken as `ace-dt mirror deserialize` takes them, and damage, missing blobs, and registries that are away are dealt with alike. The gather index must stand in front of the blobs, as it does in archives of this tool; a file in which it stands behind them is read all the same, and from a pipe or tape such an archive is refused.\n\n\
+            Without `--recursive`, signatures and other referrers in the archive are left out.",
+        sections: &[
+            ("MAPPERS", MAPPERS),
+            ("TAPE DRIVES", TAPES_READ),
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", DELIVER_STATUS),
+            (
+                "EXAMPLES",
+                "See where everything would go:\n\n    \
+                 ace-dt mirror unarchive --check week-48.tar nest=high.example.com/mirror\n\n\
+                 Deliver it, with signatures:\n\n    \
+                 ace-dt mirror unarchive -r week-48.tar nest=high.example.com/mirror\n\n\
+                 Only what is labelled for production, by a map:\n\n    \
+                 ace-dt mirror unarchive -l env=prod week-48.tar longest-prefix=map.csv\n\n\
+                 From a tape, from its beginning, with a buffer of 4 GiB:\n\n    \
+                 mt -f /dev/nst0 rewind && ace-dt mirror unarchive -m 4Gi /dev/nst0 longest-prefix=map.csv",
+            ),
+            (
+                "DIAGNOSTICS",
+                "`the mapper names no destination`: the image is left out; if that is so of all, the run fails. `would be the destination of`: two images would get one tag. `line N matches no source`: the line of the map is idle, perhaps misspelt. `is missing, which ... needs`: neither the archive nor the destination has it.",
+            ),
+        ],
+        action: Some(Action::Unarchive),
+    },
+    Command {
+        name: "mirror scatter",
+        summary: "copy the images of a gathered artifact to where a map says",
+        operands: &[
+            Operand {
+                name: "IMAGE",
+                count: Count::One,
+                text: "A gathered artifact, as `ace-dt mirror gather` and `ace-dt mirror deserialize` leave it in a registry.",
+            },
+            MAPPER,
+        ],
+        description: "Copies every source of `IMAGE` to the repositories and registries that `MAPPER` names, each with all below it. Blobs stream from registry to registry and are checked on the way; none is stored. A blob that the destination has is not sent, one that another repository of its registry has is mounted from there, and any other is fetched once and sent once to each registry. Where all goes is worked out and checked before anything is sent. A tag is set when all is there that it points to.\n\n\
+            Of a source that was gathered for several platforms the destination gets an index of these.\n\n\
+            The same command again sends only what is missing.",
+        sections: &[
+            ("MAPPERS", MAPPERS),
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "See where everything would go:\n\n    \
+                 ace-dt mirror scatter --check high.example.com/mirror/week:2026-48 nest=high.example.com/images\n\n\
+                 Copy it there, with signatures and other referrers:\n\n    \
+                 ace-dt mirror scatter -r high.example.com/mirror/week:2026-48 nest=high.example.com/images",
+            ),
+            (
+                "DIAGNOSTICS",
+                "`is no gathered artifact`: an image or index was named that `ace-dt mirror gather` did not make; `ace-dt mirror clone` copies such. `the mapper names no destination`: the source is left out; if that is so of all, the run fails. `would be the destination of`: two sources would get one tag. `line N matches no source`: the line of the map is idle, perhaps misspelt.",
+            ),
+        ],
+        action: Some(Action::Scatter),
+    },
+    Command {
+        name: "mirror clone",
+        summary: "copy images of a list to where a map says",
+        operands: &[SOURCES_FILE, MAPPER],
+        description: "Resolves every source of the list as `ace-dt mirror archive` does, and copies it to the repositories and registries that `MAPPER` names, as `ace-dt mirror scatter` does with the sources of a gathered artifact. Images that share blobs have them copied once.",
+        sections: &[
+            ("MAPPERS", MAPPERS),
+            ("ENVIRONMENT", ENVIRONMENT),
+            ("FILES", FILES),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Copy what `sources.list` names, for two platforms:\n\n    \
+                 ace-dt mirror clone -p linux/amd64,linux/arm64 sources.list nest=high.example.com/mirror",
+            ),
+            (
+                "DIAGNOSTICS",
+                "`the mapper names no destination`: the source is left out; if that is so of all, the run fails. `would be the destination of`: two sources would get one tag. `line N matches no source`: the line of the map is idle, perhaps misspelt.",
+            ),
+        ],
+        action: Some(Action::Clone),
     },
     Command {
         name: "mirror diff",

@@ -8,8 +8,13 @@ use crate::cli::{
 use crate::util::units;
 
 /// What brings an archive into a registry.
-const DELIVERS: &[&str] = &["mirror batch-deserialize", "mirror deserialize"];
-const DESERIALIZE: &[&str] = &["mirror deserialize"];
+const DELIVERS: &[&str] = &["mirror batch-deserialize", "mirror deserialize", "mirror unarchive"];
+const DESERIALIZES: &[&str] = &["mirror batch-deserialize", "mirror deserialize"];
+/// What delivers an archive that is named.
+const ARCHIVES: &[&str] = &["mirror deserialize", "mirror unarchive"];
+/// What can look again.
+const LOOKS: &[&str] =
+    &["mirror batch-deserialize", "mirror clone", "mirror deserialize", "mirror scatter", "mirror unarchive"];
 const BATCH: &[&str] = &["mirror batch-deserialize"];
 const DIFF: &[&str] = &["mirror diff"];
 const VERIFY: &[&str] = &["mirror verify"];
@@ -72,14 +77,14 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     Flag {
         long: "recursive",
         short: Some('r'),
-        on: DELIVERS,
+        on: DESERIALIZES,
         text: "Makes no difference: signatures, SBOMs and other referrers in an archive are always delivered.",
         set: |a, _| yes(&mut a.recursive),
         ..FLAG
     },
     Flag {
         long: "continue",
-        on: DESERIALIZE,
+        on: ARCHIVES,
         text: "Go on behind what is damaged or cannot be read, and without what the registry does not take. Every image that is whole is delivered; what is missing of the others is told, and the exit status is 1.",
         set: |a, _| yes(&mut a.keep_going),
         ..FLAG
@@ -101,7 +106,7 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     Flag {
         long: "wanted",
         value: Value::Required("FILE"),
-        on: DESERIALIZE,
+        on: ARCHIVES,
         text: "Write a list of what must be sent again: a line for each source that is not whole, by its digest and with its labels, as `ace-dt mirror archive` takes it. If nothing is missing it holds a comment only. Behind damage that ends the run everything is missing: give `--continue`, too. What holds anything but such a list is not written over.",
         set: |a, v| {
             a.wanted = Some(args::file(v)?);
@@ -134,8 +139,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     Flag {
         long: "report",
         value: Value::Required("FILE"),
-        on: DESERIALIZE,
-        text: "Write a JSON array with each image and its outcome (`delivered`, `planned` or `incomplete`, with what is missing), and each blob (`sent`, `present`, `planned`, `missing` or `failed`), with digest and bytes. A file that holds anything but a report is not written over.",
+        on: ARCHIVES,
+        text: "Write a JSON array with each image and its outcome (`delivered`, `planned` or `incomplete`, with what is missing), and each blob (`sent`, `mounted`, `present`, `planned`, `missing` or `failed`), with digest and bytes. Of what a map says there is an object for each source and destination; a source may also be `failed`, `unmapped`, or `kept` if the destination has another image under that tag. A file that holds anything but a report is not written over.",
         set: |a, v| {
             a.report = Some(args::file(v)?);
             Ok(())
@@ -150,9 +155,16 @@ pub static DELIVER_FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        long: "verify",
+        on: LOOKS,
+        text: "Look again when all is delivered: every manifest is asked for wherever it should be, and every tag. What differs is an error.",
+        set: |a, _| yes(&mut a.verify),
+        ..FLAG
+    },
+    Flag {
         long: "checkpoint",
         value: Value::Required("FILE"),
-        on: DESERIALIZE,
+        on: ARCHIVES,
         text: "Record now and then up to which place of the archive all is delivered, and what waits for something behind it. A `FILE` that is there must be such a record, or empty; when all is delivered it is removed.",
         set: |a, v| {
             a.checkpoint = Some(args::file(v)?);
@@ -162,7 +174,7 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "resume",
-        on: DESERIALIZE,
+        on: ARCHIVES,
         text: "Go on where the record that `--checkpoint` names ends: a tape is brought to that block, a file is read from there, and a pipe or a compressed archive from its beginning, past what is there. The record of another archive is refused, if the root can be read. On a tape the volume that the record names must be in the drive. Without a record the run starts from the beginning.",
         set: |a, _| yes(&mut a.resume),
         ..FLAG

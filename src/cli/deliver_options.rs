@@ -33,10 +33,13 @@ pub struct DeliverOptions {
     pub keep_going: bool,
     /// Send nothing.
     pub dry_run: bool,
+    /// Look again at the end.
+    pub verify: bool,
 }
 
 impl DeliverOptions {
-    fn new(args: &Args) -> DeliverOptions {
+    /// Of `args`.
+    pub(super) fn new(args: &Args) -> DeliverOptions {
         let mut connection = ConnectionOptions::new(args);
         if !args.was_given("retries") {
             // The drive waits meanwhile; what a tape has passed cannot be had again.
@@ -49,6 +52,7 @@ impl DeliverOptions {
             strict: args.strict,
             keep_going: args.keep_going,
             dry_run: args.dry_run,
+            verify: args.verify,
         }
     }
 }

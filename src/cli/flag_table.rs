@@ -21,6 +21,15 @@ const WRITES: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror se
 const BUFFERS: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror serialize", "util mbuffer"];
 /// What copies referrers.
 const RECURSIVE: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize"];
+/// What looks for referrers in registries.
+const REFERRERS: &[&str] = &[
+    "mirror archive",
+    "mirror batch-serialize",
+    "mirror clone",
+    "mirror gather",
+    "mirror scatter",
+    "mirror serialize",
+];
 /// What reads archives.
 const READS: &[&str] = &["mirror list", "mirror verify"];
 
@@ -265,7 +274,7 @@ pub static FLAGS: &[Flag] = &[
         long: "referrer-types",
         value: Value::Required("LIST"),
         default: "all",
-        on: RECURSIVE,
+        on: REFERRERS,
         text: "With `--recursive`, copy only referrers of these artifact types, such as `application/vnd.dev.cosign.artifact.sig.v1+json`. Separated by commas; may be repeated.",
         set: |a, v| {
             a.referrer_types.extend(args::list(v)?);

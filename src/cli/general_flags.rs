@@ -14,14 +14,17 @@ const PROGRESS: &[&str] = &[
     "mirror archive",
     "mirror batch-deserialize",
     "mirror batch-serialize",
+    "mirror clone",
     "mirror deserialize",
     "mirror gather",
+    "mirror scatter",
     "mirror serialize",
+    "mirror unarchive",
     "mirror verify",
     "util mbuffer",
 ];
 /// What reads archives that may go on on another tape.
-const READS: &[&str] = &["mirror deserialize", "mirror list", "mirror verify"];
+const READS: &[&str] = &["mirror deserialize", "mirror list", "mirror unarchive", "mirror verify"];
 
 /// These flags, in the order in which they are shown, behind those of [`super::flag_table`].
 pub static GENERAL_FLAGS: &[Flag] = &[
@@ -193,10 +196,13 @@ pub static GENERAL_FLAGS: &[Flag] = &[
             "mirror archive",
             "mirror batch-deserialize",
             "mirror batch-serialize",
+            "mirror clone",
             "mirror deserialize",
             "mirror gather",
             "mirror list",
+            "mirror scatter",
             "mirror serialize",
+            "mirror unarchive",
             "mirror verify",
             "util mbuffer",
             "util prune",

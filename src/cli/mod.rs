@@ -13,6 +13,8 @@ pub mod flag_table;
 pub mod general_flags;
 pub mod help;
 pub mod man;
+pub mod map_flags;
+pub mod map_options;
 pub mod options;
 pub mod output;
 pub mod parse;

@@ -7,6 +7,7 @@
 use crate::cli::args::Args;
 pub use crate::cli::{
     command_table::COMMANDS, deliver_flags::DELIVER_FLAGS, flag_table::FLAGS, general_flags::GENERAL_FLAGS,
+    map_flags::MAP_FLAGS,
 };
 
 /// A command, or a group of commands.
@@ -34,6 +35,8 @@ pub enum Action {
     BatchDeserialize,
     /// `mirror batch-serialize`
     BatchSerialize,
+    /// `mirror clone`
+    Clone,
     /// `mirror deserialize`
     Deserialize,
     /// `mirror diff`
@@ -42,8 +45,12 @@ pub enum Action {
     Gather,
     /// `mirror list`
     List,
+    /// `mirror scatter`
+    Scatter,
     /// `mirror serialize`
     Serialize,
+    /// `mirror unarchive`
+    Unarchive,
     /// `mirror verify`
     Verify,
     /// `login`
@@ -128,7 +135,7 @@ pub fn below(group: &Command, name: &str) -> Option<&'static Command> {
 
 /// All flags, in the order in which they are shown.
 pub fn flags() -> impl Iterator<Item = &'static Flag> {
-    FLAGS.iter().chain(DELIVER_FLAGS).chain(GENERAL_FLAGS)
+    FLAGS.iter().chain(MAP_FLAGS).chain(DELIVER_FLAGS).chain(GENERAL_FLAGS)
 }
 
 impl Command {

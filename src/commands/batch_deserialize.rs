@@ -14,7 +14,7 @@ use std::{
 use nix::fcntl::OFlag;
 
 use super::{
-    deliver::{DeliveryJob, is_file},
+    deliver::{DeliveredTo, DeliveryJob, is_file},
     setup::Setup,
 };
 use crate::{
@@ -68,7 +68,7 @@ pub fn run(options: &BatchDeserializeOptions) -> Result<()> {
         let job = DeliveryJob {
             options: &options.deliver,
             archives: &archives,
-            image: &image,
+            to: DeliveredTo::Image(&image),
             setup: &setup,
             progress: &progress,
             checkpoint: None,

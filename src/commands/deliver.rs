@@ -21,11 +21,22 @@ use crate::{
     },
     cli::{deliver_options::DeliverOptions, output, progress::Progress},
     compression::Format,
-    delivery::{Delivery, DeliveryOptions, ReadingFrom, checkpoint::DeliveryCheckpoint, outcome::DeliveryOutcome},
+    delivery::{
+        Delivery, DeliveryOptions, ReadingFrom, Route, Routing,
+        checkpoint::DeliveryCheckpoint,
+        homes::{Homes, MakeTarget},
+        outcome::DeliveryOutcome,
+    },
     error::{Context, Error, Result},
     log,
-    media::{files::Files, files_cursor::FilesCursor, input::Input, source::MediaSource, stream_input::StreamInput},
-    oci::{Digest, Manifest, Reference, media},
+    media::{
+        files::Files,
+        files_cursor::FilesCursor,
+        input::Input,
+        source::MediaSource,
+        stream_input::{InputOptions, StreamInput},
+    },
+    oci::{Digest, Manifest, Reference, Repository, media},
     store::target::{RegistryTarget, Rehearsal, Target},
     util::units::grouped,
 };
@@ -41,13 +52,34 @@ pub struct DeliveryJob<'a> {
     /// What is read.
     pub archives: &'a [PathBuf],
     /// Where to.
-    pub image: &'a Reference,
-    /// The registry.
+    pub to: DeliveredTo<'a>,
+    /// The registries.
     pub setup: &'a Setup,
     /// Who hears how far it is.
     pub progress: &'a Progress,
     /// Where is recorded what is delivered, and whether to go on where that ends.
     pub checkpoint: Option<(&'a Path, bool)>,
+}
+
+/// Where archives go.
+#[derive(Clone, Copy)]
+pub enum DeliveredTo<'a> {
+    /// All to one repository, and the root under a tag.
+    Image(&'a Reference),
+    /// The sources of the root to where a map says.
+    Mapped(&'a MappedDestinations<'a>),
+}
+
+/// Where a map says that sources go.
+pub struct MappedDestinations<'a> {
+    /// Says so.
+    pub route: &'a Route<'a>,
+    /// In words, for errors.
+    pub name: &'a str,
+    /// For a checkpoint: the same again goes to the same places.
+    pub fingerprint: String,
+    /// Referrers, too.
+    pub recursive: bool,
 }
 
 /// An input, and from where on it is read.
@@ -56,35 +88,37 @@ struct OpenedInput {
     from: ReadingFrom,
 }
 
-impl DeliveryJob<'_> {
+impl<'a> DeliveryJob<'a> {
     /// Reads the archives, delivers what they hold, and tells of what is missing.
     ///
     /// # Errors
     /// If an archive cannot be opened, or a signal asks to stop. All else is in the outcome.
     pub fn run(&self) -> Result<DeliveryOutcome> {
-        let record = match self.checkpoint {
-            Some((path, resume)) => {
-                let record = DeliveryCheckpoint::read(path)?;
-                DeliveryCheckpoint::check(path)?;
-                if resume && record.is_none() {
-                    log::warn(format_args!(
-                        "there is no record {path:?} to go on with: the run starts from the beginning"
-                    ));
-                }
-                record.filter(|_| resume)
-            }
-            None => None,
-        };
+        let record = self.record()?;
         let inputs = self.open(record.as_ref())?;
         if record.is_none() {
             self.check_digest(&inputs)?;
         }
-        let registry = RegistryTarget::new(self.setup.store.registries(), self.image.repository.clone());
-        let rehearsal = Rehearsal::new(&registry);
-        let target: &dyn Target = if self.options.dry_run { &rehearsal } else { &registry };
+        let make = |repository: &Repository| target(self.setup, repository, self.options.dry_run);
+        let make: &MakeTarget = &make;
+        let homes = Homes::new(make);
+        if let DeliveredTo::Image(image) = self.to {
+            homes.number(&image.repository);
+        }
+        let rereads = self.archives.iter().all(|path| is_file(path));
+        let (destination, routing, recursive) = match self.to {
+            DeliveredTo::Image(image) => (image.repository.to_string(), Routing::All, true),
+            DeliveredTo::Mapped(to) => (to.fingerprint.clone(), Routing::ByRoot(to.route), to.recursive),
+        };
         let delivery = Delivery::new(DeliveryOptions {
-            target,
-            digest: self.image.digest.clone(),
+            homes,
+            destination,
+            routing,
+            recursive,
+            rereads,
+            keeps_nothing: false,
+            looks_again: self.options.verify,
+            digest: self.digest().cloned(),
             threads: self.setup.threads,
             keep_going: self.options.keep_going,
             strict: self.options.strict,
@@ -111,7 +145,18 @@ impl DeliveryJob<'_> {
                     }
                 }
             });
-            let outcome = delivery.run(self.tag(), || inputs.into_iter().try_for_each(|input| read(delivery, input)));
+            let outcome = delivery.run(self.tag(), || {
+                inputs.into_iter().try_for_each(|input| read(delivery, input))?;
+                if !rereads {
+                    return Ok(());
+                }
+                delivery.catch_up()?;
+                // What was wanted only when it had passed by is read once more.
+                match delivery.has_missed() {
+                    true => self.open(None)?.into_iter().try_for_each(|input| read(delivery, input)),
+                    false => Ok(()),
+                }
+            });
             drop(done);
             // What it records is not the last word.
             let _ = ticker.join();
@@ -131,6 +176,17 @@ impl DeliveryJob<'_> {
             self.progress.delivered(&outcome.tally, begun.elapsed());
         }
         Ok(outcome)
+    }
+
+    /// The record that the run goes on with, if it is to; where one will be written is found out.
+    fn record(&self) -> Result<Option<DeliveryCheckpoint>> {
+        let Some((path, resume)) = self.checkpoint else { return Ok(None) };
+        let record = DeliveryCheckpoint::read(path)?;
+        DeliveryCheckpoint::check(path)?;
+        if resume && record.is_none() {
+            log::warn(format_args!("there is no record {path:?} to go on with: the run starts from the beginning"));
+        }
+        Ok(record.filter(|_| resume))
     }
 
     /// Opens what is to be read; of what an earlier run has delivered, nothing.
@@ -166,17 +222,25 @@ impl DeliveryJob<'_> {
 
     /// The tag that the root gets.
     fn tag(&self) -> Option<&str> {
-        match (&self.image.tag, &self.image.digest) {
+        let DeliveredTo::Image(image) = self.to else { return None };
+        match (&image.tag, &image.digest) {
             (Some(tag), _) => Some(tag),
             (None, None) => Some("latest"),
             (None, Some(_)) => None,
         }
     }
 
+    /// The digest that the root must have.
+    fn digest(&self) -> Option<&'a Digest> {
+        match self.to {
+            DeliveredTo::Image(image) => image.digest.as_ref(),
+            DeliveredTo::Mapped(_) => None,
+        }
+    }
+
     /// With a digest: in a file the `index.json` is found before anything is sent, wherever it stands.
     fn check_digest(&self, inputs: &[OpenedInput]) -> Result<()> {
-        let (Some(wanted), Some(Input::Files(files))) =
-            (&self.image.digest, inputs.first().map(|opened| &opened.input))
+        let (Some(wanted), Some(Input::Files(files))) = (self.digest(), inputs.first().map(|opened| &opened.input))
         else {
             return Ok(());
         };
@@ -191,7 +255,11 @@ impl DeliveryJob<'_> {
     /// For errors.
     pub fn doing(&self) -> String {
         let archives: Vec<String> = self.archives.iter().map(|path| format!("{path:?}")).collect();
-        format!("delivering {} to {}", archives.join(", "), self.image)
+        let to = match self.to {
+            DeliveredTo::Image(image) => image.to_string(),
+            DeliveredTo::Mapped(to) => to.name.to_string(),
+        };
+        format!("delivering {} to {to}", archives.join(", "))
     }
 
     fn print_plan(&self, outcome: &DeliveryOutcome) -> Result<()> {
@@ -225,6 +293,7 @@ impl DeliveryJob<'_> {
             n => {
                 let tag = if self.tag().is_some() { "; no tag was set" } else { "" };
                 let tag = if outcome.tagged.is_some() { "" } else { tag };
+                let tag = if matches!(self.to, DeliveredTo::Mapped(_)) { "" } else { tag };
                 let what = if n == 1 { "one thing is".into() } else { format!("{} things are", grouped(n as u64)) };
                 return failed(Error::new(format!("{what} missing or cannot be pushed{tag}")));
             }
@@ -233,10 +302,18 @@ impl DeliveryJob<'_> {
         if self.options.dry_run {
             return Ok(());
         }
-        let tag = outcome.tagged.as_ref().map_or(String::new(), |tag| format!(":{tag}"));
-        self.progress.say(&format!("{}{tag}@{}", self.image.repository, root.digest));
+        if let DeliveredTo::Image(image) = self.to {
+            let tag = outcome.tagged.as_ref().map_or(String::new(), |tag| format!(":{tag}"));
+            self.progress.say(&format!("{}{tag}@{}", image.repository, root.digest));
+        }
         Ok(())
     }
+}
+
+/// The target of a repository; with `dry_run` nothing is sent there.
+pub fn target<'a>(setup: &'a Setup, repository: &Repository, dry_run: bool) -> Box<dyn Target + 'a> {
+    let target = RegistryTarget::new(setup.store.registries(), repository.clone());
+    if dry_run { Box::new(Rehearsal::new(target)) } else { Box::new(target) }
 }
 
 /// Records how far a delivery is. That it cannot be recorded does not end it.
@@ -244,6 +321,37 @@ fn record_progress(record: Option<&DeliveryCheckpoint>, path: &Path) {
     if let Some(Err(e)) = record.map(|record| record.write(path)) {
         log::warn(e);
     }
+}
+
+/// Reads archives one after the other, until `look` has seen enough.
+///
+/// # Errors
+/// If one cannot be opened or read, or `look` fails.
+pub fn look_through(
+    archives: &[PathBuf],
+    options: &InputOptions,
+    look: &mut dyn FnMut(&mut EventReader) -> Result<bool>,
+) -> Result<()> {
+    for group in groups(archives)? {
+        let is_enough = match Input::open(&group, options.clone())? {
+            Input::Files(files) => look(&mut EventReader::new(&mut FilesCursor::new(files, 0), true))?,
+            Input::Stream(mut stream) => {
+                let format = Format::of(stream.fill_buf().map_err(Error::from_io).doing(|| "reading the archive")?);
+                match format {
+                    None => look(&mut EventReader::new(&mut *stream, true))?,
+                    Some(format) => {
+                        let capacity = stream.ring().capacity();
+                        let plain = Decompressed::new(&mut *stream, format, capacity, |_, _| ());
+                        look(&mut EventReader::new(&mut plain.doing(|| "making the buffer")?, true))?
+                    }
+                }
+            }
+        };
+        if is_enough {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Reads all archives of an input.

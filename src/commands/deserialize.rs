@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    deliver::DeliveryJob,
+    deliver::{DeliveredTo, DeliveryJob},
     path_conflicts,
     report::ReportFile,
     setup::Setup,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cli::{deliver_options::DeserializeOptions, progress::Progress},
-    delivery::{images::DeliveredImage, outcome::DeliveryOutcome, tracker::BlobState},
+    delivery::{images::DeliveredImage, outcome::DeliveryOutcome, way_of},
     error::Result,
     log,
     oci::Digest,
@@ -32,7 +32,7 @@ pub fn run(options: &DeserializeOptions) -> Result<()> {
     let job = DeliveryJob {
         options: &options.deliver,
         archives: &options.archives,
-        image: &options.image,
+        to: DeliveredTo::Image(&options.image),
         setup: &setup,
         progress: &progress,
         checkpoint: options
@@ -105,13 +105,7 @@ fn records<'a>(images: &'a [DeliveredImage], outcome: &'a DeliveryOutcome, dry_r
     let blobs = outcome.tracker.blobs().iter().map(|blob| DeliveryRecord::Blob {
         blob: &blob.digest,
         bytes: blob.size,
-        outcome: match blob.state {
-            BlobState::Sent if dry_run => "planned",
-            BlobState::Sent => "sent",
-            BlobState::Present => "present",
-            BlobState::Failed => "failed",
-            BlobState::Named | BlobState::Asking | BlobState::Absent | BlobState::Passing => "missing",
-        },
+        outcome: way_of(blob.state, false, dry_run),
     });
     images.iter().map(of_image).chain(blobs).collect()
 }

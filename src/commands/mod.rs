@@ -3,6 +3,8 @@
 mod archive;
 mod batch_deserialize;
 mod batch_serialize;
+mod clone;
+mod copy;
 mod deliver;
 mod deserialize;
 mod diff;
@@ -15,8 +17,11 @@ mod path_conflicts;
 mod prune;
 mod report;
 mod retry_hint;
+mod routing;
+mod scatter;
 mod serialize;
 mod setup;
+mod unarchive;
 mod verify;
 mod wanted;
 
@@ -38,6 +43,9 @@ pub fn run(command: &Command, args: Args) -> Result<()> {
     match command.action {
         Some(Action::Archive) => with(command, args, archive::run),
         Some(Action::BatchDeserialize) => with(command, args, batch_deserialize::run),
+        Some(Action::Clone) => with(command, args, clone::run),
+        Some(Action::Scatter) => with(command, args, scatter::run),
+        Some(Action::Unarchive) => with(command, args, unarchive::run),
         Some(Action::Deserialize) => with(command, args, deserialize::run),
         Some(Action::Diff) => with(command, args, diff::run),
         Some(Action::BatchSerialize) => with(command, args, batch_serialize::run),

@@ -12,7 +12,7 @@ use crate::{
     error::{Context, Error, Result},
     fd,
     media::{stream_input::StartAt, tape::locate::Place},
-    oci::{Descriptor, Digest, json},
+    oci::{Descriptor, Digest, Reference, json},
     util::atomic_file,
 };
 
@@ -83,7 +83,7 @@ impl DeliveryPosition {
 pub struct DeliveryCheckpoint {
     /// Always 1.
     ace_dt_delivery: u32,
-    /// Where to.
+    /// Where to: a repository, or the digest of all destinations.
     pub repository: String,
     /// All before it is delivered.
     pub position: DeliveryPosition,
@@ -93,7 +93,7 @@ pub struct DeliveryCheckpoint {
     pub listed: Vec<Descriptor>,
     /// Manifests that wait for something, with their content; without it they are at the destination, as blobs.
     pub manifests: Vec<Descriptor>,
-    /// Upload sessions that are open, by the blob.
+    /// Upload sessions that are open, by repository and blob: `repository@digest`.
     pub sessions: BTreeMap<String, String>,
 }
 
@@ -138,8 +138,8 @@ impl DeliveryCheckpoint {
 impl Delivery<'_> {
     /// How far it is; `None` if it cannot be said just now.
     pub fn checkpoint(&self) -> Option<DeliveryCheckpoint> {
-        let target = self.options.target;
-        let sessions = target.sessions().into_iter().map(|(digest, url)| (digest.to_string(), url)).collect();
+        let sessions = self.options.homes.sessions().into_iter();
+        let sessions = sessions.map(|(repository, digest, url)| (format!("{repository}@{digest}"), url)).collect();
         let state = self.state();
         // What is on its way to be kept is neither here nor there.
         if state.queue.is_keeping() || state.has_lost {
@@ -147,15 +147,13 @@ impl Delivery<'_> {
         }
         let position = state.unfinished.first_key_value().map(|(position, _)| *position).into_iter();
         let position = position.chain(state.reading).min()?;
-        let manifests = state.tracker.leftover().into_iter().map(|(mut descriptor, bytes)| {
-            descriptor.data = Some(base64::engine::general_purpose::STANDARD.encode(bytes));
-            descriptor
-        });
+        let leftover = state.tracker.leftover().into_iter();
+        let manifests = leftover.map(|(descriptor, bytes)| with_content(descriptor, &bytes));
         Some(DeliveryCheckpoint {
             ace_dt_delivery: VERSION,
-            repository: target.repository().to_string(),
+            repository: self.options.destination.clone(),
             position,
-            root: state.root.clone(),
+            root: state.root.clone().map(|root| self.with_sources(root, state.root_bytes.as_deref())),
             listed: state.listed.clone(),
             manifests: manifests.collect(),
             sessions,
@@ -167,8 +165,7 @@ impl Delivery<'_> {
     /// # Errors
     /// If the record contradicts itself, or is of another destination.
     pub fn resume(&self, record: &DeliveryCheckpoint) -> Result<()> {
-        let target = self.options.target;
-        if record.repository != target.repository().to_string() {
+        if record.repository != self.options.destination {
             return Err(Error::new(format!("the record is of a delivery to {}", record.repository)));
         }
         if let (Some(wanted), Some(root)) = (&self.options.digest, &record.root)
@@ -176,8 +173,6 @@ impl Delivery<'_> {
         {
             return Err(Error::new(format!("the record is of the archive of {}, and not of {wanted}", root.digest)));
         }
-        let sessions = record.sessions.iter().filter_map(|(digest, url)| Some((digest.parse().ok()?, url.clone())));
-        target.take_up(sessions.collect());
         let mut state = self.state();
         let state = &mut *state;
         state.listed = record.listed.clone();
@@ -185,10 +180,23 @@ impl Delivery<'_> {
         let root = record.root.as_ref().filter(|_| record.position.archive == 0);
         state.resumed = root.map(|root| (0, root.digest.clone()));
         let wrong = |why: String| Error::new(why).doing("going on by the record");
-        if let Some(root) = &record.root {
-            state.tracker.set_root(root).map_err(wrong)?;
+        match (&record.root, self.is_routed()) {
+            (Some(root), false) => drop(state.tracker.set_root(root).map_err(wrong)?),
+            (Some(root), true) => {
+                let bytes = root.inline().ok_or_else(|| wrong("it does not hold the root".into()))?;
+                state.root_bytes = Some(bytes.clone().into());
+                self.route(state, &bytes);
+            }
+            (None, _) => {}
         }
-        for descriptor in &record.listed {
+        // The destinations are known now.
+        let sessions = record.sessions.iter().filter_map(|(at, url)| {
+            let (repository, digest) = at.rsplit_once('@')?;
+            let Reference { repository, .. } = repository.parse().ok()?;
+            Some((repository, digest.parse().ok()?, url.clone()))
+        });
+        self.options.homes.take_up(sessions.collect());
+        for descriptor in record.listed.iter().filter(|_| !self.is_routed()) {
             state.tracker.list(descriptor).map_err(wrong)?;
         }
         for descriptor in &record.manifests {
@@ -201,4 +209,18 @@ impl Delivery<'_> {
         self.act(state);
         Ok(())
     }
+
+    /// With a route the root's content is recorded, too: it says what goes where.
+    fn with_sources(&self, root: Descriptor, bytes: Option<&[u8]>) -> Descriptor {
+        match bytes.filter(|_| self.is_routed()) {
+            Some(bytes) => with_content(root, bytes),
+            None => root,
+        }
+    }
+}
+
+/// A descriptor that holds what it describes.
+fn with_content(mut descriptor: Descriptor, bytes: &[u8]) -> Descriptor {
+    descriptor.data = Some(base64::engine::general_purpose::STANDARD.encode(bytes));
+    descriptor
 }

@@ -1,14 +1,22 @@
-//! From archives into a repository, in one pass.
+//! From archives, or from a store, into repositories, in one pass.
 //!
 //! The main thread reads events and hands blobs to a few threads as their headers pass; the [`tracker`] says what is
 //! asked for, and pushes each manifest the moment all is there that it refers to. What an archive does not hold is
-//! looked for at the destination when all is read. The tag comes last.
+//! looked for at the destinations when all is read. A tag comes last.
+//!
+//! Either all goes to one repository, or a route says which of the root's sources go where, and then only these are
+//! delivered, with all below them.
 
 pub mod checkpoint;
 pub mod content;
+pub mod feed;
+mod form;
+pub mod homes;
 pub mod images;
 pub mod outcome;
 mod queue;
+mod routed;
+pub mod sets;
 mod settle;
 pub mod tracker;
 
@@ -21,9 +29,11 @@ use ace_dt_ring::FillerStopper;
 
 use self::{
     checkpoint::DeliveryPosition,
-    content::{StreamedContent, WholeContent},
+    content::{JobContent, StreamedContent, WholeContent},
+    homes::Homes,
     outcome::DeliveryTally,
-    queue::{Job, JobContent, JobQueue},
+    queue::{Job, JobQueue},
+    routed::RoutedRoot,
     tracker::Tracker,
 };
 use crate::{
@@ -31,8 +41,7 @@ use crate::{
         document::Document,
         events::{ArchiveEnd, BlobEvent, BlobMember, Event, EventReader, ManifestEvent, SmallFile},
         finding::{Finding, FindingKind},
-        foreign,
-        lists::{IndexLists, Interner, KnownContent, ListedManifest},
+        lists::{IndexLists, Interner, ListedManifest},
         scan::is_layout,
         tar::StreamPosition,
     },
@@ -40,8 +49,8 @@ use crate::{
     log,
     oci::{Descriptor, Digest, Manifest, media},
     signal,
-    store::target::Target,
 };
+pub use routed::{AssignedRoot, Route, Routing, way_of};
 
 /// So much may be odd before it is told.
 const ODD_MAX: usize = 100;
@@ -49,7 +58,19 @@ const ODD_MAX: usize = 100;
 /// What is delivered, and how.
 pub struct DeliveryOptions<'a> {
     /// Where to.
-    pub target: &'a dyn Target,
+    pub homes: Homes<'a>,
+    /// The same in words, for a checkpoint.
+    pub destination: String,
+    /// What goes where.
+    pub routing: Routing<'a>,
+    /// What refers to something that is delivered is delivered, too. If all is delivered, that is always so.
+    pub recursive: bool,
+    /// What was missed can be read once more.
+    pub rereads: bool,
+    /// What waits for something at the end is not kept as a blob: it can be had again.
+    pub keeps_nothing: bool,
+    /// In the end all destinations are asked whether they have what they should.
+    pub looks_again: bool,
     /// The digest that the root must have.
     pub digest: Option<Digest>,
     /// Requests at a time.
@@ -95,6 +116,17 @@ struct DeliveryState {
     has_lost: bool,
     /// With which of the archives a run goes on, and the root of the first, until an `index.json` was met.
     resumed: Option<(usize, Digest)>,
+    /// What of the root goes where, once that is known.
+    roots: Option<Vec<RoutedRoot>>,
+    /// Which of them a manifest is, by its number.
+    roots_of: HashMap<usize, Vec<usize>>,
+    /// Manifests that will get tags, and how many bytes these are.
+    contents: HashMap<Digest, Arc<[u8]>>,
+    contents_size: usize,
+    /// Where blobs lie in files, with a route: what needs them may come later.
+    places: HashMap<usize, (Arc<BlobMember>, WholeContent)>,
+    /// Blobs that were mounted.
+    mounted: HashSet<usize>,
     /// Blobs that have passed by while the destination is asked for them, or another copy is on its way.
     parked: HashMap<usize, Vec<Job>>,
     /// Why the run ends early.
@@ -174,7 +206,13 @@ struct Streaming {
 impl<'a> Delivery<'a> {
     /// A run that has not begun.
     pub fn new(options: DeliveryOptions<'a>) -> Delivery<'a> {
-        Delivery { options, state: Mutex::default(), work: Condvar::new(), done: Condvar::new() }
+        let tracker = match options.routing {
+            Routing::All => Tracker::of_all(),
+            Routing::ByRoot(_) => Tracker::of_some(options.recursive),
+            Routing::Given => Tracker::of_some(options.recursive).holding_all(),
+        };
+        let state = Mutex::new(DeliveryState { tracker, ..DeliveryState::default() });
+        Delivery { options, state, work: Condvar::new(), done: Condvar::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, DeliveryState> {
@@ -194,6 +232,11 @@ impl<'a> Delivery<'a> {
     /// Whether it goes on behind what is damaged.
     pub fn keeps_going(&self) -> bool {
         self.options.keep_going
+    }
+
+    /// Whether only some is delivered.
+    fn is_routed(&self) -> bool {
+        !matches!(self.options.routing, Routing::All)
     }
 
     /// Whether the run ends early.
@@ -335,26 +378,6 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Whether what comes next may stand there, if the order matters.
-    fn check_order(&self, met: &Met, event: &Event) {
-        let (name, place, is_right) = match event {
-            Event::Layout(file) => ("oci-layout", file.place, !met.layout && met.indexes == 0 && !met.blobs),
-            Event::Index(file) => (
-                "index.json",
-                file.place,
-                met.layout && !met.docker && (met.indexes == 0 && !met.blobs || met.indexes == 1),
-            ),
-            Event::DockerIndex(file) => ("manifest.json", file.place, met.indexes == 2 && !met.docker),
-            Event::Manifest(ManifestEvent { blob, .. }) => ("a blob", blob.place, met.indexes == 1),
-            Event::Blob(event) if event.at == 0 => ("a blob", event.blob.place, met.indexes == 1),
-            _ => return,
-        };
-        if !is_right {
-            let text = format!("{name} at {place} stands out of order");
-            self.finding(Finding::wrong(text));
-        }
-    }
-
     fn index(&self, file: SmallFile, from: &ReadingFrom, lists: &mut IndexLists) {
         let read = file.bytes.ok_or("it is too long".to_string());
         let wrong = |why| self.finding(Finding::wrong(format!("index.json at {}: {why}", file.place)));
@@ -387,7 +410,14 @@ impl<'a> Delivery<'a> {
                 return;
             }
             state.root = Some(root.clone());
-            if let Err(why) = state.tracker.set_root(root) {
+            let set = match self.is_routed() {
+                true => {
+                    self.route_early(state);
+                    Ok(())
+                }
+                false => state.tracker.set_root(root).map(drop),
+            };
+            if let Err(why) = set {
                 state.is_wrong = true;
                 return self.fails(state, Error::new(format!("index.json at {}: {why}", file.place)));
             }
@@ -398,7 +428,7 @@ impl<'a> Delivery<'a> {
             let new: Vec<Descriptor> = new.cloned().collect();
             state.listed.extend(new);
         }
-        for descriptor in &index.manifests {
+        for descriptor in index.manifests.iter().filter(|_| !self.is_routed()) {
             if let Err(why) = state.tracker.list(descriptor) {
                 state.is_wrong = true;
                 self.fails(state, Error::new(format!("index.json at {}: {why}", file.place)));
@@ -429,6 +459,9 @@ impl<'a> Delivery<'a> {
         }
         let mut state = self.wait_for_room();
         state.note_root(&blob.digest, &bytes);
+        if self.is_route_met(&mut state, &blob.digest, &bytes) {
+            return;
+        }
         let is_named = state.tracker.manifest(&blob.digest).is_some();
         let may_be_one = is_named || matches!(document, Document::Manifest(..));
         let is_manifest = may_be_one && state.tracker.document(&blob.digest, &bytes);
@@ -498,6 +531,9 @@ impl<'a> Delivery<'a> {
     fn hand_out(&self, blob: &Arc<BlobMember>, content: JobContent) -> bool {
         let mut state = self.wait_for_room();
         let number = state.tracker.blob_number(&blob.digest, blob.size);
+        if self.is_routed() && !self.is_needed(&mut state, number, blob, &content) {
+            return false;
+        }
         let before = state.tracker.blobs()[number].state;
         let is_wanted = state.tracker.passes(number, blob.size);
         // What it read twice must be right twice.
@@ -526,41 +562,6 @@ impl<'a> Delivery<'a> {
         state.queue.add(job);
         self.work.notify_one();
         true
-    }
-
-    /// What an archive must have.
-    fn complete(&self, met: &mut Met, end: ArchiveEnd, is_resumed: bool) {
-        let lacks = |text: &str| match end.end {
-            Some(_) => Finding::wrong(text.into()),
-            None => Finding::incomplete(text.into()),
-        };
-        if met.docker && met.is_nothing() {
-            return self.finding(Finding::wrong(foreign::DOCKER_ARCHIVE.into()));
-        }
-        std::mem::take(&mut met.odd).into_iter().for_each(|finding| self.finding(finding));
-        if end.is_foreign {
-            return;
-        }
-        if !met.layout {
-            self.finding(lacks("it holds no oci-layout"));
-        }
-        if met.indexes == 0 {
-            self.finding(lacks("it holds no index.json that can be read: what its blobs are is not known"));
-        }
-        if is_resumed || end.end.is_none() {
-            return;
-        }
-        let mut found = Vec::new();
-        let state = self.state();
-        let known = KnownContent {
-            has_blobs: met.blobs,
-            is_there: &|digest| state.tracker.knows(digest),
-            is_referrer: &|digest| state.tracker.subject(digest).is_some(),
-        };
-        met.lists.check(&|| met.listed.iter(), &known, &mut |text| found.push(text));
-        found.extend(state.tracker.misnamed());
-        drop(state);
-        found.into_iter().for_each(|text| self.finding(Finding::wrong(text)));
     }
 
     /// Queues what the tracker wants done.

@@ -1,9 +1,10 @@
 //! How a delivery went.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     checkpoint::DeliveryCheckpoint,
+    routed::RoutedRoot,
     tracker::{Lacking, Tracker},
 };
 use crate::{error::Error, oci::Descriptor};
@@ -16,13 +17,15 @@ pub const TOLD_MAX: usize = 10_000;
 pub struct DeliveryTally {
     /// Blobs that were sent.
     pub sent: usize,
-    /// Blobs that were there, or were mounted.
+    /// Blobs that were there.
     pub present: usize,
+    /// Blobs that were mounted from another repository.
+    pub mounted: usize,
     /// Manifests that were pushed.
     pub manifests: usize,
     /// Bytes of blobs and manifests that were sent.
     pub bytes: u64,
-    /// Bytes of blobs that were there.
+    /// Bytes of blobs that were there, or were mounted.
     pub spared: u64,
     /// Bytes of archives that were read or passed over.
     pub read: u64,
@@ -33,14 +36,21 @@ pub struct DeliveryTally {
 impl DeliveryTally {
     /// What was done, in words.
     pub fn in_words(&self) -> String {
-        let DeliveryTally { sent, present, manifests, .. } = self;
-        format!("{sent} blobs and {manifests} manifests were sent, and {present} blobs were there")
+        let DeliveryTally { sent, present, manifests, mounted, .. } = self;
+        let mounted = if *mounted > 0 { format!(", {mounted} blobs were mounted") } else { String::new() };
+        format!("{sent} blobs and {manifests} manifests were sent{mounted}, and {present} blobs were there")
     }
 
     /// A blob was sent.
     pub fn sent(&mut self, size: u64) {
         self.sent += 1;
         self.bytes += size;
+    }
+
+    /// A blob was mounted.
+    pub fn mounted(&mut self, size: u64) {
+        self.mounted += 1;
+        self.spared += size;
     }
 
     /// A blob was there.
@@ -58,6 +68,10 @@ pub struct DeliveryOutcome {
     pub root_bytes: Option<Arc<[u8]>>,
     /// The tag that it got.
     pub tagged: Option<String>,
+    /// What went where by a route; none if that was never known.
+    pub roots: Option<Vec<RoutedRoot>>,
+    /// Numbers of the blobs that were mounted.
+    pub mounted: HashSet<usize>,
     /// How much was done.
     pub tally: DeliveryTally,
     /// What is missing: with the manifests that need it, and why, if that is known.

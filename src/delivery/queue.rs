@@ -2,14 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    io::Read,
     sync::{Arc, PoisonError},
 };
 
 use super::{
     Delivery, DeliveryState,
     checkpoint::DeliveryPosition,
-    content::{StreamedContent, WholeContent},
+    content::{JobContent, SharedContent},
+    homes::{ManifestPush, SettledBlob, WantedBlob},
     tracker::{BlobState, ManifestState, Step},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     error::{Context, Error, ErrorKind, Result},
     oci::Descriptor,
     signal,
-    store::target::{BlobContent, check_content, memory_reader},
+    store::{Origin, target::check_content},
 };
 
 /// So many blobs wait for a thread.
@@ -30,46 +30,12 @@ const ABSENT_MIN: usize = 16;
 /// A blob that is small has at most so many bytes.
 const SMALL: u64 = 64 << 10;
 
-/// Where the content of a blob is.
-pub enum JobContent {
-    Whole(WholeContent),
-    Streamed(Arc<StreamedContent>),
-    Document(Arc<[u8]>),
-}
-
-impl BlobContent for JobContent {
-    fn open(&self, from: u64) -> Result<Box<dyn Read + '_>> {
-        match self {
-            JobContent::Whole(content) => content.open(from),
-            JobContent::Streamed(content) => content.open(from),
-            JobContent::Document(bytes) => Ok(memory_reader(bytes, from)),
-        }
-    }
-
-    fn readable_from(&self) -> u64 {
-        match self {
-            JobContent::Streamed(content) => content.readable_from(),
-            JobContent::Whole(_) | JobContent::Document(_) => 0,
-        }
-    }
-
-    fn is_in_files(&self) -> bool {
-        matches!(self, JobContent::Whole(content) if content.is_in_files())
-    }
-}
-
-impl Drop for JobContent {
-    fn drop(&mut self) {
-        if let JobContent::Streamed(content) = self {
-            content.abandon();
-        }
-    }
-}
-
 /// Something to be done.
 pub enum Job {
-    /// Find out whether the destination has a blob.
+    /// Find out whether the destinations have a blob.
     Ask(usize),
+    /// Bring a blob that some destinations have to the others that need it.
+    Spread(usize),
     /// Send a blob.
     Send {
         number: usize,
@@ -87,8 +53,10 @@ pub enum Job {
     Copy(usize),
     /// Send a manifest as a blob.
     Keep(Box<Descriptor>, Arc<[u8]>),
-    /// Look for a manifest at the destination.
+    /// Look for a manifest at the destinations.
     Fetch(usize),
+    /// Put the manifest of a root under its tag.
+    Tag(usize),
 }
 
 impl Job {
@@ -96,6 +64,7 @@ impl Job {
     pub fn of(action: Step) -> Job {
         match action {
             Step::Ask(number) => Job::Ask(number),
+            Step::Spread(number) => Job::Spread(number),
             Step::Push(number) => Job::Push(number),
             Step::Copy(number) => Job::Copy(number),
             Step::Keep(descriptor, bytes) => Job::Keep(descriptor, bytes),
@@ -248,6 +217,7 @@ impl Delivery<'_> {
         }
         match job {
             Job::Ask(number) => self.ask(number),
+            Job::Spread(number) => self.spread(number),
             Job::Send { number, blob, content, was_asked, position } => {
                 self.send(number, &blob, &content, was_asked);
                 let mut state = self.state();
@@ -263,18 +233,19 @@ impl Delivery<'_> {
                 self.state().queue.has_kept();
             }
             Job::Fetch(number) => self.fetch(number),
+            Job::Tag(root) => self.tag_root(root),
         }
     }
 
     /// A state change by what a thread has found.
-    fn change(&self, change: impl FnOnce(&mut DeliveryState)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut DeliveryState)) {
         let mut state = self.state();
         change(&mut state);
         self.act(&mut state);
     }
 
     /// What a thread does failed. If that ends the run, the rest is not tried: it would fare no better.
-    fn job_fails(&self, state: &mut DeliveryState, e: Error) {
+    pub(super) fn job_fails(&self, state: &mut DeliveryState, e: Error) {
         let (is_damage, had_stopped) = (e.is(ErrorKind::Corrupt), state.stop.is_some());
         self.fails(state, e);
         if state.stop.is_some() && !had_stopped && !is_damage {
@@ -285,28 +256,74 @@ impl Delivery<'_> {
     }
 
     fn ask(&self, number: usize) {
-        let descriptor = {
+        let (descriptor, (needed, there), everywhere) = {
             let mut state = self.state();
-            let size = state.tracker.blobs()[number].size;
-            if self.is_not_worth_asking(&state, size) || !state.tracker.asks(number) {
+            let (size, everywhere) = (state.tracker.blobs()[number].size, state.is_settling);
+            let is_news = match everywhere {
+                true => state.tracker.seeks(number),
+                false if self.is_not_worth_asking(&state, size) => false,
+                false => state.tracker.asks(number),
+            };
+            if !is_news {
+                self.send_from_place(&mut state, number);
                 return;
             }
             let blob = &state.tracker.blobs()[number];
-            blob_descriptor(blob.digest.clone(), blob.size)
+            (blob_descriptor(blob.digest.clone(), blob.size), state.tracker.places_of(number), everywhere)
         };
-        match self.options.target.exists(&descriptor) {
-            Ok(is_there) => self.change(|state| {
-                if state.tracker.asked(number, is_there) {
-                    state.tally.present(descriptor.size);
+        let wanted = WantedBlob {
+            descriptor: &descriptor,
+            needed: &needed,
+            there: &there,
+            was_asked: false,
+            everywhere,
+            may_copy: everywhere,
+            origin: None,
+        };
+        let settled = self.options.homes.settle(&wanted, None);
+        self.change(|state| {
+            if state.tracker.asked(number, settled.there) {
+                match settled.mounted + settled.sent {
+                    0 => state.tally.present(descriptor.size),
+                    _ => state.tally.mounted(descriptor.size),
                 }
-                self.unpark(state, number);
-            }),
-            Err(e) => self.change(|state| {
-                state.tracker.asked(number, false);
-                self.unpark(state, number);
+                self.take_note(state, number, settled.mounted + settled.sent > 0);
+            }
+            self.unpark(state, number);
+            self.send_from_place(state, number);
+            settled.failure.into_iter().for_each(|e| self.job_fails(state, e));
+        });
+    }
+
+    /// A blob that is at some destinations is brought to the others, out of a file if it lies in one.
+    fn spread(&self, number: usize) {
+        let (descriptor, (needed, there), place) = {
+            let state = self.state();
+            let blob = &state.tracker.blobs()[number];
+            let place = state.places.get(&number).map(|(_, content)| JobContent::Whole(content.clone()));
+            (blob_descriptor(blob.digest.clone(), blob.size), state.tracker.places_of(number), place)
+        };
+        let wanted = WantedBlob {
+            descriptor: &descriptor,
+            needed: &needed,
+            there: &there,
+            was_asked: false,
+            everywhere: false,
+            may_copy: true,
+            origin: None,
+        };
+        let content = place.as_ref().map(|content| content as &dyn SharedContent);
+        let SettledBlob { there, failure, .. } = self.options.homes.settle(&wanted, content);
+        self.change(|state| match failure {
+            None => {
+                self.take_note(state, number, true);
+                state.tracker.arrives(number, there, BlobState::Sent);
+            }
+            Some(e) => {
+                state.tracker.arrives(number, there, BlobState::Failed);
                 self.job_fails(state, e);
-            }),
-        }
+            }
+        });
     }
 
     /// To send a small blob takes two requests: where nothing was there so far, a third that asks for it is one too many.
@@ -319,7 +336,7 @@ impl Delivery<'_> {
     fn unpark(&self, state: &mut DeliveryState, number: usize) {
         let mut copies = state.parked.remove(&number).unwrap_or_default();
         let became = state.tracker.blobs()[number].state;
-        if !became.is_there() {
+        if !became.is_there() && became != BlobState::Spreading {
             // One after the other, until one arrives.
             let next = (!copies.is_empty()).then(|| copies.remove(0));
             if let Some(Job::Send { blob, content, position, .. }) = next {
@@ -334,7 +351,7 @@ impl Delivery<'_> {
                 let Job::Send { blob, content, position, .. } = copy else { continue };
                 position.into_iter().for_each(|position| state.finish(position));
                 // What it read twice must be right twice.
-                if self.options.check_all || became == BlobState::Sent {
+                if self.options.check_all || became.is_ours() {
                     state.queue.add(Job::Check { blob, content });
                 }
             }
@@ -343,32 +360,57 @@ impl Delivery<'_> {
     }
 
     fn send(&self, number: usize, blob: &BlobMember, content: &JobContent, was_asked: bool) {
-        let (target, descriptor) = (self.options.target, blob_descriptor(blob.digest.clone(), blob.size));
-        let was_asked = was_asked || self.is_not_worth_asking(&self.state(), blob.size);
-        let is_there = || {
-            let is_there = !was_asked && target.exists(&descriptor)?;
-            if !was_asked && !is_there {
-                self.state().tracker.has_not();
+        let descriptor = blob_descriptor(blob.digest.clone(), blob.size);
+        let (needed, there) = {
+            let state = self.state();
+            (state.tracker.places_of(number), was_asked || self.is_not_worth_asking(&state, blob.size))
+        };
+        let ((needed, there), was_asked) = (needed, there);
+        let origin = match content {
+            JobContent::Stored(content) => match &content.origin {
+                Origin::Repository(repository) => Some(repository),
+                _ => None,
+            },
+            _ => None,
+        };
+        let wanted = WantedBlob {
+            descriptor: &descriptor,
+            needed: &needed,
+            there: &there,
+            was_asked,
+            everywhere: false,
+            may_copy: false,
+            origin,
+        };
+        let SettledBlob { there, sent, mounted, was_absent, failure } =
+            self.options.homes.settle(&wanted, Some(content));
+        let checked = match sent {
+            0 if failure.is_none() && self.options.check_all => check_content(&descriptor, content),
+            _ => Ok(()),
+        };
+        let failure = failure.or(checked.err()).map(|e| match content {
+            JobContent::Stored(_) => e,
+            _ => e.doing(format!("blob at {}", blob.place)),
+        });
+        self.change(|state| {
+            if was_absent {
+                state.tracker.has_not();
             }
-            Ok(is_there)
-        };
-        let sent = || match is_there()? {
-            true if self.options.check_all => check_content(&descriptor, content).map(|()| BlobState::Present),
-            true => Ok(BlobState::Present),
-            false => target.push_blob(&descriptor, content).map(|()| BlobState::Sent),
-        };
-        let sent = sent().doing(|| format!("blob at {}", blob.place));
-        self.change(|state| match sent {
-            Ok(became) => {
-                state.tracker.blob_is(number, became);
-                match became {
-                    BlobState::Sent => state.tally.sent(descriptor.size),
-                    _ => state.tally.present(descriptor.size),
+            match failure {
+                None => {
+                    let became = if sent > 0 { BlobState::Sent } else { BlobState::Present };
+                    match (sent, mounted) {
+                        (0, 0) => state.tally.present(descriptor.size),
+                        (0, _) => state.tally.mounted(descriptor.size),
+                        _ => state.tally.sent(descriptor.size),
+                    }
+                    self.take_note(state, number, mounted > 0);
+                    state.tracker.arrives(number, there, became);
                 }
-            }
-            Err(e) => {
-                state.tracker.blob_is(number, BlobState::Failed);
-                self.job_fails(state, e);
+                Some(e) => {
+                    state.tracker.arrives(number, there, BlobState::Failed);
+                    self.job_fails(state, e);
+                }
             }
         });
         self.change(|state| self.unpark(state, number));
@@ -383,30 +425,31 @@ impl Delivery<'_> {
     }
 
     fn push(&self, number: usize) {
-        let (descriptor, bytes, is_new) = {
+        let (descriptor, bytes, subject, is_new, (needed, pushed)) = {
             let state = self.state();
             let manifest = &state.tracker.manifests()[number];
-            // What refers to something is pushed again, so that it is listed where the registry does not do it itself.
-            let is_new = state.tally.present == 0 && !self.options.check_all || manifest.has_subject();
-            (manifest.descriptor(), manifest.bytes(), is_new)
+            let is_new = state.tally.present + state.tally.mounted == 0 && !self.options.check_all;
+            let subject = state.tracker.subject(&manifest.digest);
+            (manifest.descriptor(), manifest.bytes(), subject, is_new, state.tracker.pushes_of(number))
         };
-        let target = self.options.target;
-        if !is_new && target.has_manifest(&descriptor).unwrap_or(false) {
-            return self.change(|state| state.tracker.manifest_is(number, ManifestState::Pushed));
-        }
-        let pushed = || {
-            let bytes = match bytes {
-                Some(bytes) => bytes,
-                None => target.fetch(&descriptor)?.ok_or_else(|| Error::new("it was kept there, and is gone"))?,
-            };
-            target.push_manifest(&descriptor, &bytes)
+        let to: Vec<u32> = needed.iter().filter(|place| !pushed.contains(place)).copied().collect();
+        let push = ManifestPush {
+            descriptor: &descriptor,
+            bytes: bytes.clone(),
+            subject: subject.as_ref(),
+            from: &pushed,
+            may_be_there: !is_new,
         };
-        let pushed = pushed();
+        let pushed = self.options.homes.push_manifest(push, &to);
         self.change(|state| match pushed {
-            Ok(()) => {
-                state.tracker.manifest_is(number, ManifestState::Pushed);
-                state.tally.manifests += 1;
-                state.tally.bytes += descriptor.size;
+            Ok(count) => {
+                self.keep_content(state, number, bytes);
+                state.tracker.pushed(number, needed);
+                if count > 0 {
+                    state.tally.manifests += 1;
+                    state.tally.bytes += descriptor.size;
+                }
+                self.tag_ready(state, number);
             }
             Err(e) => {
                 state.tracker.manifest_is(number, ManifestState::Failed(e.to_string()));
@@ -424,7 +467,7 @@ impl Delivery<'_> {
         };
         let bytes = match bytes {
             Some(bytes) => Ok(Some(bytes)),
-            None => self.options.target.fetch(&descriptor),
+            None => self.options.homes.fetch(&descriptor, &self.state().tracker.needed_at(&descriptor.digest)),
         };
         match bytes {
             Ok(Some(bytes)) => self.keep(&descriptor, bytes),
@@ -436,9 +479,16 @@ impl Delivery<'_> {
     /// Sends a manifest as a blob, so that a later run finds it.
     fn keep(&self, descriptor: &Descriptor, bytes: Arc<[u8]>) {
         let blob = blob_descriptor(descriptor.digest.clone(), descriptor.size);
-        let kept = self.options.target.keep(&blob, &bytes);
+        let at = {
+            let state = self.state();
+            let all = state.tracker.needed_at(&descriptor.digest);
+            // What is no blob to anybody need only be found again.
+            let count = if state.tracker.is_blob(&descriptor.digest) { all.len() } else { 1 };
+            all.into_iter().take(count).collect::<Vec<_>>()
+        };
+        let kept = self.options.homes.keep(&blob, &bytes, &at);
         self.change(|state| match kept {
-            Ok(()) => state.tracker.kept(&descriptor.digest),
+            Ok(()) => state.tracker.kept(&descriptor.digest, at),
             Err(e) => {
                 // It is nowhere now but in the archive: no record speaks of what is behind it.
                 state.has_lost = true;
@@ -448,8 +498,11 @@ impl Delivery<'_> {
     }
 
     fn fetch(&self, number: usize) {
-        let descriptor = self.state().tracker.manifests()[number].descriptor();
-        match self.options.target.fetch(&descriptor) {
+        let (descriptor, (needed, _)) = {
+            let state = self.state();
+            (state.tracker.manifests()[number].descriptor(), state.tracker.pushes_of(number))
+        };
+        match self.options.homes.fetch(&descriptor, &needed) {
             Ok(Some(bytes)) => self.change(|state| {
                 state.note_root(&descriptor.digest, &bytes);
                 state.tracker.met(number, bytes);

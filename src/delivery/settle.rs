@@ -35,8 +35,8 @@ impl Delivery<'_> {
     }
 
     fn deliver(&self, tag: Option<&str>, read: impl FnOnce() -> Result<()>) -> Result<DeliveryOutcome> {
-        let read = read();
-        if let Err(e) = read {
+        let found = if self.is_routed() { self.find_earlier() } else { Ok(()) };
+        if let Err(e) = found.and_then(|()| read()) {
             let mut state = self.state();
             if e.is_signal() {
                 return Err(e);
@@ -49,6 +49,10 @@ impl Delivery<'_> {
         }
         self.keep_rest()?;
         self.tag(tag);
+        self.tag_rest()?;
+        if self.options.looks_again {
+            self.look_again()?;
+        }
         crate::signal::check()?;
         Ok(self.outcome())
     }
@@ -57,7 +61,9 @@ impl Delivery<'_> {
     fn look_elsewhere(&self) -> Result<()> {
         let mut state = self.state();
         state.is_settling = true;
-        state.tracker.name_rest();
+        if !self.is_routed() {
+            state.tracker.name_rest();
+        }
         self.act(&mut state);
         drop(state);
         loop {
@@ -84,7 +90,7 @@ impl Delivery<'_> {
     /// Manifests that cannot be pushed yet are kept as blobs.
     fn keep_rest(&self) -> Result<()> {
         let mut state = self.state();
-        if state.is_refused {
+        if state.is_refused || self.options.keeps_nothing {
             return Ok(());
         }
         for (descriptor, bytes) in state.tracker.leftover() {
@@ -106,15 +112,7 @@ impl Delivery<'_> {
             (manifest.descriptor(), state.root_bytes.clone())
         };
         let Some(tag) = tag else { return };
-        let target = self.options.target;
-        let bytes = match bytes {
-            Some(bytes) => Ok(Some(bytes)),
-            None => target.fetch(&root),
-        };
-        let tagged = bytes.and_then(|bytes| match bytes {
-            Some(bytes) => target.tag(&root, &bytes, tag),
-            None => Err(Error::new(format!("manifest {} was pushed, and is gone", root.digest))),
-        });
+        let tagged = self.options.homes.tag(&root, bytes, 0, tag);
         let mut state = self.state();
         match tagged {
             Ok(()) => state.tagged = Some(tag.into()),
@@ -127,7 +125,10 @@ impl Delivery<'_> {
         let mut state = self.state();
         let state = &mut *state;
         let lacking = state.tracker.lacking();
+        let roots = state.roots.is_some().then(|| self.settle_roots(state));
         DeliveryOutcome {
+            roots,
+            mounted: std::mem::take(&mut state.mounted),
             root: state.root.clone(),
             root_bytes: state.root_bytes.clone(),
             tagged: state.tagged.take(),

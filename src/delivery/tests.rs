@@ -11,8 +11,8 @@ use crate::{
         stream_input::{InputOptions, StreamInput},
         tape::fake::{FakeDrive, Item},
     },
-    oci::{Annotations, json, manifest::Index},
-    store::memory::MemoryStore,
+    oci::{Annotations, Repository, json, manifest::Index},
+    store::{memory::MemoryStore, target::Target},
 };
 
 /// A layout: what it holds, in the order of an archive, and its root.
@@ -57,9 +57,15 @@ fn archive(members: &[(String, Vec<u8>)]) -> Vec<u8> {
     archive
 }
 
-fn options(target: &MemoryStore, keep_going: bool) -> DeliveryOptions<'_> {
+fn options(homes: Homes<'_>, keep_going: bool) -> DeliveryOptions<'_> {
     DeliveryOptions {
-        target,
+        homes,
+        destination: "mem.example.com/high".into(),
+        routing: Routing::All,
+        recursive: true,
+        rereads: false,
+        keeps_nothing: false,
+        looks_again: true,
         digest: None,
         threads: 3,
         keep_going,
@@ -75,7 +81,10 @@ fn deliver(
     to: &MemoryStore,
     keep_going: bool,
 ) -> outcome::DeliveryOutcome {
-    let delivery = Delivery::new(options(to, keep_going));
+    let make = |_: &Repository| -> Box<dyn Target + '_> { Box::new(to) };
+    let homes = Homes::new(&make);
+    homes.number(Target::repository(to));
+    let delivery = Delivery::new(options(homes, keep_going));
     let read = || {
         let mut events = EventReader::new(source, true);
         delivery.read(&mut events, ReadingFrom::default(), Some(ring)).map(drop)

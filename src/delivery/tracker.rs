@@ -2,17 +2,20 @@
 //! destination.
 //!
 //! It decides and does nothing: each call returns what is to be done now. A manifest is pushed the moment all is there
-//! that it refers to. Digests stand here once, and everything else speaks of them by number, so that a million blobs
+//! that it refers to. Each thing is needed at a set of destinations, and what refers to something needs it where it is
+//! needed itself; what is needed at more of them than before is not there until it is at all. Digests stand here once, and everything else speaks of them by number, so that a million blobs
 //! need some 250 MB.
 
 mod lacking;
 mod naming;
+mod needs;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
+use super::sets::{RepositorySets, SetId};
 use crate::{
     oci::{Descriptor, Digest, Manifest, media},
     util::units::grouped,
@@ -26,8 +29,10 @@ const HELD_MAX: u64 = if cfg!(test) { 1000 } else { 8 << 20 };
 /// What is to be done now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Find out whether the destination has this blob.
+    /// Find out whether the destinations have this blob.
     Ask(usize),
+    /// Bring this blob, which is at some destinations, to the others that need it.
+    Spread(usize),
     /// Push this manifest: all that it refers to is there.
     Push(usize),
     /// Send this manifest as a blob, too: something names it as one.
@@ -48,6 +53,8 @@ pub enum BlobState {
     Absent,
     /// It passes by, and is on its way.
     Passing,
+    /// Some destinations have it, and it is on its way to the others that need it.
+    Spreading,
     /// It was there before.
     Present,
     /// It was sent.
@@ -59,7 +66,7 @@ pub enum BlobState {
 impl BlobState {
     /// Whether this run has sent it, or does.
     pub fn is_ours(self) -> bool {
-        matches!(self, BlobState::Passing | BlobState::Sent)
+        matches!(self, BlobState::Passing | BlobState::Spreading | BlobState::Sent)
     }
 
     /// Whether the destination has it.
@@ -94,6 +101,14 @@ pub struct TrackedBlob {
     pub size: u64,
     /// What is known of it.
     pub state: BlobState,
+    /// Where it is needed.
+    pub needed: SetId,
+    /// Where it is.
+    pub there: SetId,
+    /// It passed by when nothing needed it.
+    has_passed: bool,
+    /// All destinations were asked for it.
+    was_sought: bool,
     /// Manifests that wait for it, each with the number of the edge.
     waiting: Vec<(u32, u32)>,
 }
@@ -109,6 +124,10 @@ pub struct TrackedManifest {
     pub media_type: Arc<str>,
     /// What is known of it.
     pub state: ManifestState,
+    /// Where it is needed.
+    pub needed: SetId,
+    /// Where it was pushed.
+    pub pushed: SetId,
     /// Its bytes, as long as they are needed; otherwise the destination has them as a blob.
     bytes: Option<Arc<[u8]>>,
     /// They count as held.
@@ -127,11 +146,6 @@ impl TrackedManifest {
     /// As it is pushed.
     pub fn descriptor(&self) -> Descriptor {
         Descriptor::new(&*self.media_type, self.digest.clone(), self.size)
-    }
-
-    /// Whether it refers to a subject.
-    pub fn has_subject(&self) -> bool {
-        self.edges.iter().any(|edge| edge.is_optional)
     }
 
     /// Its bytes, if they are in memory.
@@ -182,8 +196,20 @@ pub struct Tracker {
     manifest_documents: HashSet<Digest>,
     /// What gather indexes say that was left out: the index, and the manifest.
     left_out: HashSet<(Digest, Digest)>,
+    /// Sets of destinations.
+    sets: RepositorySets,
+    /// Where all is needed that passes by, if that is so.
+    everything: SetId,
+    /// What refers to something that is needed is needed, too.
+    follows_referrers: bool,
+    /// What refers to each subject.
+    by_subject: HashMap<Digest, Vec<Digest>>,
+    /// Candidates for which there was no room.
+    dropped: HashSet<Digest>,
     /// Bytes of manifests in memory.
     held: u64,
+    /// There is room for all of them.
+    holds_all: bool,
     /// Blobs that the destination was asked for and had not.
     absent: usize,
     /// The root, once an `index.json` was met.
@@ -194,6 +220,28 @@ pub struct Tracker {
 }
 
 impl Tracker {
+    /// All that passes by is needed at the one destination that there is, whose number is 0.
+    pub fn of_all() -> Tracker {
+        let mut tracker = Tracker::default();
+        tracker.everything = tracker.sets.number(vec![0]);
+        tracker
+    }
+
+    /// Only what is asked for is needed, with all below it, and with what refers to it if `follows_referrers`.
+    pub fn of_some(follows_referrers: bool) -> Tracker {
+        Tracker { is_released: true, follows_referrers, ..Tracker::default() }
+    }
+
+    /// The same, and manifests are in memory anyway.
+    pub fn holding_all(self) -> Tracker {
+        Tracker { holds_all: true, ..self }
+    }
+
+    /// Whether there is room for so many bytes of manifests.
+    fn has_room(&self, size: u64) -> bool {
+        self.holds_all || self.held + size <= HELD_MAX
+    }
+
     /// The destination was asked for a blob that passes by, and has it not.
     pub fn has_not(&mut self) {
         self.absent += 1;
@@ -206,7 +254,13 @@ impl Tracker {
 
     /// Blobs that something needs, that no archive had, and that nobody has asked for.
     pub fn unasked(&self) -> Vec<usize> {
-        let is_unasked = |(_, blob): &(usize, &TrackedBlob)| blob.state == BlobState::Named && !blob.waiting.is_empty();
+        // Of several destinations each is asked.
+        let may_be_elsewhere = |blob: &TrackedBlob| self.sets.members(blob.needed).len() > 1 && !blob.was_sought;
+        let is_unasked = |(_, blob): &(usize, &TrackedBlob)| match blob.state {
+            BlobState::Named => !blob.waiting.is_empty(),
+            BlobState::Absent => !blob.waiting.is_empty() && may_be_elsewhere(blob),
+            _ => false,
+        };
         self.blobs.iter().enumerate().filter(is_unasked).map(|(number, _)| number).collect()
     }
 
@@ -259,17 +313,26 @@ impl Tracker {
             return true;
         }
         let size = bytes.len() as u64;
-        let is_held = self.held + size <= HELD_MAX;
-        let candidate = Candidate { media_type, size, bytes: Some(bytes.clone()), is_held };
-        if !is_held {
-            self.todo.push(Step::Keep(
+        let is_held = self.has_room(size);
+        let mut candidate = Candidate { media_type, size, bytes: Some(bytes.clone()), is_held };
+        match is_held {
+            true => self.held += size,
+            // Where it will be needed nobody knows.
+            false if self.everything == SetId::EMPTY => {
+                self.dropped.insert(digest.clone());
+                candidate.bytes = None;
+            }
+            false => self.todo.push(Step::Keep(
                 Box::new(Descriptor::new(&*candidate.media_type, digest.clone(), size)),
                 bytes.clone(),
-            ));
-        } else {
-            self.held += size;
+            )),
         }
         self.candidates.insert(digest.clone(), candidate);
+        if self.follows_referrers
+            && let Some(subject) = Manifest::subject_of(bytes)
+        {
+            self.note_subject(digest, &subject);
+        }
         true
     }
 
@@ -307,7 +370,9 @@ impl Tracker {
             true => Err("it is no manifest of an image: it names no configuration".into()),
             false => Ok(parsed),
         });
-        let found = parsed.and_then(|parsed| self.edges(&digest, parsed));
+        let subject = parsed.as_ref().ok().and_then(|parsed| parsed.subject.as_ref()).map(|s| s.digest.clone());
+        let needed = self.manifests[number].needed;
+        let found = parsed.and_then(|parsed| self.edges(&digest, parsed, needed));
         let edges = match found {
             Ok(edges) => edges,
             Err(why) => return self.manifests[number].state = ManifestState::Failed(why),
@@ -326,10 +391,11 @@ impl Tracker {
                 missing += 1;
             }
         }
+        let has_room = missing == 0 || self.has_room(bytes.len() as u64);
         let manifest = &mut self.manifests[number];
         (manifest.edges, manifest.missing, manifest.state) = (edges.into(), missing, ManifestState::Waiting);
         manifest.bytes = Some(bytes.clone());
-        manifest.is_held = missing == 0 || self.held + bytes.len() as u64 <= HELD_MAX;
+        manifest.is_held = has_room;
         if !manifest.is_held {
             self.todo.push(Step::Keep(Box::new(self.manifests[number].descriptor()), bytes));
         } else {
@@ -339,13 +405,16 @@ impl Tracker {
             self.release();
         }
         self.push_if_ready(number);
+        if let Some(subject) = subject {
+            self.note_subject(&digest, &subject);
+        }
     }
 
-    /// What a manifest refers to.
-    fn edges(&mut self, digest: &Digest, manifest: Manifest) -> Result<Vec<Edge>, String> {
+    /// What a manifest refers to, which is needed where it is needed itself.
+    fn edges(&mut self, digest: &Digest, manifest: Manifest, needed: SetId) -> Result<Vec<Edge>, String> {
         self.left_out.extend(manifest.left_out());
         for listed in manifest.manifests.iter().filter(|listed| !media::is_manifest(&listed.media_type)) {
-            let number = self.name_blob(listed);
+            let number = self.name_blob(listed, needed);
             self.listed_blobs.insert(number as u32);
         }
         let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
@@ -356,8 +425,8 @@ impl Tracker {
             let is_optional = is_manifest && subject.as_ref() == Some(&next.digest);
             let to = match is_manifest {
                 true if next.digest == *digest => return Err("it refers to itself".into()),
-                true => self.manifest_number(&next)?,
-                false => self.name_blob(&next),
+                true => self.manifest_number(&next, needed)?,
+                false => self.name_blob(&next, needed),
             } as u32;
             let edge = Edge { to, is_manifest, is_optional, is_settled: false, size: next.size };
             if !is_manifest {
@@ -395,7 +464,8 @@ impl Tracker {
             blob.size = size;
             return true;
         }
-        let is_wanted = matches!(blob.state, BlobState::Named | BlobState::Absent | BlobState::Failed);
+        let is_open = matches!(blob.state, BlobState::Named | BlobState::Absent | BlobState::Failed);
+        let is_wanted = is_open && blob.needed != SetId::EMPTY;
         if is_wanted {
             (blob.state, blob.size) = (BlobState::Passing, size);
         }
@@ -412,24 +482,8 @@ impl Tracker {
         is_news
     }
 
-    /// The destination was asked for a blob. Returns whether it is news that it has it.
-    pub fn asked(&mut self, number: usize, is_there: bool) -> bool {
-        match (self.blobs[number].state, is_there) {
-            (BlobState::Named | BlobState::Asking | BlobState::Absent, true) => {
-                self.blob_is(number, BlobState::Present);
-                return true;
-            }
-            (BlobState::Named | BlobState::Asking, false) => {
-                self.blobs[number].state = BlobState::Absent;
-                self.absent += 1;
-            }
-            _ => {}
-        }
-        false
-    }
-
-    /// The destination has a document as a blob now.
-    pub fn kept(&mut self, digest: &Digest) {
+    /// These destinations have a document as a blob now.
+    pub fn kept(&mut self, digest: &Digest, places: Vec<u32>) {
         // What has no room here can be had there from now on.
         if let Some(&number) = self.manifest_numbers.get(digest) {
             let manifest = &mut self.manifests[number as usize];
@@ -439,11 +493,11 @@ impl Tracker {
             candidate.bytes = candidate.bytes.take().filter(|_| candidate.is_held);
         }
         if let Some(&number) = self.blob_numbers.get(digest) {
-            self.blob_is(number as usize, BlobState::Sent);
+            self.arrives(number as usize, places, BlobState::Sent);
         }
     }
 
-    /// What became of a blob.
+    /// What became of a blob: if it is there, then wherever it is needed.
     pub fn blob_is(&mut self, number: usize, state: BlobState) {
         // Another copy of it may fail when it is there.
         if self.blobs[number].state.is_there() && !state.is_there() {

@@ -153,8 +153,13 @@ impl Collector<'_> {
                 }
                 let below = graph.reachable(&picks.iter().collect::<Vec<_>>(), self.settings.recursive);
                 let below = below.map(|found| found.manifests).unwrap_or_default();
-                let prefixes: HashSet<String> =
-                    below.iter().flatten().map(|d| &d.digest).chain(&found.digest).map(tag_of).collect();
+                let prefixes: HashSet<String> = below
+                    .iter()
+                    .flatten()
+                    .map(|d| &d.digest)
+                    .chain(found.resolved.as_ref().map(|resolved| &resolved.digest))
+                    .map(tag_of)
+                    .collect();
                 let origin = found.source.locator.origin();
                 let listed = tags.entry(origin).or_insert_with_key(|origin| self.store.tags(origin));
                 match listed {
@@ -235,7 +240,8 @@ impl Collected {
         for gathered in &self.gathered {
             let picks = gathered.picks.as_deref().unwrap_or_default();
             let whole = |pick: &Descriptor| {
-                gathered.digest.as_ref() == Some(&pick.digest) && !pick.annotations.contains_key(annotation::LEFT_OUT)
+                gathered.resolved.as_ref().is_some_and(|found| found.digest == pick.digest)
+                    && !pick.annotations.contains_key(annotation::LEFT_OUT)
             };
             roots.extend(picks.iter().map(|pick| (whole(pick).then_some(&*gathered.source.written), pick)));
         }
@@ -263,13 +269,17 @@ fn record(graph: &Graph, gathered: &Gathered) -> SourceRecord {
             (SourceOutcome::Planned, found.map_or(0, |found| found.size()), None)
         }
     };
-    let (source, digest) = (gathered.source.written.clone(), gathered.digest.clone());
+    let (source, digest) =
+        (gathered.source.written.clone(), gathered.resolved.as_ref().map(|found| found.digest.clone()));
     SourceRecord { source, outcome, file: None, digest, bytes, error }
 }
 
 /// Tells of every source that failed. The error over all of them ends the run now, or, where they may
 /// be left out, is what the run ends with.
-fn failures(gathered: &[Gathered], keep_going: bool) -> Result<Option<Error>> {
+///
+/// # Errors
+/// If a source failed and none may be left out.
+pub fn failures(gathered: &[Gathered], keep_going: bool) -> Result<Option<Error>> {
     let failed: Vec<(&str, &Error)> =
         gathered.iter().filter_map(|g| Some((g.source.written.as_str(), g.picks.as_ref().err()?))).collect();
     let error = match failed[..] {

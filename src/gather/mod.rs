@@ -53,14 +53,14 @@ pub struct Gathered {
     /// As it stands in the list.
     pub source: GatherSource,
     /// What its reference points to, if that could be found out.
-    pub digest: Option<Digest>,
+    pub resolved: Option<Descriptor>,
     /// What it contributes to the gather index: none if no platform matched.
     pub picks: Result<Vec<Descriptor>>,
 }
 
 /// A source, found: its manifest, and what is picked of it.
 struct Resolved {
-    digest: Digest,
+    descriptor: Descriptor,
     /// Manifests that are at hand already.
     known: Vec<(Digest, Arc<[u8]>)>,
     picks: Vec<Descriptor>,
@@ -98,13 +98,13 @@ pub fn gather(store: &dyn Store, sources: Vec<GatherSource>, options: &GatherSet
     let graph = graph::fetch(store, graph, roots, &fetch);
     let gathered = sources.iter().cloned().zip(outcomes);
     let gathered = gathered.map(|(source, outcome)| {
-        let digest = outcome.as_ref().ok().map(|found| found.digest.clone());
+        let resolved = outcome.as_ref().ok().map(|found| found.descriptor.clone());
         let picks = outcome.and_then(|found| {
             let name = || format!("gathering {}", source.written);
             found.picks.iter().try_for_each(|d| check_whole(&graph, d, options.recursive)).doing(name)?;
             Ok(found.picks)
         });
-        Gathered { source, digest, picks }
+        Gathered { source, resolved, picks }
     });
     let gathered = gathered.collect();
     (graph, gathered)
@@ -166,7 +166,7 @@ fn resolve(store: &dyn Store, source: &GatherSource, settings: &GatherSettings) 
             pick.annotations.insert(annotation::LABELS.into(), json::compact_string(&source.labels));
         }
     }
-    Ok(Resolved { digest: descriptor.digest, known, picks, left_out })
+    Ok(Resolved { descriptor, known, picks, left_out })
 }
 
 /// Picks the manifests of wanted platforms out of one source.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use crate::{
     error::{Context, Error, Result},
     fd,
+    oci::label,
     store::Locator,
     util::csv,
 };
@@ -67,22 +68,8 @@ fn source(line: &str) -> std::result::Result<GatherSource, String> {
     Ok(GatherSource { locator: written.parse()?, written: written.clone(), labels })
 }
 
-/// Kubernetes label syntax: `[prefix/]name` and a value, each of at most 63 characters (the prefix
-/// a DNS name of at most 253).
 fn check_label(key: &str, value: &str) -> std::result::Result<(), String> {
-    let word = |s: &str| {
-        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-        s.len() <= 63
-            && edge(s.chars().next())
-            && edge(s.chars().last())
-            && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    };
-    let dns = |s: &str| s.len() <= 253 && s.split('.').all(|p| word(p) && !p.contains('_'));
-    let key_ok = match key.split_once('/') {
-        Some((prefix, name)) => dns(prefix) && word(name),
-        None => word(key),
-    };
-    match (key_ok, value.is_empty() || word(value)) {
+    match (label::is_key(key), label::is_value(value)) {
         (false, _) => Err(format!("{key:?} is not a label key (letters, digits, - _ . and an optional DNS prefix/)")),
         (_, false) => Err(format!("{value:?} is not a value for label {key:?} (at most 63 letters, digits, - _ .)")),
         _ => Ok(()),

@@ -92,6 +92,12 @@ impl Manifest {
         Some(own.into())
     }
 
+    /// The digest of the subject of a document, if it has one.
+    pub fn subject_of(bytes: &[u8]) -> Option<Digest> {
+        let OnlySubject { subject } = serde_json::from_slice(bytes).ok()?;
+        subject.map(|subject| subject.digest)
+    }
+
     /// What a gather index says that `--sparse-index` left out: each index that it lists, with each such manifest. An
     /// annotation that is malformed says nothing.
     pub fn left_out(&self) -> Vec<(Digest, Digest)> {
@@ -129,6 +135,13 @@ impl Manifest {
             None => Ok(Vec::new()),
         }
     }
+}
+
+/// A document, as far as it says what it refers to from outside.
+#[derive(Deserialize)]
+struct OnlySubject {
+    #[serde(default)]
+    subject: Option<Descriptor>,
 }
 
 /// What shows the type of a manifest that states none.

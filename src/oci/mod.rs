@@ -6,6 +6,7 @@
 pub mod descriptor;
 pub mod digest;
 pub mod json;
+pub mod label;
 pub mod layout;
 pub mod manifest;
 pub mod media;

@@ -119,7 +119,8 @@ impl FromStr for Reference {
     }
 }
 
-fn is_tag(tag: &str) -> bool {
+/// Whether a tag is one.
+pub fn is_tag(tag: &str) -> bool {
     let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     let bytes = tag.as_bytes();
     matches!(bytes.len(), 1..=128) && word(bytes[0]) && bytes.iter().all(|&c| word(c) || matches!(c, b'.' | b'-'))
@@ -139,7 +140,8 @@ pub fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn is_host(registry: &str) -> bool {
+/// Whether it is the host of a registry, with a port if need be.
+pub fn is_host(registry: &str) -> bool {
     let (host, port) = split_port(registry);
     let host_ok = match host.strip_prefix('[') {
         Some(v6) => v6.strip_suffix(']').is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
@@ -148,8 +150,8 @@ fn is_host(registry: &str) -> bool {
     host_ok && port.is_none_or(|p| p.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
-/// Runs of lower-case letters and digits, joined by `.`, `_`, `__` or dashes.
-fn is_component(part: &str) -> bool {
+/// Whether it is a part of a repository's name: runs of lower-case letters and digits, joined by `.`, `_`, `__` or dashes.
+pub fn is_component(part: &str) -> bool {
     let alnum = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     part.starts_with(alnum)
         && part.ends_with(alnum)

@@ -49,6 +49,23 @@ impl Registries {
         Ok(is_one && !self.trying(|| self.head_blob(&access, descriptor))?)
     }
 
+    /// Looks whether a repository has a manifest, under its digest or under a tag.
+    ///
+    /// # Errors
+    /// If it has another one there, or none, or cannot be asked.
+    pub fn look(&self, repository: &Repository, descriptor: &Descriptor, tag: Option<&str>) -> Result<()> {
+        let target = tag.map_or(descriptor.digest.to_string(), String::from);
+        let doing = || format!("looking again at {target} in {repository}");
+        let access = self.access(repository, Access::Pull)?;
+        let bytes = self.trying(|| self.get_manifest(&access, &target)?.bytes(MANIFEST_SIZE_MAX)).doing(doing)?;
+        match descriptor.digest.of_same(&bytes) {
+            found if found == descriptor.digest => Ok(()),
+            found => {
+                Err(Error::new(format!("it is {found}, and was put there as {}", descriptor.digest)).doing(doing()))
+            }
+        }
+    }
+
     /// Takes a blob over from another repository of the same registry. `None` if that is done; else the
     /// session that the registry has begun instead.
     ///

@@ -178,13 +178,75 @@ impl Target for MemoryStore {
         Ok(self.inner.lock().unwrap().calls.contains(&format!("manifest {}", descriptor.digest)))
     }
 
+    fn lists_referrer(&self, _: &Digest, _: &Digest) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn look(&self, descriptor: &Descriptor, tag: Option<&str>) -> Result<()> {
+        let is_there = match tag {
+            Some(tag) => self.tagged(tag).as_ref() == Some(&descriptor.digest),
+            None => self.has_manifest(descriptor)?,
+        };
+        is_there.then_some(()).ok_or_else(|| Error::new(format!("{} is not there", descriptor.digest)))
+    }
+
     fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>> {
         Ok(self.content(&descriptor.digest).map(Into::into))
+    }
+
+    fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>> {
+        Store::blob(self, &self.origin(), descriptor, from)
     }
 
     fn tag(&self, descriptor: &Descriptor, _: &[u8], tag: &str) -> Result<()> {
         self.called(format!("tag {tag}"));
         self.inner.lock().unwrap().tags.insert(tag.into(), descriptor.clone());
         Ok(())
+    }
+}
+
+impl Target for &MemoryStore {
+    fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
+        Target::exists(*self, descriptor)
+    }
+
+    fn mount(&self, descriptor: &Descriptor, from: &Repository) -> bool {
+        Target::mount(*self, descriptor, from)
+    }
+
+    fn push_blob(&self, descriptor: &Descriptor, content: &dyn BlobContent) -> Result<()> {
+        Target::push_blob(*self, descriptor, content)
+    }
+
+    fn push_manifest(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+        Target::push_manifest(*self, descriptor, bytes)
+    }
+
+    fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool> {
+        Target::has_manifest(*self, descriptor)
+    }
+
+    fn lists_referrer(&self, subject: &Digest, referrer: &Digest) -> Result<bool> {
+        Target::lists_referrer(*self, subject, referrer)
+    }
+
+    fn look(&self, descriptor: &Descriptor, tag: Option<&str>) -> Result<()> {
+        Target::look(*self, descriptor, tag)
+    }
+
+    fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>> {
+        Target::fetch(*self, descriptor)
+    }
+
+    fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>> {
+        Target::blob(*self, descriptor, from)
+    }
+
+    fn tag(&self, descriptor: &Descriptor, bytes: &[u8], tag: &str) -> Result<()> {
+        Target::tag(*self, descriptor, bytes, tag)
     }
 }

@@ -20,7 +20,7 @@ const PIECE: usize = 256 << 10;
 pub use crate::registry::upload::BlobContent;
 
 /// Takes content into one repository. What refers to something comes after it.
-pub trait Target: Sync {
+pub trait Target: Send + Sync {
     /// Which repository.
     fn repository(&self) -> &Repository;
 
@@ -51,11 +51,29 @@ pub trait Target: Sync {
     /// If that cannot be found out.
     fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool>;
 
+    /// Whether it lists a manifest as a referrer of another.
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    fn lists_referrer(&self, subject: &Digest, referrer: &Digest) -> Result<bool>;
+
+    /// Looks whether it has a manifest as such, under its digest or under a tag.
+    ///
+    /// # Errors
+    /// If it has another one there, or none, or cannot be asked.
+    fn look(&self, descriptor: &Descriptor, tag: Option<&str>) -> Result<()>;
+
     /// A manifest that it has, also if only as a blob, checked; `None` if it has it not.
     ///
     /// # Errors
     /// If that cannot be found out.
     fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>>;
+
+    /// A blob's bytes from `from` on, unchecked.
+    ///
+    /// # Errors
+    /// If it cannot be opened there.
+    fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>>;
 
     /// Takes a manifest as a blob: it waits for something, and [`Target::fetch`] gives it again.
     ///
@@ -145,6 +163,16 @@ impl Target for RegistryTarget<'_> {
         self.registries.manifest_exists(&self.repository, descriptor).doing(doing)
     }
 
+    fn lists_referrer(&self, subject: &Digest, referrer: &Digest) -> Result<bool> {
+        let subject = Descriptor::new("", subject.clone(), 0);
+        let listed = self.registries.referrers(&self.repository, &subject, &[])?;
+        Ok(listed.iter().any(|listed| listed.digest == *referrer))
+    }
+
+    fn look(&self, descriptor: &Descriptor, tag: Option<&str>) -> Result<()> {
+        self.registries.look(&self.repository, descriptor, tag)
+    }
+
     fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Arc<[u8]>>> {
         let missing = |e: Error| if e.is(ErrorKind::Missing) { Ok(None) } else { Err(e) };
         if let Some(bytes) = self.registries.manifest(&self.repository, descriptor).map(Some).or_else(missing)? {
@@ -165,6 +193,11 @@ impl Target for RegistryTarget<'_> {
             true => Ok(Some(bytes.into())),
             false => Err(Error::new("digest mismatch").of(ErrorKind::Corrupt).doing(doing())),
         }
+    }
+
+    fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>> {
+        let doing = || format!("fetching blob {} of {}", descriptor.digest, self.repository);
+        self.registries.blob(&self.repository, descriptor, from).doing(doing)
     }
 
     fn sessions(&self) -> Vec<(Digest, String)> {
@@ -196,20 +229,20 @@ pub fn memory_reader(bytes: &[u8], from: u64) -> Box<dyn Read + '_> {
 }
 
 /// A repository to which nothing is sent: content is read and checked, and it is found out what is there.
-pub struct Rehearsal<'a> {
-    target: &'a dyn Target,
+pub struct Rehearsal<T> {
+    target: T,
     /// Manifests that would be kept there.
     kept: Mutex<HashMap<Digest, Arc<[u8]>>>,
 }
 
-impl<'a> Rehearsal<'a> {
+impl<T: Target> Rehearsal<T> {
     /// Of what would be sent to `target`.
-    pub fn new(target: &'a dyn Target) -> Rehearsal<'a> {
+    pub fn new(target: T) -> Rehearsal<T> {
         Rehearsal { target, kept: Mutex::default() }
     }
 }
 
-impl Target for Rehearsal<'_> {
+impl<T: Target> Target for Rehearsal<T> {
     fn repository(&self) -> &Repository {
         self.target.repository()
     }
@@ -218,8 +251,9 @@ impl Target for Rehearsal<'_> {
         self.target.exists(descriptor)
     }
 
+    /// It is taken for granted that the registry mounts.
     fn mount(&self, _: &Descriptor, _: &Repository) -> bool {
-        false
+        true
     }
 
     fn push_blob(&self, descriptor: &Descriptor, content: &dyn BlobContent) -> Result<()> {
@@ -234,6 +268,15 @@ impl Target for Rehearsal<'_> {
         self.target.has_manifest(descriptor)
     }
 
+    fn lists_referrer(&self, subject: &Digest, referrer: &Digest) -> Result<bool> {
+        self.target.lists_referrer(subject, referrer)
+    }
+
+    /// Nothing was sent.
+    fn look(&self, _: &Descriptor, _: Option<&str>) -> Result<()> {
+        Ok(())
+    }
+
     fn keep(&self, descriptor: &Descriptor, bytes: &Arc<[u8]>) -> Result<()> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.insert(descriptor.digest.clone(), bytes.clone());
@@ -246,6 +289,10 @@ impl Target for Rehearsal<'_> {
             return Ok(kept);
         }
         self.target.fetch(descriptor)
+    }
+
+    fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + '_>> {
+        self.target.blob(descriptor, from)
     }
 
     fn tag(&self, _: &Descriptor, _: &[u8], _: &str) -> Result<()> {

@@ -89,9 +89,7 @@ impl Storage {
 
     /// A golden manifest, with everything under it.
     pub fn golden_tree(&self, repository: &str, digest: &str, tag: Option<&str>) {
-        let content = |digest: &str| {
-            fs::read(golden().join("registry/blobs/sha256").join(&digest[7..])).unwrap_or_else(|_| extra(digest))
-        };
+        let content = golden_content;
         let bytes = content(digest);
         let manifest: Value = serde_json::from_slice(&bytes).unwrap();
         let below = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
@@ -135,11 +133,11 @@ impl Storage {
         }
         for tag in names(manifests.join("tags")) {
             let digest = fs::read_to_string(manifests.join("tags").join(&tag).join("current/link")).unwrap();
-            if tag.starts_with("sha256-") && !tag.contains('.') {
-                let bytes = fs::read(self.data(&digest.parse().unwrap())).unwrap();
-                let index: Value = serde_json::from_slice(&bytes).unwrap();
-                let listed = index["manifests"].as_array().unwrap().iter();
-                let listed = listed.map(|d| d["digest"].as_str().unwrap().to_string()).collect();
+            let is_referrers_tag = tag.starts_with("sha256-") && !tag.contains('.');
+            let bytes = fs::read(self.data(&digest.parse().unwrap())).unwrap_or_default();
+            let index: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            if let Some(listed) = index["manifests"].as_array().filter(|_| is_referrers_tag) {
+                let listed = listed.iter().map(|d| d["digest"].as_str().unwrap().to_string()).collect();
                 held.referrers.insert(tag, listed);
                 held.indexes.push(digest);
             } else {
@@ -174,6 +172,11 @@ impl Storage {
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
         self.manifest(repository, manifest.to_string().as_bytes(), Some(tag))
     }
+}
+
+/// Content of the golden images, or a manifest of the golden cases that none of these has.
+pub fn golden_content(digest: &str) -> Vec<u8> {
+    fs::read(golden().join("registry/blobs/sha256").join(&digest[7..])).unwrap_or_else(|_| extra(digest))
 }
 
 /// A manifest of the golden cases that no golden image has.

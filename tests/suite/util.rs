@@ -29,6 +29,14 @@ impl Dir {
         Dir(path)
     }
 
+    /// In memory where that can be, since a registry syncs all that it stores.
+    pub fn in_memory() -> Dir {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = Path::new("/dev/shm").join(format!("ace-dt-test-{}-{n}", std::process::id()));
+        fs::create_dir(&path).map_or_else(|_| Dir::new(), |()| Dir(path))
+    }
+
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{Edge, ManifestState, TrackedManifest, Tracker};
-use crate::oci::{Descriptor, Digest};
+use crate::{
+    delivery::sets::SetId,
+    oci::{Descriptor, Digest},
+};
 
 /// What is missing, each with the manifests that need it, and why if that is known.
 pub type Lacking = BTreeMap<Digest, (Vec<Digest>, Option<String>)>;
@@ -15,7 +18,8 @@ impl Tracker {
     /// Manifests that are not there as such, and are in memory only.
     pub fn leftover(&self) -> Vec<(Descriptor, Arc<[u8]>)> {
         let waiting = self.manifests.iter().filter(|manifest| manifest.state != ManifestState::Pushed);
-        let candidates = self.candidates.iter().filter_map(|(digest, candidate)| {
+        let candidates = self.candidates.iter().filter(|_| self.everything != SetId::EMPTY);
+        let candidates = candidates.filter_map(|(digest, candidate)| {
             Some((Descriptor::new(&*candidate.media_type, digest.clone(), candidate.size), candidate.bytes.clone()?))
         });
         waiting.filter_map(|manifest| Some((manifest.descriptor(), manifest.bytes()?))).chain(candidates).collect()
@@ -70,6 +74,24 @@ impl Tracker {
             }
             found.extend(self.lacks(manifest));
             queue.extend(manifest.edges.iter().filter(|e| e.is_manifest && !e.is_settled).map(|edge| edge.to));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// What is missing below a manifest, itself counted, and of what refers to any of that, if referrers are followed.
+    pub fn lacking_around(&self, digest: &Digest) -> Vec<Digest> {
+        let (mut found, mut seen, mut queue) = (Vec::new(), HashSet::new(), vec![digest.clone()]);
+        while let Some(next) = queue.pop() {
+            if !seen.insert(next.clone()) {
+                continue;
+            }
+            found.extend(self.lacking_below(&next));
+            for below in self.below(&next) {
+                let referrers = self.by_subject.get(&below).into_iter().flatten();
+                queue.extend(referrers.filter(|referrer| self.manifest(referrer).is_some()).cloned());
+            }
         }
         found.sort_unstable();
         found.dedup();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{BlobState, Candidate, ManifestState, Step, TrackedBlob, TrackedManifest, Tracker};
 use crate::{
+    delivery::sets::SetId,
     oci::{Descriptor, Digest, media},
     util::units::grouped,
 };
@@ -18,11 +19,11 @@ impl Tracker {
         shared
     }
 
-    /// The number of a manifest, a new one if need be.
+    /// The number of a manifest, a new one if need be, which is needed at `set`.
     ///
     /// # Errors
     /// If something else names it as of another type or size.
-    pub(super) fn manifest_number(&mut self, descriptor: &Descriptor) -> Result<usize, String> {
+    pub(super) fn manifest_number(&mut self, descriptor: &Descriptor, set: SetId) -> Result<usize, String> {
         let Descriptor { digest, size, media_type, .. } = descriptor;
         if let Some(&number) = self.manifest_numbers.get(digest) {
             let known = &self.manifests[number as usize];
@@ -34,6 +35,7 @@ impl Tracker {
                 let is = &known.media_type;
                 return Err(format!("it says that {digest} is {media_type}, and elsewhere it is {is}"));
             }
+            self.need_manifest(number as usize, set);
             return Ok(number as usize);
         }
         let number = self.manifests.len();
@@ -44,6 +46,8 @@ impl Tracker {
             size: *size,
             media_type,
             state: ManifestState::Named,
+            needed: SetId::EMPTY,
+            pushed: SetId::EMPTY,
             bytes: None,
             edges: Box::default(),
             missing: 0,
@@ -58,7 +62,15 @@ impl Tracker {
                 self.named.push((number, bytes));
             }
         }
+        self.need_manifest(number, set);
         Ok(number)
+    }
+
+    /// Something refers to a document that nothing has named so far. Returns its number.
+    pub(super) fn name_candidate(&mut self, digest: &Digest) -> Option<usize> {
+        let Candidate { media_type, size, .. } = self.candidates.get(digest)?;
+        let descriptor = Descriptor::new(media_type.clone(), digest.clone(), *size);
+        self.manifest_number(&descriptor, SetId::EMPTY).ok()
     }
 
     /// What is listed first is the root. As long as it was not met nobody knows what the rest is good for, and no
@@ -70,7 +82,7 @@ impl Tracker {
         if !media::is_manifest(&descriptor.media_type) {
             return Err(format!("its root is {:?}, which is no manifest", descriptor.media_type));
         }
-        let number = self.manifest_number(descriptor)?;
+        let number = self.manifest_number(descriptor, self.everything)?;
         self.root = Some(number as u32);
         self.meet_named();
         if !self.is_unmet(number) {
@@ -86,23 +98,30 @@ impl Tracker {
     pub fn list(&mut self, descriptor: &Descriptor) -> Result<(), String> {
         match media::is_manifest(&descriptor.media_type) {
             true => {
-                let number = self.manifest_number(descriptor)?;
+                let number = self.manifest_number(descriptor, self.everything)?;
                 self.manifests[number].is_listed = true;
                 self.meet_named();
                 Ok(())
             }
             false => {
-                let number = self.name_blob(descriptor);
+                let number = self.name_blob(descriptor, self.everything);
                 self.listed_blobs.insert(number as u32);
                 Ok(())
             }
         }
     }
 
-    /// Something names a blob. Returns its number.
-    pub(super) fn name_blob(&mut self, descriptor: &Descriptor) -> usize {
-        let is_new = !self.blob_numbers.contains_key(&descriptor.digest);
-        let number = self.blob_number(&descriptor.digest, descriptor.size);
+    /// Something that is needed at `set` names a blob. Returns its number.
+    pub(super) fn name_blob(&mut self, descriptor: &Descriptor, set: SetId) -> usize {
+        let number = match self.blob_numbers.get(&descriptor.digest) {
+            Some(&number) => number as usize,
+            None => self.new_blob(&descriptor.digest, descriptor.size, SetId::EMPTY),
+        };
+        let is_new = self.blobs[number].needed == SetId::EMPTY;
+        if set == SetId::EMPTY {
+            return number;
+        }
+        self.need_blob(number, set);
         // A document that was met before turns out to be a blob.
         if self.candidates.contains_key(&descriptor.digest) {
             self.manifest_documents.insert(descriptor.digest.clone());
@@ -134,7 +153,7 @@ impl Tracker {
         rest.sort_unstable_by(|a, b| a.digest.cmp(&b.digest));
         for descriptor in rest {
             // Another may have named it by now.
-            let _ = self.manifest_number(&descriptor);
+            let _ = self.manifest_number(&descriptor, self.everything);
         }
         self.meet_named();
     }
@@ -146,14 +165,27 @@ impl Tracker {
             || self.candidates.contains_key(digest)
     }
 
-    /// The number of a blob, a new one if need be.
+    /// The number of a blob that passes by, a new one if need be.
     pub fn blob_number(&mut self, digest: &Digest, size: u64) -> usize {
-        if let Some(&number) = self.blob_numbers.get(digest) {
-            return number as usize;
+        match self.blob_numbers.get(digest) {
+            Some(&number) => number as usize,
+            None => self.new_blob(digest, size, self.everything),
         }
+    }
+
+    fn new_blob(&mut self, digest: &Digest, size: u64, needed: SetId) -> usize {
         let number = self.blobs.len();
         self.blob_numbers.insert(digest.clone(), number as u32);
-        self.blobs.push(TrackedBlob { digest: digest.clone(), size, state: BlobState::Named, waiting: Vec::new() });
+        self.blobs.push(TrackedBlob {
+            digest: digest.clone(),
+            size,
+            state: BlobState::Named,
+            needed,
+            there: SetId::EMPTY,
+            has_passed: false,
+            was_sought: false,
+            waiting: Vec::new(),
+        });
         number
     }
 }

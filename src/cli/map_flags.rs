@@ -1,0 +1,119 @@
+//! The flags of what brings sources to where a map says.
+
+use crate::{
+    cli::{
+        args::{self, OnExistingTag},
+        flag_table::{FLAG, yes},
+        schema::{Flag, Value},
+    },
+    mapper::selector,
+};
+
+/// What takes a mapper.
+const MAPS: &[&str] = &["mirror clone", "mirror scatter", "mirror unarchive"];
+/// What copies from registry to registry.
+const COPIES: &[&str] = &["mirror clone", "mirror scatter"];
+
+/// These flags, in the order in which they are shown.
+pub static MAP_FLAGS: &[Flag] = &[
+    Flag {
+        long: "selector",
+        short: Some('l'),
+        value: Value::Required("LIST"),
+        on: MAPS,
+        text: "Take only sources whose labels one of these selectors selects, in Kubernetes' syntax: `=`, `==`, `!=`, `in (a,b)`, `notin (a,b)`, `key`, `!key`, and `>` and `<` with whole numbers. Commas separate selectors of which one must hold; may be repeated. Where several must hold together they are one quoted field: `-l '\"env=prod,tier>2\"'`.",
+        set: |a, v| {
+            a.selectors.extend(selector::parse_list(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "subset",
+        value: Value::Required("SOURCES-FILE"),
+        on: MAPS,
+        text: "Take only sources whose whole name stands in this list. Labels there do not count.",
+        set: |a, v| {
+            a.subset = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "check",
+        on: MAPS,
+        text: "Print every source and its destination, with a tab between them, and send nothing.",
+        set: |a, _| yes(&mut a.check),
+        ..FLAG
+    },
+    Flag {
+        long: "recursive",
+        short: Some('r'),
+        on: MAPS,
+        text: "Deliver signatures, SBOMs and other referrers, too: of every manifest that is delivered, of those inside an index and of other referrers as well. Where the destination has no referrers API, the index at the subject's referrers tag is kept up to date.",
+        set: |a, _| yes(&mut a.recursive),
+        ..FLAG
+    },
+    Flag {
+        long: "on-existing-tag",
+        value: Value::Required("WHAT"),
+        default: "overwrite",
+        on: MAPS,
+        text: "What is done where a destination's tag names another image already: `overwrite` moves the tag, `keep` leaves the destination out, and `fail` ends the run before anything is sent. The same image under the tag is always a success, also where the registry changes no tags.",
+        set: |a, v| {
+            a.on_existing_tag = match v {
+                "overwrite" => OnExistingTag::Overwrite,
+                "keep" => OnExistingTag::Keep,
+                "fail" => OnExistingTag::Fail,
+                _ => return Err(format!("{v:?} is none of overwrite, keep, fail")),
+            };
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "reference",
+        value: Value::Required("REF"),
+        default: "latest",
+        on: &["mirror unarchive"],
+        text: "Has no effect: each image has the tag that its destination says.",
+        set: |a, v| {
+            a.reference = v.into();
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "continue",
+        on: COPIES,
+        text: "Leave out what cannot be fetched, mapped or sent, deliver the rest, and exit with 1 at the end.",
+        set: |a, _| yes(&mut a.keep_going),
+        ..FLAG
+    },
+    Flag {
+        long: "report",
+        value: Value::Required("FILE"),
+        on: COPIES,
+        text: "Write a JSON array with each source and destination and its outcome (`delivered`, `kept`, `unmapped`, `incomplete` or `failed`, with what is missing or why), and each blob (`sent`, `mounted`, `present`, `missing` or `failed`), with digest and bytes. A file that holds anything but a report is not written over.",
+        set: |a, v| {
+            a.report = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "platforms",
+        short: Some('p'),
+        value: Value::Required("LIST"),
+        default: "all",
+        on: &["mirror clone"],
+        text: "Only these platforms, as `os/arch[/variant]`. Of an image for several of them the destination gets an index of those that were taken. Destinations are worked out before platforms are selected.",
+        set: |a, v| {
+            for part in args::list(v)? {
+                a.platforms.push(part.parse()?);
+            }
+            Ok(())
+        },
+        ..FLAG
+    },
+];

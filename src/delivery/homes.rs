@@ -1,0 +1,406 @@
+//! The destinations of a run: repositories of one or several registries.
+//!
+//! In each registry a blob has one home, where it is sent once; from there it is mounted into every other repository that
+//! needs it. A registry that refuses that gets it again, out of its content as long as that is at hand, or else out of a
+//! repository that has it.
+
+use std::{
+    collections::HashMap,
+    io::Read,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use super::content::{SharedContent, SharedPart};
+use crate::{
+    error::{Error, Result},
+    log,
+    oci::{Descriptor, Digest, Repository},
+    store::target::{BlobContent, MemoryContent, Target},
+};
+
+/// Makes the target of a repository.
+pub type MakeTarget<'a> = dyn Fn(&Repository) -> Box<dyn Target + 'a> + Sync + 'a;
+
+type HeldTarget<'a> = Arc<dyn Target + 'a>;
+
+/// The destinations, each with its number, from 0 on.
+pub struct Homes<'a> {
+    make: &'a MakeTarget<'a>,
+    known: RwLock<KnownHomes<'a>>,
+}
+
+#[derive(Default)]
+struct KnownHomes<'a> {
+    targets: Vec<HeldTarget<'a>>,
+    numbers: HashMap<Repository, u32>,
+    /// Registries of which is known whether they mount.
+    mounts: HashMap<String, bool>,
+}
+
+/// What is wanted of a blob.
+pub struct WantedBlob<'a> {
+    /// Which one.
+    pub descriptor: &'a Descriptor,
+    /// Destinations that need it.
+    pub needed: &'a [u32],
+    /// Destinations that have it.
+    pub there: &'a [u32],
+    /// It is known that the others have it not.
+    pub was_asked: bool,
+    /// Every destination is asked, not only the first of each registry.
+    pub everywhere: bool,
+    /// What one has and cannot be mounted is fetched there and sent to the others, if there is no content.
+    pub may_copy: bool,
+    /// Where it comes from, if that is a repository.
+    pub origin: Option<&'a Repository>,
+}
+
+/// A manifest that is to be put somewhere.
+pub struct ManifestPush<'a> {
+    /// Which one.
+    pub descriptor: &'a Descriptor,
+    /// Its bytes, if they are in memory.
+    pub bytes: Option<Arc<[u8]>>,
+    /// What it refers to from outside.
+    pub subject: Option<&'a Digest>,
+    /// Destinations that have it.
+    pub from: &'a [u32],
+    /// Others may have it, too, and are asked.
+    pub may_be_there: bool,
+}
+
+/// Where a blob is.
+#[derive(Debug, Default)]
+pub struct SettledBlob {
+    /// Destinations that have it now.
+    pub there: Vec<u32>,
+    /// How often it was sent.
+    pub sent: usize,
+    /// How often it was mounted.
+    pub mounted: usize,
+    /// A destination that was asked had it not.
+    pub was_absent: bool,
+    /// Why not all have it that need it.
+    pub failure: Option<Error>,
+}
+
+impl SettledBlob {
+    fn fails(&mut self, e: Error) {
+        self.failure.get_or_insert(e);
+    }
+}
+
+impl<'a> Homes<'a> {
+    /// None so far.
+    pub fn new(make: &'a MakeTarget<'a>) -> Homes<'a> {
+        Homes { make, known: RwLock::default() }
+    }
+
+    /// The number of a repository, a new one if need be.
+    pub fn number(&self, repository: &Repository) -> u32 {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&number) = known.numbers.get(repository) {
+            return number;
+        }
+        let number = known.targets.len() as u32;
+        known.targets.push((self.make)(repository).into());
+        known.numbers.insert(repository.clone(), number);
+        number
+    }
+
+    fn target(&self, number: u32) -> HeldTarget<'a> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).targets[number as usize].clone()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).targets.len() as u32
+    }
+
+    /// The repository of this number.
+    pub fn repository(&self, number: u32) -> Repository {
+        self.target(number).repository().clone()
+    }
+
+    /// Destinations by registry, in the order in which they are named.
+    fn by_registry(&self, numbers: &[u32]) -> Vec<Vec<u32>> {
+        let mut groups: Vec<(String, Vec<u32>)> = Vec::new();
+        for &number in numbers {
+            let registry = self.repository(number).registry;
+            match groups.iter_mut().find(|(name, _)| *name == registry) {
+                Some((_, group)) => group.push(number),
+                None => groups.push((registry, vec![number])),
+            }
+        }
+        groups.into_iter().map(|(_, group)| group).collect()
+    }
+
+    /// Brings a blob to where it is needed: it is asked for, mounted, and, if there is `content`, sent.
+    pub fn settle(&self, wanted: &WantedBlob, content: Option<&dyn SharedContent>) -> SettledBlob {
+        let mut settled = SettledBlob { there: wanted.there.to_vec(), ..SettledBlob::default() };
+        let (mut senders, mut later): (Vec<u32>, Vec<(u32, u32)>) = (Vec::new(), Vec::new());
+        for group in self.by_registry(wanted.needed) {
+            let lacking = match self.look_and_mount(wanted, &group, &mut settled) {
+                Ok(lacking) => lacking,
+                Err(e) => {
+                    settled.fails(e);
+                    continue;
+                }
+            };
+            let Some((&home, others)) = lacking.split_first() else { continue };
+            // Where mounts are refused, or where nothing shows that they are not, a stream passes only once.
+            let has_home = group.iter().any(|number| settled.there.contains(number));
+            if has_home || content.is_some_and(|content| content.passes_once()) && !self.mounts(home, others) {
+                senders.extend(&lacking);
+            } else {
+                senders.push(home);
+                later.extend(others.iter().map(|&other| (home, other)));
+            }
+        }
+        match content {
+            Some(content) => {
+                self.send(wanted.descriptor, content, &senders, &mut settled);
+                for (home, other) in later {
+                    if !settled.there.contains(&home) {
+                        continue;
+                    }
+                    let from = self.repository(home);
+                    if self.target(other).mount(wanted.descriptor, &from) {
+                        settled.mounted += 1;
+                        settled.there.push(other);
+                    } else if content.readable_from() == 0 {
+                        self.send(wanted.descriptor, content, &[other], &mut settled);
+                    } else {
+                        self.copy(wanted.descriptor, home, other, &mut settled);
+                    }
+                }
+            }
+            None if wanted.may_copy => {
+                for other in senders.into_iter().chain(later.into_iter().map(|(_, other)| other)) {
+                    let Some(&from) = settled.there.first() else { break };
+                    self.copy(wanted.descriptor, from, other, &mut settled);
+                }
+            }
+            None => {}
+        }
+        settled
+    }
+
+    /// Destinations of one registry: those that have a blob are found, and those are returned that lack it and into which
+    /// it cannot be mounted yet.
+    fn look_and_mount(&self, wanted: &WantedBlob, group: &[u32], settled: &mut SettledBlob) -> Result<Vec<u32>> {
+        let descriptor = wanted.descriptor;
+        let registry = self.repository(group[0]).registry;
+        let origin = wanted.origin.filter(|origin| origin.registry == registry).cloned();
+        let mut home = group.iter().find(|number| settled.there.contains(number)).map(|&home| self.repository(home));
+        let (mut may_be_there, mut lacking) = (!wanted.was_asked && home.is_none(), Vec::new());
+        for &number in group {
+            if settled.there.contains(&number) {
+                continue;
+            }
+            let target = self.target(number);
+            if origin.as_ref() == Some(target.repository()) {
+                settled.there.push(number);
+                home.get_or_insert_with(|| target.repository().clone());
+                continue;
+            }
+            if may_be_there || wanted.everywhere {
+                if target.exists(descriptor)? {
+                    settled.there.push(number);
+                    home.get_or_insert_with(|| target.repository().clone());
+                    continue;
+                }
+                settled.was_absent = true;
+                // Where the first has it not, others hardly have it.
+                may_be_there &= home.is_some();
+            }
+            lacking.push(number);
+        }
+        let Some(from) = home.or(origin) else { return Ok(lacking) };
+        lacking.retain(|&number| {
+            let is_mounted = self.target(number).mount(descriptor, &from);
+            if is_mounted {
+                settled.mounted += 1;
+                settled.there.push(number);
+            }
+            !is_mounted
+        });
+        Ok(lacking)
+    }
+
+    /// Whether the registry of these destinations mounts what one of them has into another.
+    fn mounts(&self, home: u32, others: &[u32]) -> bool {
+        let Some(&other) = others.first() else { return true };
+        let registry = self.repository(home).registry;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).mounts.get(&registry).copied();
+        if let Some(known) = known {
+            return known;
+        }
+        // The empty blob of the image specification is the least that can show it.
+        let probe = Descriptor::new("application/vnd.oci.empty.v1+json", Digest::of(b"{}"), 2);
+        let (home, other) = (self.target(home), self.target(other));
+        let shows = || -> Result<bool> {
+            if !home.exists(&probe)? {
+                home.push_blob(&probe, &MemoryContent(b"{}"))?;
+            }
+            Ok(other.mount(&probe, home.repository()))
+        };
+        let mounts = shows().unwrap_or(false);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).mounts.insert(registry, mounts);
+        mounts
+    }
+
+    /// Sends a blob to several destinations at once.
+    fn send(&self, descriptor: &Descriptor, content: &dyn SharedContent, to: &[u32], settled: &mut SettledBlob) {
+        if to.is_empty() {
+            return;
+        }
+        let targets: Vec<_> = to.iter().map(|&number| self.target(number)).collect();
+        let mut outcomes = Vec::new();
+        content.with_parts(targets.len(), &mut |parts| {
+            outcomes = match parts {
+                [only] => vec![targets[0].push_blob(descriptor, *only)],
+                _ => std::thread::scope(|scope| {
+                    let all = targets.iter().zip(parts).map(|(target, part)| {
+                        let part: &dyn SharedPart = *part;
+                        scope.spawn(move || {
+                            let pushed = target.push_blob(descriptor, part);
+                            part.leave();
+                            pushed
+                        })
+                    });
+                    let all: Vec<_> = all.collect();
+                    let panicked = || Error::new("a thread that sends has panicked");
+                    all.into_iter().map(|one| one.join().unwrap_or_else(|_| Err(panicked()))).collect()
+                }),
+            };
+        });
+        for (&number, outcome) in to.iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => {
+                    settled.sent += 1;
+                    settled.there.push(number);
+                }
+                Err(e) => settled.fails(e),
+            }
+        }
+    }
+
+    /// Sends a blob from one destination, which has it, to another.
+    fn copy(&self, descriptor: &Descriptor, from: u32, to: u32, settled: &mut SettledBlob) {
+        let (from, target) = (self.target(from), self.target(to));
+        log::debug(format_args!(
+            "blob {} goes from {} to {}",
+            descriptor.digest,
+            from.repository(),
+            target.repository()
+        ));
+        match target.push_blob(descriptor, &HomeContent { target: &from, descriptor }) {
+            Ok(()) => {
+                settled.sent += 1;
+                settled.there.push(to);
+            }
+            Err(e) => settled.fails(e),
+        }
+    }
+
+    /// Puts a manifest at these destinations. Returns at how many it was not yet.
+    ///
+    /// # Errors
+    /// If a destination does not take it.
+    pub fn push_manifest(&self, push: ManifestPush, to: &[u32]) -> Result<usize> {
+        let ManifestPush { descriptor, mut bytes, subject, from, may_be_there } = push;
+        let mut count = 0;
+        for &number in to {
+            let target = self.target(number);
+            // What refers to something may be there and not be listed.
+            let is_listed = |subject: &Digest| target.lists_referrer(subject, &descriptor.digest).unwrap_or(false);
+            if may_be_there && target.has_manifest(descriptor).unwrap_or(false) && subject.is_none_or(is_listed) {
+                continue;
+            }
+            if bytes.is_none() {
+                let all: Vec<u32> = from.iter().chain(to).copied().collect();
+                bytes = self.fetch(descriptor, &all)?;
+            }
+            let bytes = bytes.as_ref().ok_or_else(|| Error::new("it was kept there, and is gone"))?;
+            target.push_manifest(descriptor, bytes)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// A manifest that one of these destinations has, also if only as a blob.
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    pub fn fetch(&self, descriptor: &Descriptor, at: &[u32]) -> Result<Option<Arc<[u8]>>> {
+        for &number in at {
+            if let Some(bytes) = self.target(number).fetch(descriptor)? {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps a manifest as a blob at these destinations.
+    ///
+    /// # Errors
+    /// As [`Target::keep`].
+    pub fn keep(&self, descriptor: &Descriptor, bytes: &Arc<[u8]>, at: &[u32]) -> Result<()> {
+        at.iter().try_for_each(|&number| self.target(number).keep(descriptor, bytes))
+    }
+
+    /// Puts a manifest that is there under a tag.
+    ///
+    /// # Errors
+    /// As [`Target::tag`].
+    pub fn tag(&self, descriptor: &Descriptor, bytes: Option<Arc<[u8]>>, at: u32, tag: &str) -> Result<()> {
+        let bytes = match bytes {
+            Some(bytes) => Some(bytes),
+            None => self.fetch(descriptor, &[at])?,
+        };
+        match bytes {
+            Some(bytes) => self.target(at).tag(descriptor, &bytes, tag),
+            None => Err(Error::new(format!("manifest {} was pushed, and is gone", descriptor.digest))),
+        }
+    }
+
+    /// Looks whether a destination has a manifest, under its digest or a tag.
+    ///
+    /// # Errors
+    /// If it has another one there, or none, or cannot be asked.
+    pub fn look(&self, descriptor: &Descriptor, at: u32, tag: Option<&str>) -> Result<()> {
+        self.target(at).look(descriptor, tag)
+    }
+
+    /// Upload sessions that are open: where, of which blob, and where each goes on.
+    pub fn sessions(&self) -> Vec<(Repository, Digest, String)> {
+        let all = 0..self.count();
+        let of = |number| {
+            let target = self.target(number);
+            let repository = target.repository().clone();
+            target.sessions().into_iter().map(move |(digest, url)| (repository.clone(), digest, url))
+        };
+        all.flat_map(of).collect()
+    }
+
+    /// Goes on with sessions of an earlier run.
+    pub fn take_up(&self, sessions: Vec<(Repository, Digest, String)>) {
+        for (repository, digest, url) in sessions {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner).numbers.get(&repository).copied();
+            known.into_iter().for_each(|number| self.target(number).take_up(vec![(digest.clone(), url.clone())]));
+        }
+    }
+}
+
+/// A blob that a destination has.
+struct HomeContent<'a, 'b> {
+    target: &'a HeldTarget<'b>,
+    descriptor: &'a Descriptor,
+}
+
+impl BlobContent for HomeContent<'_, '_> {
+    fn open(&self, from: u64) -> Result<Box<dyn Read + '_>> {
+        self.target.blob(self.descriptor, from)
+    }
+}
