@@ -47,6 +47,8 @@ pub struct WantedBlob<'a> {
     pub there: &'a [u32],
     /// It is known that the others have it not.
     pub was_asked: bool,
+    /// This run has sent it to those that have it, so that others hardly have it.
+    pub is_sent: bool,
     /// Every destination is asked, not only the first of each registry.
     pub everywhere: bool,
     /// What one has and cannot be mounted is fetched there and sent to the others, if there is no content.
@@ -193,7 +195,8 @@ impl<'a> Homes<'a> {
         let registry = self.repository(group[0]).registry;
         let origin = wanted.origin.filter(|origin| origin.registry == registry).cloned();
         let mut home = group.iter().find(|number| settled.there.contains(number)).map(|&home| self.repository(home));
-        let (mut may_be_there, mut lacking) = (!wanted.was_asked && home.is_none(), Vec::new());
+        let is_known = if home.is_some() { wanted.is_sent } else { wanted.was_asked };
+        let (mut may_be_there, mut lacking) = (!is_known, Vec::new());
         for &number in group {
             if settled.there.contains(&number) {
                 continue;

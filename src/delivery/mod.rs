@@ -120,6 +120,8 @@ struct DeliveryState {
     roots: Option<Vec<RoutedRoot>>,
     /// Which of them a manifest is, by its number.
     roots_of: HashMap<usize, Vec<usize>>,
+    /// Manifests that were not there before, by their numbers.
+    pushed: HashSet<usize>,
     /// Manifests that will get tags, and how many bytes these are.
     contents: HashMap<Digest, Arc<[u8]>>,
     contents_size: usize,

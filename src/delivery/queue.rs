@@ -276,6 +276,7 @@ impl Delivery<'_> {
             needed: &needed,
             there: &there,
             was_asked: false,
+            is_sent: false,
             everywhere,
             may_copy: everywhere,
             origin: None,
@@ -297,27 +298,30 @@ impl Delivery<'_> {
 
     /// A blob that is at some destinations is brought to the others, out of a file if it lies in one.
     fn spread(&self, number: usize) {
-        let (descriptor, (needed, there), place) = {
+        let (descriptor, (needed, there), place, is_sent) = {
             let state = self.state();
             let blob = &state.tracker.blobs()[number];
             let place = state.places.get(&number).map(|(_, content)| JobContent::Whole(content.clone()));
-            (blob_descriptor(blob.digest.clone(), blob.size), state.tracker.places_of(number), place)
+            let is_sent = blob.is_sent;
+            (blob_descriptor(blob.digest.clone(), blob.size), state.tracker.places_of(number), place, is_sent)
         };
         let wanted = WantedBlob {
             descriptor: &descriptor,
             needed: &needed,
             there: &there,
             was_asked: false,
+            is_sent,
             everywhere: false,
             may_copy: true,
             origin: None,
         };
         let content = place.as_ref().map(|content| content as &dyn SharedContent);
-        let SettledBlob { there, failure, .. } = self.options.homes.settle(&wanted, content);
+        let SettledBlob { there, failure, sent, mounted, .. } = self.options.homes.settle(&wanted, content);
         self.change(|state| match failure {
             None => {
-                self.take_note(state, number, true);
-                state.tracker.arrives(number, there, BlobState::Sent);
+                let became = if is_sent || sent > 0 { BlobState::Sent } else { BlobState::Present };
+                self.take_note(state, number, mounted > 0);
+                state.tracker.arrives(number, there, became);
             }
             Some(e) => {
                 state.tracker.arrives(number, there, BlobState::Failed);
@@ -361,11 +365,11 @@ impl Delivery<'_> {
 
     fn send(&self, number: usize, blob: &BlobMember, content: &JobContent, was_asked: bool) {
         let descriptor = blob_descriptor(blob.digest.clone(), blob.size);
-        let (needed, there) = {
+        let ((needed, there), was_asked, is_sent) = {
             let state = self.state();
-            (state.tracker.places_of(number), was_asked || self.is_not_worth_asking(&state, blob.size))
+            let was_asked = was_asked || self.is_not_worth_asking(&state, blob.size);
+            (state.tracker.places_of(number), was_asked, state.tracker.blobs()[number].is_sent)
         };
-        let ((needed, there), was_asked) = (needed, there);
         let origin = match content {
             JobContent::Stored(content) => match &content.origin {
                 Origin::Repository(repository) => Some(repository),
@@ -378,6 +382,7 @@ impl Delivery<'_> {
             needed: &needed,
             there: &there,
             was_asked,
+            is_sent,
             everywhere: false,
             may_copy: false,
             origin,
@@ -446,6 +451,7 @@ impl Delivery<'_> {
                 self.keep_content(state, number, bytes);
                 state.tracker.pushed(number, needed);
                 if count > 0 {
+                    state.pushed.insert(number);
                     state.tally.manifests += 1;
                     state.tally.bytes += descriptor.size;
                 }

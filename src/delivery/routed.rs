@@ -208,14 +208,19 @@ impl Delivery<'_> {
 
     /// Puts the manifest of a root under its tag.
     pub(super) fn tag_root(&self, root: usize) {
-        let (root_of, bytes) = {
+        let (root_of, bytes, number) = {
             let state = self.state();
             let Some(found) = state.roots.as_ref().and_then(|roots| roots.get(root)) else { return };
-            (found.root.clone(), found.root.bytes.clone())
+            (found.root.clone(), found.root.bytes.clone(), found.number)
         };
         let AssignedRoot { descriptor, at, tag: Some(tag), .. } = root_of else { return };
         let bytes = bytes.or_else(|| self.state().contents.get(&descriptor.digest).cloned());
-        let tagged = self.options.homes.tag(&descriptor, bytes, at, &tag);
+        // What was there may have its tag, too.
+        let was_there = number.is_some_and(|number| !self.state().pushed.contains(&number));
+        let tagged = match was_there && self.options.homes.look(&descriptor, at, Some(&tag)).is_ok() {
+            true => Ok(()),
+            false => self.options.homes.tag(&descriptor, bytes, at, &tag),
+        };
         self.change(|state| match tagged {
             Ok(()) => state.roots.iter_mut().flatten().nth(root).into_iter().for_each(|root| root.is_tagged = true),
             Err(e) => self.job_fails(state, e),

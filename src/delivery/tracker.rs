@@ -109,6 +109,8 @@ pub struct TrackedBlob {
     has_passed: bool,
     /// All destinations were asked for it.
     was_sought: bool,
+    /// This run has sent it to at least one of them.
+    pub is_sent: bool,
     /// Manifests that wait for it, each with the number of the edge.
     waiting: Vec<(u32, u32)>,
 }

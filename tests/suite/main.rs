@@ -22,6 +22,7 @@ mod push;
 mod receiver;
 mod registry;
 mod resume;
+mod routes;
 mod scripted;
 mod second;
 mod soak;

@@ -18,6 +18,8 @@ pub struct Manners {
     pub least_chunk: usize,
     /// Forgets a session whose connection breaks.
     pub forgetful: bool,
+    /// Mounts nothing.
+    pub mounts_nothing: bool,
 }
 
 #[derive(Default)]
@@ -93,6 +95,21 @@ impl Receiver {
         missing
     }
 
+    /// The digests of a repository's manifests, but for indexes of referrers.
+    pub fn digests(&self, repository: &str) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let tagged: Vec<&Vec<u8>> = state
+            .manifests
+            .iter()
+            .filter(|((_, target), _)| target.starts_with("sha256-"))
+            .map(|(_, (_, bytes))| bytes)
+            .collect();
+        let own = state.manifests.iter().filter(|((name, target), (_, bytes))| {
+            name == repository && target.starts_with("sha256:") && !tagged.contains(&bytes)
+        });
+        own.map(|((_, target), _)| target.clone()).collect()
+    }
+
     pub fn open_sessions(&self) -> usize {
         self.state.lock().unwrap().sessions.len()
     }
@@ -126,7 +143,7 @@ impl Receiver {
     }
 
     fn begin(&self, state: &mut State, repository: &str, mount: Option<&str>, from: Option<&str>) -> Answer {
-        if let (Some(digest), Some(from)) = (mount, from) {
+        if let (Some(digest), Some(from), false) = (mount, from, self.manners.mounts_nothing) {
             let digest: Digest = digest.parse().unwrap();
             if let Some(bytes) = state.blobs.get(&(from.to_string(), digest.clone())).cloned() {
                 state.blobs.insert((repository.into(), digest), bytes);

@@ -184,6 +184,7 @@ impl Tracker {
             there: SetId::EMPTY,
             has_passed: false,
             was_sought: false,
+            is_sent: false,
             waiting: Vec::new(),
         });
         number

@@ -184,6 +184,7 @@ impl Tracker {
     pub fn arrives(&mut self, number: usize, places: Vec<u32>, state: BlobState) {
         let places = self.sets.number(places);
         let blob = &mut self.blobs[number];
+        blob.is_sent |= state == BlobState::Sent;
         blob.there = self.sets.union(blob.there, places);
         let (there, needed) = (blob.there, blob.needed);
         match self.sets.holds(there, needed) {
