@@ -9,7 +9,7 @@ STRESS_SECONDS ?= 60
 # Seconds of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress fuzz bench bench-deliver strokes
+.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress fuzz bench bench-deliver bench-clone strokes
 .PHONY: install clean
 
 all:
@@ -30,6 +30,7 @@ test:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTFLAGS="--cfg fuzzing" $(CARGO) check --locked --lib --target-dir target/fuzzing
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 # Licences, sources and advisories of dependencies, as far as the program and its data are there.
@@ -112,6 +113,15 @@ bench-deliver:
 	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
 	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
 	$(CARGO) bench --locked --bench deliver
+
+# From registry to registry, and from an archive into many repositories, against regctl, crane, skopeo and oras. About
+# 15 minutes.
+bench-clone:
+	tests/deps.sh bench
+	GOBIN=$(CURDIR)/target/tools go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
+	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
+	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
+	$(CARGO) bench --locked --bench clone
 
 # A simulated drive: how often it stops behind `util mbuffer`, and behind mbuffer(1). About 40 minutes.
 strokes:

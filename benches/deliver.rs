@@ -3,6 +3,7 @@
 //!
 //! Programs take turns, and what is compared is the median.
 
+mod common;
 #[path = "../tests/suite/receiver.rs"]
 #[allow(dead_code)]
 mod receiver;
@@ -20,7 +21,6 @@ use std::{
     env, fs,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -31,6 +31,7 @@ use std::{
 };
 
 use ace_dt::oci::Digest;
+use common::{InMemory, MIB, built, must, tool};
 use receiver::{Manners, Receiver};
 use registry::{CONFIG, LAYER, MANIFEST, Registry, Storage, configure, descriptor};
 use scripted::{Content, Scripted};
@@ -38,8 +39,6 @@ use serde_json::json;
 use util::{Dir, noise};
 
 const ROUNDS: usize = 5;
-const TOOL: &str = env!("CARGO_BIN_EXE_ace-dt");
-const MIB: usize = 1 << 20;
 
 fn main() {
     let only: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
@@ -49,48 +48,6 @@ fn main() {
         if wanted(name) {
             bench();
         }
-    }
-}
-
-fn must(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; `make bench-deliver` installs it"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn tool(dir: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(TOOL);
-    command.args(words).current_dir(dir).env("HOME", dir);
-    command
-}
-
-fn built(name: &str) -> String {
-    format!("{}/target/tools/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A registry whose storage is in memory.
-struct InMemory {
-    registry: Option<Registry>,
-    dir: PathBuf,
-}
-
-impl InMemory {
-    fn start() -> InMemory {
-        let dir = PathBuf::from(format!("/dev/shm/ace-dt-bench-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
-        InMemory { registry: Some(Registry::start(&dir)), dir }
-    }
-
-    fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.registry.as_ref().unwrap().port)
-    }
-}
-
-impl Drop for InMemory {
-    fn drop(&mut self) {
-        self.registry = None;
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 

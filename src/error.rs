@@ -139,6 +139,11 @@ impl Error {
         Error { is_away: true, ..self }
     }
 
+    /// To wait for minutes would not help.
+    pub fn not_away(self) -> Self {
+        Error { is_away: false, ..self }
+    }
+
     /// Whether the other side is away, or asks for patience.
     pub fn is_away(&self) -> bool {
         self.is_away

@@ -14,8 +14,9 @@ use crate::{
     },
     config,
     gather::sources,
+    mapper::{MapFile, MapTemplate, selector},
     media::memory_source::MemorySource,
-    oci::Reference,
+    oci::{Descriptor, Digest, Reference, annotation, media},
     registry::{
         auth::{challenge::Challenge, docker_config::Credentials},
         transport::http::next_page,
@@ -30,13 +31,13 @@ pub fn walk(data: &[u8]) {
         assert!(!finding.text.is_empty());
         told += 1;
     };
-    let mut scanner = Scanner { deep: true, tell: &mut tell, read: &read };
+    let mut scanner = Scanner { deep: true, passes_holes: false, tell: &mut tell, read: &read };
     let Ok(end) = scanner.stream(&mut source, &mut catalog) else { return };
     assert!(read.into_inner() <= data.len() as u64, "more was read than there is");
     assert!(end.end.is_none_or(|end| end <= data.len() as u64), "it ends behind its end");
     assert!(catalog.bytes() <= data.len() as u64, "its blobs have more bytes than it");
     // One that is no archive is told of.
-    assert!(told > 0 || catalog.has_index(), "nothing is wrong with what is no archive");
+    assert!(told > 0 || end.end.is_some(), "nothing is wrong with what is no archive");
     let mut missing = 0;
     let reached = catalog.check(&Elsewhere::default(), &mut |_| missing += 1);
     assert!(missing <= 2 * data.len(), "more is missing than it can name");
@@ -106,5 +107,33 @@ pub fn link(data: &[u8]) {
     let Ok(header) = std::str::from_utf8(data) else { return };
     if let Some(next) = next_page(header) {
         assert!(header.contains(&next));
+    }
+}
+
+/// A template: it is refused or executed, within its bounds, and never brings the program down.
+pub fn template(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(template) = MapTemplate::parse(Path::new("t.tmpl"), text) else { return };
+    let mut descriptor = Descriptor::new(media::MANIFEST, Digest::of(b""), 7);
+    descriptor.annotations.insert(annotation::SOURCE.into(), "reg.example.com/team/app:v1".into());
+    descriptor.annotations.insert(annotation::LABELS.into(), r#"{"env":"prod"}"#.into());
+    match template.destinations(&descriptor) {
+        Ok(destinations) => assert!(destinations.iter().all(|line| !line.trim().is_empty() && !line.contains('\n'))),
+        Err(why) => assert!(why.starts_with("line ") && why.len() < 4096, "{why}"),
+    }
+}
+
+/// The file of a mapper, and selectors: every line that is wrong is named.
+pub fn map(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match MapFile::parse(Path::new("map.csv"), text) {
+        Ok(map) => {
+            let name = "reg.example.com/team/app:v1";
+            assert!(map.prefixes(name).all(|(prefix, to)| name.starts_with(prefix) && to.line.is_some()));
+        }
+        Err(why) => assert!(why.contains("line "), "{why}"),
+    }
+    if let Ok(selectors) = selector::parse_list(text) {
+        assert!(!selectors.is_empty());
     }
 }

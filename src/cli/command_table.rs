@@ -47,9 +47,12 @@ const MAPPERS: &str = "A mapper says where a source goes. The name of a source i
      go-template=FILE     by each line of a template's output\n\n\
      `FILE` is CSV with two fields a line; lines that begin with `#` are comments. With a prefix the destination is the second field with the rest of the name behind it; nothing is put between them, and a prefix may end anywhere. An empty first field stands for every name with `longest-prefix`, and is passed over with the others.\n\n\
      A destination is `registry/repository[:tag][@digest]`. With a tag the image gets that, with a digest alone none, and with neither `latest`.\n\n\
-     A template is Go's text/template, executed for each source on its descriptor: `.MediaType`, `.ArtifactType`, `.Digest`, `.Size`, `.Annotations`, `.Platform`, `.URLs` and `.Data`. Its functions are those of sprig 3.3 that depend on neither time, chance nor environment, and `Registry`, `Repository`, `Tag` and `Package`, which take a reference apart. These are left out: `ago`, `bcrypt`, `buildCustomCert`, `encryptAES`, `genCA`, `genCAWithKey`, `genPrivateKey`, `genSelfSignedCert`, `genSelfSignedCertWithKey`, `genSignedCert`, `genSignedCertWithKey`, `htpasswd`, `randInt`, `shuffle`. Output, loops and what functions make are bounded.\n\n    \
-     {{ $n := index .Annotations \"vnd.act3-ace.manifest.source\" -}}\n    \
-     high.example.com/{{ Repository $n }}:{{ Tag $n }}";
+     Of several lines with the same prefix `longest-prefix` takes the last, and `first-prefix` the first.\n\n\
+     A template is Go's text/template, executed for each source on its descriptor: `.MediaType`, `.ArtifactType`, `.Digest` (with `.Digest.Algorithm` and `.Digest.Encoded`), `.Size`, `.Annotations`, `.Platform`, `.URLs` and `.Data`. The annotation `vnd.act3-ace.manifest.source` is the name of the source, and `data.act3-ace.io/labels` its labels, as JSON; an image without labels lacks it. `.Platform` has `.OS`, `.Architecture`, `.Variant`, `.OSVersion` and `.OSFeatures`, but only an image that was taken out of an index with `--platforms` has a platform; of all others it is nothing (nil), which `with` tells.\n\n\
+     Its functions are those of sprig 3.3 that depend on neither time, chance nor environment, and four that take a reference apart. Of `reg.example.com/a/b:v1@sha256:...` `Registry` is `reg.example.com`, `Repository` is `a/b`, and `Package` is all behind the registry, with tag and digest. `Tag` is the digest if there is one, else the tag, else empty. These functions of sprig are left out: `ago`, `bcrypt`, `buildCustomCert`, `encryptAES`, `genCA`, `genCAWithKey`, `genPrivateKey`, `genSelfSignedCert`, `genSelfSignedCertWithKey`, `genSignedCert`, `genSignedCertWithKey`, `htpasswd`, `randInt`, `shuffle`. A dict is changed in place (`set`, `unset`, `merge`) if a variable is named. Output, loops and what functions make are bounded. Each image to a team by its label, under its own name:\n\n    \
+     {{ $name := index .Annotations \"vnd.act3-ace.manifest.source\" -}}\n    \
+     {{ $labels := index .Annotations \"data.act3-ace.io/labels\" | default \"{}\" | fromJson -}}\n    \
+     high.example.com/{{ get $labels \"team\" | default \"common\" }}/{{ Package $name }}";
 
 /// All commands, groups before what is in them.
 pub static COMMANDS: &[Command] = &[
@@ -214,7 +217,7 @@ pub static COMMANDS: &[Command] = &[
             Which blobs the registry has is asked as soon as a manifest names them, long before they pass by. What is there is not sent: in a file it is passed over, from a tape or pipe it is read past. So the same command again sends only what is missing. Every blob that is sent is checked against its digest; those that the registry has are not, so whether an archive is whole `ace-dt mirror verify` tells.\n\n\
             Takes what `ace-dt mirror verify` takes: any OCI image layout in a TAR stream, compressed with zstd or gzip or not, its members in any order. A file that ends in the middle of an archive is continued by the next `SOURCE-FILE`, and a tape by the next volume (see `--volume-command`); one that begins with `oci-layout` is an archive of its own. Several are delivered together: what one leaves out may be in another, and the root is that of the first. What is in none of them is looked for in the repository: an increment needs there what it leaves out.\n\n\
             With a digest in `IMAGE` the root must have it; then there is a tag only if `IMAGE` has one too. That is found out before anything is sent, but from a pipe or tape only where `index.json` comes first, as it does in archives of this tool.\n\n\
-            A manifest of which parts are missing is kept in the repository as a blob, where a later run finds it, and the error names what is missing. What is damaged ends the run, unless `--continue` is given. A registry that is away (nobody listens, or it answers 429, 502, 503 or 504) is waited for up to ten minutes, or as long as `--retry-time` says, and all requests to it are made more slowly for a while; with `--retries` such tries are counted like others. A blob that the registry does not take in the end counts as missing, and the rest is delivered. Referrers are always delivered; where the registry has no referrers API, the index at the subject's referrers tag is kept up to date.",
+            A manifest of which parts are missing is kept in the repository as a blob, where a later run finds it, and the error names what is missing. What is damaged ends the run, unless `--continue` is given. A registry that is away (nobody listens, or it answers 429, 502, 503 or 504) is waited for up to ten minutes, or as long as `--retry-time` says, if it has answered before in this run, and all requests to it are made more slowly for a while; with `--retries` such tries are counted like others. A blob that the registry does not take in the end counts as missing, and the rest is delivered. Referrers are always delivered; where the registry has no referrers API, the index at the subject's referrers tag is kept up to date.",
         sections: &[
             ("TAPE DRIVES", TAPES_READ),
             ("ENVIRONMENT", ENVIRONMENT),
@@ -279,7 +282,7 @@ pub static COMMANDS: &[Command] = &[
         description: "Reads archives from end to end, once, and delivers the images that were gathered into the first to the repositories and registries that `MAPPER` names, each with all below it. Nothing is staged, neither on disk nor in a registry between. Where all goes is worked out and checked before anything is sent, and a tag is set when all is there that it points to.\n\n\
             In each registry a blob is sent once, to the first repository that needs it, and mounted from there into the others. A registry that does not mount gets it again: out of the file, out of the buffer, to several repositories at once, or out of the repository that has it. What no image needs that was selected is passed over, in a file without reading it.\n\n\
             Archives are taken as `ace-dt mirror deserialize` takes them, and damage, missing blobs, and registries that are away are dealt with alike. The gather index must stand in front of the blobs, as it does in archives of this tool; a file in which it stands behind them is read all the same, and from a pipe or tape such an archive is refused.\n\n\
-            Without `--recursive`, signatures and other referrers in the archive are left out.",
+            Without `--recursive`, signatures and other referrers in the archive are left out. An image for which the mapper names no destination is left out with a warning; that is no failure, unless it is so of all.",
         sections: &[
             ("MAPPERS", MAPPERS),
             ("TAPE DRIVES", TAPES_READ),
@@ -299,7 +302,7 @@ pub static COMMANDS: &[Command] = &[
             ),
             (
                 "DIAGNOSTICS",
-                "`the mapper names no destination`: the image is left out; if that is so of all, the run fails. `would be the destination of`: two images would get one tag. `line N matches no source`: the line of the map is idle, perhaps misspelt. `is missing, which ... needs`: neither the archive nor the destination has it.",
+                "`the mapper names no destination`: the image is left out; if that is so of all, the run fails. `would be the destination of`: two images would get one tag. `line N took no source that was selected`: its prefix or digest is that of none, or other lines came before it; perhaps it is misspelt. `is missing, which ... needs`: neither the archive nor the destination has it.",
             ),
         ],
         action: Some(Action::Unarchive),
@@ -311,7 +314,7 @@ pub static COMMANDS: &[Command] = &[
             Operand {
                 name: "IMAGE",
                 count: Count::One,
-                text: "A gathered artifact, as `ace-dt mirror gather` and `ace-dt mirror deserialize` leave it in a registry.",
+                text: "A gathered artifact, as `ace-dt mirror gather` and `ace-dt mirror deserialize` leave it in a registry, or in an archive (`oci-archive:FILE`) or a layout (`oci:DIR`).",
             },
             MAPPER,
         ],
@@ -332,7 +335,7 @@ pub static COMMANDS: &[Command] = &[
             ),
             (
                 "DIAGNOSTICS",
-                "`is no gathered artifact`: an image or index was named that `ace-dt mirror gather` did not make; `ace-dt mirror clone` copies such. `the mapper names no destination`: the source is left out; if that is so of all, the run fails. `would be the destination of`: two sources would get one tag. `line N matches no source`: the line of the map is idle, perhaps misspelt.",
+                "`is no gathered artifact`: an image or index was named that `ace-dt mirror gather` did not make; `ace-dt mirror clone` copies such. `the mapper names no destination`: the source is left out; if that is so of all, the run fails. `would be the destination of`: two sources would get one tag. `line N took no source that was selected`: its prefix or digest is that of none, or other lines came before it; perhaps it is misspelt.",
             ),
         ],
         action: Some(Action::Scatter),
@@ -354,7 +357,7 @@ pub static COMMANDS: &[Command] = &[
             ),
             (
                 "DIAGNOSTICS",
-                "`the mapper names no destination`: the source is left out; if that is so of all, the run fails. `would be the destination of`: two sources would get one tag. `line N matches no source`: the line of the map is idle, perhaps misspelt.",
+                "`the mapper names no destination`: the source is left out; if that is so of all, the run fails. `would be the destination of`: two sources would get one tag. `line N took no source that was selected`: its prefix or digest is that of none, or other lines came before it; perhaps it is misspelt.",
             ),
         ],
         action: Some(Action::Clone),

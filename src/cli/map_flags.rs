@@ -21,7 +21,7 @@ pub static MAP_FLAGS: &[Flag] = &[
         short: Some('l'),
         value: Value::Required("LIST"),
         on: MAPS,
-        text: "Take only sources whose labels one of these selectors selects, in Kubernetes' syntax: `=`, `==`, `!=`, `in (a,b)`, `notin (a,b)`, `key`, `!key`, and `>` and `<` with whole numbers. Commas separate selectors of which one must hold; may be repeated. Where several must hold together they are one quoted field: `-l '\"env=prod,tier>2\"'`.",
+        text: "Take only sources whose labels one of these selectors selects, in Kubernetes' syntax: `=`, `==`, `!=`, `in (a,b)`, `notin (a,b)`, `key`, `!key`, and `>` and `<` with whole numbers. Commas separate selectors of which one must hold; may be repeated, which adds further ones. Where several must hold together they are one quoted field: `-l '\"env=prod,tier>2\"'`.",
         set: |a, v| {
             a.selectors.extend(selector::parse_list(v)?);
             Ok(())
@@ -32,7 +32,7 @@ pub static MAP_FLAGS: &[Flag] = &[
         long: "subset",
         value: Value::Required("SOURCES-FILE"),
         on: MAPS,
-        text: "Take only sources whose whole name stands in this list. Labels there do not count.",
+        text: "Take only sources whose whole name stands in this list. Labels there do not count. A name that no source has is warned of.",
         set: |a, v| {
             a.subset = Some(args::file(v)?);
             Ok(())
@@ -59,7 +59,7 @@ pub static MAP_FLAGS: &[Flag] = &[
         value: Value::Required("WHAT"),
         default: "overwrite",
         on: MAPS,
-        text: "What is done where a destination's tag names another image already: `overwrite` moves the tag, `keep` leaves the destination out, and `fail` ends the run before anything is sent. The same image under the tag is always a success, also where the registry changes no tags.",
+        text: "What is done where a destination's tag names another image already: `overwrite` moves the tag, `keep` leaves the destination out, and `fail` ends the run before anything is sent. `--check` does not look at tags. The same image under the tag is always a success, also where the registry changes no tags.",
         set: |a, v| {
             a.on_existing_tag = match v {
                 "overwrite" => OnExistingTag::Overwrite,
@@ -86,7 +86,7 @@ pub static MAP_FLAGS: &[Flag] = &[
     Flag {
         long: "continue",
         on: COPIES,
-        text: "Leave out what cannot be fetched, mapped or sent, deliver the rest, and exit with 1 at the end.",
+        text: "Leave out what cannot be fetched or sent, or whose destination is none, deliver the rest, and exit with 1 at the end.",
         set: |a, _| yes(&mut a.keep_going),
         ..FLAG
     },
@@ -94,7 +94,7 @@ pub static MAP_FLAGS: &[Flag] = &[
         long: "report",
         value: Value::Required("FILE"),
         on: COPIES,
-        text: "Write a JSON array with each source and destination and its outcome (`delivered`, `kept`, `unmapped`, `incomplete` or `failed`, with what is missing or why), and each blob (`sent`, `mounted`, `present`, `missing` or `failed`), with digest and bytes. A file that holds anything but a report is not written over.",
+        text: "Write a JSON array with each source and destination and its outcome (`delivered`, `kept`, `unmapped`, `unmatched` by `--platforms`, `incomplete` or `failed`, with what is missing or why), and each blob (`sent`, `mounted`, `present`, `missing` or `failed`), with digest and bytes. A file that holds anything but a report is not written over.",
         set: |a, v| {
             a.report = Some(args::file(v)?);
             Ok(())

@@ -115,8 +115,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
     }
     let (least, most) = command.operand_counts();
     if args.operands.len() < least {
-        let missing = &command.operands[args.operands.len()];
-        return Err(wrong(command, format!("{} is missing", missing.name)));
+        let mut needed = command.operands.iter().filter(|operand| operand.count == crate::cli::schema::Count::One);
+        let missing = needed.nth(args.operands.len()).map_or("an operand", |operand| operand.name);
+        return Err(wrong(command, format!("{missing} is missing")));
     }
     if let Some(extra) = args.operands.get(most) {
         return Err(wrong(

@@ -4,7 +4,7 @@ use super::{
     copy::{CopyJob, CopySources},
     path_conflicts,
     report::ReportFile,
-    routing::Router,
+    routing::{Router, left_out},
     setup::Setup,
 };
 use crate::{
@@ -50,7 +50,7 @@ pub fn run(options: &CloneOptions) -> Result<()> {
     progress.clear();
     signal::check()?;
     collect::failures(&gathered, map.keep_going)?;
-    let (mut all, mut failed) = (Vec::new(), Vec::new());
+    let (mut all, mut failed, mut unmatched) = (Vec::new(), Vec::new(), Vec::new());
     for found in gathered {
         let (source, picks) = (found.source, found.picks);
         let picks = match picks {
@@ -60,6 +60,9 @@ pub fn run(options: &CloneOptions) -> Result<()> {
                 continue;
             }
         };
+        if picks.is_empty() {
+            unmatched.push(source.written.clone());
+        }
         for carried in picks {
             // The map sees what the reference points to, before platforms are selected.
             let mut mapped = carried.clone();
@@ -78,12 +81,12 @@ pub fn run(options: &CloneOptions) -> Result<()> {
         router.print(&all)?;
         return match failed.len() {
             0 => Ok(()),
-            n => Err(Error::new(format!("{n} sources were left out"))),
+            n => Err(left_out(n)),
         };
     }
     if all.is_empty() {
         log::warn("nothing is left to be delivered");
     }
     let job = CopyJob { options: &options.copy, setup: &setup, router: &router, progress: &progress };
-    job.run(CopySources { sources: &all, origin: None, graph, failed: &failed }, report)
+    job.run(CopySources { sources: &all, origin: None, graph, failed: &failed, unmatched: &unmatched }, report)
 }

@@ -13,7 +13,7 @@ use std::{
 use super::{
     deliver,
     report::ReportFile,
-    routing::{RouteRecord, Router},
+    routing::{RouteRecord, Router, left_out},
     setup::Setup,
 };
 use crate::{
@@ -56,6 +56,8 @@ pub struct CopySources<'a> {
     pub graph: Graph,
     /// Sources that could not be had, with why.
     pub failed: &'a [(String, Error)],
+    /// Sources that have none of the platforms that are wanted.
+    pub unmatched: &'a [String],
 }
 
 impl CopyJob<'_> {
@@ -82,6 +84,7 @@ impl CopyJob<'_> {
                 let mut records = self.router.records(&outcome, false);
                 let failed = copied.failed.iter();
                 records.extend(failed.map(|(source, why)| RouteRecord::of(source, "failed", Some(why))));
+                records.extend(copied.unmatched.iter().map(|source| RouteRecord::of(source, "unmatched", None)));
                 report.write(&records, concluded, "all was delivered")
             }
             None => concluded,
@@ -147,6 +150,7 @@ impl CopyJob<'_> {
             return Err(e.clone().hint("the same command again sends only what is missing"));
         }
         outcome.tell_lacking();
+        self.router.tell_incomplete(outcome);
         let roots = outcome.roots.iter().flatten();
         let incomplete = roots.filter(|root| !root.root.is_settled && (!root.lacking.is_empty() || !root.is_tagged));
         match incomplete.count() {
@@ -158,7 +162,7 @@ impl CopyJob<'_> {
         self.router.conclude()?;
         match failed.len() {
             0 => self.progress.say(&self.router.summary(outcome)),
-            n => return Err(Error::new(format!("{n} sources were left out"))),
+            n => return Err(left_out(n)),
         }
         Ok(())
     }

@@ -24,6 +24,9 @@ use crate::{
     util::parallel,
 };
 
+/// So many destinations are told one by one.
+const TOLD_MAX: usize = 100;
+
 /// A map that was read, and what it says.
 pub struct Router<'a> {
     options: &'a MapOptions,
@@ -135,7 +138,7 @@ impl<'a> Router<'a> {
     /// What a run ends with if sources were left out.
     fn failure(&self, assigned: &Assigned) -> Option<Error> {
         let failed = assigned.failed.len();
-        (failed > 0).then(|| Error::new(format!("{failed} sources were left out")))
+        (failed > 0).then(|| left_out(failed))
     }
 
     /// What a run ends with if sources were left out.
@@ -190,6 +193,18 @@ impl<'a> Router<'a> {
         records
     }
 
+    /// Tells which destinations are incomplete.
+    pub fn tell_incomplete(&self, outcome: &DeliveryOutcome) {
+        let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
+        let roots = outcome.roots.as_deref().unwrap_or_default();
+        let incomplete = assigned.all.iter().zip(roots).filter(|(_, root)| !root.lacking.is_empty());
+        let all: Vec<String> = incomplete.map(|(a, _)| format!("{} at {}", a.source, a.destination)).collect();
+        all.iter().take(TOLD_MAX).for_each(|one| log::error(Error::new(format!("incomplete: {one}"))));
+        if all.len() > TOLD_MAX {
+            log::error(Error::new(format!("and {} more destinations are incomplete", all.len() - TOLD_MAX)));
+        }
+    }
+
     /// What must be sent again.
     pub fn wanted<'r>(&self, outcome: &'r DeliveryOutcome, assigned: &'r Assigned) -> Vec<WantedSource<'r>> {
         let roots = outcome.roots.as_deref().unwrap_or_default();
@@ -227,8 +242,19 @@ impl<'a> Router<'a> {
         }
         let (sources, destinations) = (places.len(), places.values().sum::<usize>());
         let word = |n: usize, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
-        format!("{} delivered to {}", word(sources, "source"), word(destinations, "destination"))
+        let kept = outcome.roots.iter().flatten().filter(|root| root.root.is_settled).count();
+        let kept = if kept > 0 { format!(", {} kept as they were", word(kept, "destination")) } else { String::new() };
+        let unmapped = match assigned.unmapped.len() {
+            0 => String::new(),
+            n => format!("; {} without a destination", word(n, "source")),
+        };
+        format!("{} delivered to {}{kept}{unmapped}", word(sources, "source"), word(destinations, "destination"))
     }
+}
+
+/// What a run ends with if so many sources were left out.
+pub fn left_out(count: usize) -> Error {
+    Error::new(if count == 1 { "one source was left out".into() } else { format!("{count} sources were left out") })
 }
 
 /// One object of the report.

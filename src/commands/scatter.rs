@@ -41,5 +41,8 @@ pub fn run(options: &ScatterOptions) -> Result<()> {
     let job = CopyJob { options: &options.copy, setup: &setup, router: &router, progress: &progress };
     let mut graph = Graph::default();
     graph.leave_out(gather.left_out());
-    job.run(CopySources { sources: &sources, origin: Some(options.image.origin()), graph, failed: &[] }, report)
+    job.run(
+        CopySources { sources: &sources, origin: Some(options.image.origin()), graph, failed: &[], unmatched: &[] },
+        report,
+    )
 }

@@ -59,6 +59,9 @@ pub fn run(options: &UnarchiveOptions) -> Result<()> {
             .map(|path| (path, options.resume)),
     };
     let outcome = job.run().map_err(|e| if e.is_signal() { e.hint(go_on(options)) } else { e })?;
+    if outcome.stop.is_none() {
+        router.tell_incomplete(&outcome);
+    }
     let concluded = job.conclude(&outcome).and_then(|()| match &outcome.roots {
         Some(_) => router.conclude(),
         None => Err(Error::new("its gather index is not in the archive").doing(job.doing())),
@@ -115,7 +118,8 @@ fn find_gather(options: &UnarchiveOptions) -> Result<Manifest> {
         }
     })?;
     found.ok_or_else(|| match root {
-        Some(root) => Error::new(format!("{root} is no gathered artifact, or is not in the archive")),
+        Some(root) => Error::new(format!("{root} is no gathered artifact, or is not in the archive"))
+            .hint("ace-dt mirror deserialize delivers what is none"),
         None => Error::new("the archive lists no image"),
     })
 }

@@ -88,10 +88,18 @@ impl Delivery<'_> {
     /// Works out what goes where. Nothing has been sent before.
     pub(super) fn route(&self, state: &mut DeliveryState, bytes: &[u8]) {
         let (Routing::ByRoot(route), Some(root)) = (self.options.routing, &state.root) else { return };
-        let parsed = Manifest::parse(media::INDEX, bytes).map_err(Error::new);
-        let gather = parsed.and_then(|index| match index.artifact_type == media::GATHER {
+        let none = || {
+            let why =
+                format!("the archive holds {}, which is no gathered artifact, but {}", root.digest, root.media_type);
+            Error::new(why).hint("ace-dt mirror deserialize delivers it")
+        };
+        let gather = match media::is_index(&root.media_type) {
+            true => Manifest::parse(&root.media_type, bytes).map_err(Error::new),
+            false => Err(none()),
+        };
+        let gather = gather.and_then(|index| match index.artifact_type == media::GATHER {
             true => Ok(index),
-            false => Err(Error::new(format!("{} is no gathered artifact", root.digest))),
+            false => Err(none()),
         });
         state.roots = Some(Vec::new());
         if let Ok(index) = &gather {

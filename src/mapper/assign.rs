@@ -18,8 +18,8 @@ use crate::{
     oci::{Descriptor, Digest, Manifest, Reference, annotation, json, media},
 };
 
-/// So many lines of a map that match nothing are told.
-const LINES_TOLD_MAX: usize = 20;
+/// So many lines of a map that are idle are told, and so many failures.
+const TOLD_MAX: usize = 20;
 
 /// Which sources are taken, and where they go.
 pub struct Assigner<'a> {
@@ -166,9 +166,10 @@ impl Assigner<'_> {
                 match self.assignment(source, destination, manifests) {
                     Ok(found) => assigned.all.push(found),
                     Err(e) => {
-                        let place = match (self.mapper.lines(), line) {
-                            (Some((path, _)), Some(line)) => format!(" by line {line} of {path:?}"),
-                            _ => String::new(),
+                        let place = match (self.mapper.path(), line) {
+                            (Some(path), Some(line)) => format!(" by line {line} of {path:?}"),
+                            (Some(path), None) => format!(" by {path:?}"),
+                            (None, _) => String::new(),
                         };
                         let e = e.doing(format!("the destination of {}{place}", source.name));
                         assigned.failed.push((source.name.into(), e));
@@ -177,7 +178,8 @@ impl Assigner<'_> {
             }
         }
         refuse_contradictions(&mut assigned);
-        self.tell(&mut assigned, &lines);
+        let names = sources.iter().filter_map(|s| s.carried.annotations.get(annotation::SOURCE)).map(String::as_str);
+        self.tell(&mut assigned, &lines, &names.collect());
         self.conclude(assigned, sources.len(), selected)
     }
 
@@ -204,40 +206,64 @@ impl Assigner<'_> {
         Ok(Assignment { source, labels, manifest, carried, made, destination: reference })
     }
 
-    /// Warns of sources without a destination, and of lines that match nothing.
-    fn tell(&self, assigned: &mut Assigned, lines: &HashSet<usize>) {
+    /// Warns of sources without a destination, of lines that are idle, and of names in the subset that no source has.
+    fn tell(&self, assigned: &mut Assigned, lines: &HashSet<usize>, names: &HashSet<&str>) {
+        let mut strange: Vec<&String> =
+            self.subset.iter().copied().flatten().filter(|name| !names.contains(name.as_str())).collect();
+        strange.sort_unstable();
+        strange.iter().take(TOLD_MAX).for_each(|name| log::warn(format_args!("{name} of the subset is no source")));
         let mapped: HashSet<&str> = assigned.all.iter().map(|assignment| assignment.source.as_str()).collect();
         let mut seen = BTreeSet::new();
         let unmapped = assigned.unmapped.iter();
         let unmapped: Vec<String> =
             unmapped.filter(|name| !mapped.contains(name.as_str()) && seen.insert(*name)).cloned().collect();
-        for name in &unmapped {
+        for name in unmapped.iter().take(TOLD_MAX) {
             log::warn(format_args!("{name}: the mapper names no destination"));
+        }
+        if unmapped.len() > TOLD_MAX {
+            log::warn(format_args!(
+                "and {} more sources that the mapper names no destination for",
+                unmapped.len() - TOLD_MAX
+            ));
         }
         assigned.unmapped = unmapped;
         let Some((path, all)) = self.mapper.lines() else { return };
         let idle: Vec<String> = all.iter().filter(|line| !lines.contains(line)).map(ToString::to_string).collect();
         match &idle[..] {
             [] => {}
-            [only] => log::warn(format_args!("{path:?}: line {only} matches no source")),
+            [only] => log::warn(format_args!("{path:?}: line {only} took no source that was selected")),
             _ => {
-                let more = if idle.len() > LINES_TOLD_MAX { ", …" } else { "" };
-                let told = idle[..idle.len().min(LINES_TOLD_MAX)].join(", ");
-                log::warn(format_args!("{path:?}: {} lines match no source: {told}{more}", idle.len()));
+                let more = if idle.len() > TOLD_MAX { ", …" } else { "" };
+                let told = idle[..idle.len().min(TOLD_MAX)].join(", ");
+                log::warn(format_args!(
+                    "{path:?}: {} lines took no source that was selected: {told}{more}",
+                    idle.len()
+                ));
             }
         }
     }
 
     fn conclude(&self, assigned: Assigned, sources: usize, selected: usize) -> Result<Assigned> {
-        match &assigned.failed[..] {
+        // Of what several have in common one line is enough.
+        let mut told: Vec<String> = Vec::new();
+        for (_, e) in &assigned.failed {
+            let line = e.to_string();
+            if !told.contains(&line) {
+                told.push(line);
+            }
+        }
+        match &told[..] {
             [] => {}
-            [(_, only)] if !self.keep_going => return Err(only.clone()),
-            failed => {
-                failed.iter().for_each(|(_, e)| log::error(e));
+            [_] if !self.keep_going => return Err(assigned.failed[0].1.clone()),
+            lines => {
+                lines.iter().take(TOLD_MAX).for_each(|line| log::error(Error::new(line)));
+                if lines.len() > TOLD_MAX {
+                    log::error(Error::new(format!("and {} more of this kind", lines.len() - TOLD_MAX)));
+                }
                 if !self.keep_going {
-                    let names: BTreeSet<&str> = failed.iter().map(|(name, _)| name.as_str()).collect();
-                    let names: Vec<&str> = names.into_iter().collect();
-                    return Err(Error::new(format!("{} cannot be delivered: nothing was sent", names.join(", "))));
+                    let names: BTreeSet<&str> = assigned.failed.iter().map(|(name, _)| name.as_str()).collect();
+                    let count = names.len();
+                    return Err(Error::new(format!("{count} sources cannot be delivered: nothing was sent")));
                 }
             }
         }
@@ -271,14 +297,11 @@ fn refuse_contradictions(assigned: &mut Assigned) {
             all.iter().map(|&n| format!("{} ({})", assigned.all[n].source, assigned.all[n].manifest.digest)).collect();
         for &n in &all {
             let why = format!("{repository}:{tag} would be the destination of {}", names.join(" and of "));
-            refused.insert(n, (why, all[0] == n));
+            refused.insert(n, why);
         }
     }
-    for (&n, (why, is_first)) in &refused {
-        // It is told once for all of them.
-        if *is_first {
-            assigned.failed.push((assigned.all[n].source.clone(), Error::new(why)));
-        }
+    for (&n, why) in &refused {
+        assigned.failed.push((assigned.all[n].source.clone(), Error::new(why)));
     }
     let mut n = 0;
     assigned.all.retain(|_| {
@@ -358,7 +381,7 @@ mod tests {
         let why = assign(&mapper, &sources, false).unwrap_err().to_string();
         assert!(why.contains("reg.io/a:1") && why.contains("reg.io/b:1") && why.contains("h.io/x:1"), "{why}");
         let found = assign(&mapper, &sources, true).unwrap();
-        assert_eq!((found.all.len(), found.failed.len()), (1, 1));
+        assert_eq!((found.all.len(), found.failed.len()), (1, 2));
         // The same digest twice is no contradiction.
         let same = [source("reg.io/a:1", b"a"), source("reg.io/b:1", b"a")];
         assert_eq!(assign(&mapper, &same, false).unwrap().all.len(), 2);

@@ -9,7 +9,7 @@ pub mod selector;
 mod structure;
 mod template;
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use crate::{
     error::{Context, Error, Result},
@@ -60,6 +60,11 @@ impl Mapper {
         };
         let file = || MapFile::read(Path::new(argument));
         Ok(match kind {
+            "nest" if argument.contains("://") => {
+                return Err(Error::usage(format!(
+                    "{text:?}: a prefix begins with a registry, without http:// or https://"
+                )));
+            }
             "nest" => Mapper::Nest(argument.trim_end_matches('/').to_string()),
             "first-prefix" => Mapper::FirstPrefix(file()?),
             "all-prefix" => Mapper::AllPrefix(file()?),
@@ -94,13 +99,17 @@ impl Mapper {
                 lines.into_iter().map(|destination| MappedName { destination, line: None }).collect()
             }
         };
-        let mut seen: Vec<String> = Vec::new();
-        found.retain(|name| {
-            let is_new = !seen.contains(&name.destination);
-            seen.push(name.destination.clone());
-            is_new
-        });
+        let mut seen = HashSet::new();
+        found.retain(|name| seen.insert(name.destination.clone()));
         Ok(found)
+    }
+
+    /// The file that it goes by.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Mapper::Template(template) => Some(template.path()),
+            _ => self.lines().map(|(path, _)| path),
+        }
     }
 
     /// The content of the file that it goes by.

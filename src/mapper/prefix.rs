@@ -59,7 +59,11 @@ impl MapFile {
             let number = n + 1;
             match csv::fields(line).map(<[String; 2]>::try_from) {
                 Ok(Ok([key, value])) => lines.push(MapLine { number, key, value }),
-                Ok(Err(fields)) => wrong.push(format!("line {number}: it has {} fields, not two", fields.len())),
+                Ok(Err(fields)) => {
+                    let count = fields.len();
+                    wrong
+                        .push(format!("line {number}: {line:?} has {count} fields, not two with a comma between them"));
+                }
                 Err(why) => wrong.push(format!("line {number}: {why}")),
             }
         }
@@ -116,7 +120,7 @@ mod tests {
         let lines: Vec<_> = map.lines.iter().map(|l| (l.number, l.key.as_str(), l.value.as_str())).collect();
         assert_eq!(lines, [(2, "a,b", "c"), (4, "x", "")]);
         let why = MapFile::parse(Path::new("m"), "a\nb,c\n #x\nd,e,f\n\"g").err().unwrap();
-        for part in ["line 1: it has 1 fields", "line 3: ", "line 4: it has 3 fields", "line 5: "] {
+        for part in ["line 1: \"a\" has 1 fields", "line 3: ", "line 4: \"d,e,f\" has 3 fields", "line 5: "] {
             assert!(why.contains(part), "{why}");
         }
     }

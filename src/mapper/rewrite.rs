@@ -125,11 +125,18 @@ impl Pass {
             }
         }
         let mut all = Vec::new();
-        for (n, written) in pipe.commands.into_iter().enumerate() {
+        for (n, mut written) in pipe.commands.into_iter().enumerate() {
+            if n > 0 && is_change(&written) {
+                // What is piped into it is its last argument.
+                let before = PipeNode { pos: written.pos, decl: Vec::new(), commands: all, is_assign: false };
+                written = self.changing(written, Some(Expr::Pipe(pipe.pos, before)))?;
+                all = vec![written];
+                continue;
+            }
             let pos = written.pos;
             let is_built_in =
                 matches!(written.args.first(), Some(Expr::Identifier(_, name)) if functions::is_built_in(name));
-            all.push(self.command(written, n == 0)?);
+            all.push(self.command(written)?);
             if is_built_in {
                 all.push(command(pos, CHECK, Vec::new()));
             }
@@ -145,7 +152,49 @@ impl Pass {
         }
     }
 
-    fn command(&mut self, written: CommandNode, is_first: bool) -> Rewritten<CommandNode> {
+    /// A call that changes a dict in place in Go. Here it assigns the changed dict to the variable that is named, or whose
+    /// field is.
+    fn changing(&mut self, written: CommandNode, last: Option<Expr>) -> Rewritten<CommandNode> {
+        let CommandNode { pos, args } = written;
+        let mut args = args.into_iter();
+        let (Some(name), Some(dict)) = (args.next(), args.next()) else {
+            return Err((pos.line, "a dict is wanted that is to be changed".into()));
+        };
+        let rest = args.map(|written| self.expression(written)).collect::<Rewritten<Vec<Expr>>>()?;
+        let call = |dict: Expr| CommandNode {
+            pos,
+            args: [name.clone(), dict].into_iter().chain(rest.clone()).chain(last.clone()).collect(),
+        };
+        let (at, variable, fields) = match dict {
+            Expr::Variable(at, variable, fields) if variable != "$" => (at, variable, fields),
+            // What a function makes nobody else has.
+            Expr::Pipe(..) => return Ok(call(self.expression(dict)?)),
+            _ => {
+                let why =
+                    "it changes a dict in place in Go, and here only one that a variable names, or a field of that";
+                return Err((pos.line, why.into()));
+            }
+        };
+        self.check_variable(at, &variable)?;
+        let whole = || Expr::Variable(at, variable.clone(), Vec::new());
+        let part = |count: usize| match count {
+            0 => whole(),
+            _ => piped(at, field(at, whole(), fields[..count].to_vec(), Vec::new())),
+        };
+        // From the inside out: each dict with the changed one in it.
+        let mut changed = call(part(fields.len()));
+        for n in (0..fields.len()).rev() {
+            let key = Expr::String(at, fields[n].as_str().into());
+            changed = command(pos, "set", vec![part(n), key, piped(at, changed)]);
+        }
+        let assigned = PipeNode { pos, decl: vec![variable.clone()], commands: vec![changed], is_assign: true };
+        Ok(CommandNode { pos, args: vec![Expr::Pipe(pos, assigned)] })
+    }
+
+    fn command(&mut self, written: CommandNode) -> Rewritten<CommandNode> {
+        if is_change(&written) {
+            return self.changing(written, None);
+        }
         let CommandNode { pos, args } = written;
         if args.len() > ARGUMENTS_MAX {
             return Err((pos.line, format!("a call has more than {ARGUMENTS_MAX} arguments")));
@@ -156,21 +205,7 @@ impl Pass {
         Ok(match first {
             Expr::Identifier(at, name) => {
                 let name = known(at, name)?;
-                let changed = match rest.first() {
-                    Some(Expr::Variable(_, variable, fields)) if fields.is_empty() && variable != "$" => {
-                        Some(variable.clone())
-                    }
-                    _ => None,
-                };
-                let is_change = is_first && CHANGES.contains(&name.as_str());
-                let call = CommandNode { pos, args: [Expr::Identifier(at, name)].into_iter().chain(rest).collect() };
-                match changed.filter(|_| is_change) {
-                    Some(variable) => {
-                        let assigned = PipeNode { pos, decl: vec![variable], commands: vec![call], is_assign: true };
-                        CommandNode { pos, args: vec![Expr::Pipe(pos, assigned)] }
-                    }
-                    None => call,
-                }
+                CommandNode { pos, args: [Expr::Identifier(at, name)].into_iter().chain(rest).collect() }
             }
             // A field of what a function makes.
             Expr::Chain(at, inner, fields) if matches!(*inner, Expr::Identifier(..)) => {
@@ -207,6 +242,11 @@ impl Pass {
             other => other,
         })
     }
+}
+
+/// Whether a call changes its first argument in Go.
+fn is_change(written: &CommandNode) -> bool {
+    matches!(written.args.first(), Some(Expr::Identifier(_, name)) if CHANGES.contains(&name.as_str()))
 }
 
 /// Whether `.Platform` alone is printed, which is a pointer in Go.

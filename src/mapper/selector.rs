@@ -62,6 +62,7 @@ impl Selector {
 pub fn parse_list(text: &str) -> Result<Vec<Selector>, String> {
     // A quoted field is one selector, whatever is in it.
     let (mut fields, mut field, mut depth, mut is_quoted) = (Vec::new(), String::new(), 0usize, false);
+    let mut was_quoted = false;
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
@@ -69,13 +70,19 @@ pub fn parse_list(text: &str) -> Result<Vec<Selector>, String> {
                 chars.next();
                 field.push('"');
             }
-            '"' if is_quoted => is_quoted = false,
+            '"' if is_quoted => (is_quoted, was_quoted) = (false, true),
             '"' if field.trim().is_empty() => {
                 is_quoted = true;
                 field.clear();
             }
             '"' => return Err(format!("a bare quote in {text:?}")),
-            ',' if !is_quoted && depth == 0 => fields.push(std::mem::take(&mut field)),
+            ',' if !is_quoted && depth == 0 => {
+                fields.push(std::mem::take(&mut field));
+                was_quoted = false;
+            }
+            _ if was_quoted && !is_quoted && !c.is_whitespace() => {
+                return Err(format!("{c:?} after a closing quote in {text:?}"));
+            }
             _ => {
                 match c {
                     '(' => depth += 1,

@@ -2,7 +2,7 @@
 //! never closed for one that is, and a parser that is driven very deep has no stack left.
 
 /// How deep parentheses and blocks may be nested.
-const NESTED_MAX: usize = 200;
+const NESTED_MAX: usize = 80;
 
 /// An action: its line, and what stands between the braces.
 struct ActionText<'a> {
@@ -50,7 +50,7 @@ pub(super) fn check(text: &str) -> Result<(), (usize, String)> {
             }
             deepest = deepest.max(depth);
         }
-        if open.len().max(deepest) > NESTED_MAX || chained > 10 * NESTED_MAX {
+        if open.len().max(deepest) > NESTED_MAX || chained > 2 * NESTED_MAX {
             return fails(&format!("parentheses or blocks are nested more than {NESTED_MAX} deep"));
         }
     }
@@ -62,9 +62,10 @@ pub(super) fn check(text: &str) -> Result<(), (usize, String)> {
 
 /// The actions of a template, without comments.
 fn actions(text: &str) -> Result<Vec<ActionText<'_>>, (usize, String)> {
-    let (mut all, mut at) = (Vec::new(), 0);
+    let (mut all, mut at, mut line, mut counted) = (Vec::new(), 0, 1, 0);
     while let Some(begin) = text[at..].find("{{").map(|n| at + n + 2) {
-        let line = 1 + text[..begin].matches('\n').count();
+        line += text[counted..begin].matches('\n').count();
+        counted = begin;
         let trimmed = text[begin..].strip_prefix('-').filter(|rest| rest.starts_with([' ', '\t', '\r', '\n']));
         let inner = trimmed.map_or(&text[begin..], str::trim_start);
         let start = text.len() - inner.len();
@@ -130,7 +131,7 @@ mod tests {
         ] {
             assert_eq!(check(bad).unwrap_err().0, line, "{bad}");
         }
-        assert!(check(&format!("{{{{{}}}}}", "(".repeat(201))).is_err());
-        assert!(check(&"{{if 1}}".repeat(201)).is_err());
+        assert!(check(&format!("{{{{{}}}}}", "(".repeat(81))).is_err());
+        assert!(check(&"{{if 1}}".repeat(81)).is_err());
     }
 }

@@ -9,8 +9,12 @@ use std::{
     collections::BTreeMap,
     fmt::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
+    time::Instant,
 };
 
 use base64::Engine as _;
@@ -27,9 +31,15 @@ use crate::{
 };
 
 /// A template has at most so many bytes.
-const TEMPLATE_MAX: usize = 256 << 10;
+const TEMPLATE_MAX: usize = 64 << 10;
 /// And its output so many.
-const OUTPUT_MAX: usize = 1 << 20;
+const OUTPUT_MAX: usize = 64 << 10;
+/// And so many lines that are destinations.
+const DESTINATIONS_MAX: usize = 1000;
+/// Milliseconds that it may take for all sources together.
+const TAKEN_MAX: u64 = 60_000;
+/// Characters of a message.
+const MESSAGE_MAX: usize = 500;
 /// Rounds of all its loops together.
 const ROUNDS_MAX: u64 = 100_000;
 /// Actions that are executed.
@@ -50,6 +60,8 @@ pub struct MapTemplate {
     path: PathBuf,
     text: String,
     template: Template,
+    /// Milliseconds that it took for all sources so far.
+    taken: AtomicU64,
 }
 
 impl MapTemplate {
@@ -79,11 +91,14 @@ impl MapTemplate {
             let mut template = template.parse(text).map_err(|e| in_words(&e))?;
             let trees = rewrite::trees(text).map_err(at_line)?;
             for (name, tree) in trees {
+                if name.starts_with('\0') {
+                    return Err(format!("{:?} is no name of a template", name.trim_start_matches('\0')));
+                }
                 template = template.add_parse_tree(if name.is_empty() { MAIN } else { &name }, tree);
             }
             Ok(template)
         })?;
-        Ok(MapTemplate { path: path.into(), text: text.into(), template })
+        Ok(MapTemplate { path: path.into(), text: text.into(), template, taken: AtomicU64::new(0) })
     }
 
     /// Where it is.
@@ -101,7 +116,11 @@ impl MapTemplate {
     /// # Errors
     /// If it fails, or goes beyond its bounds; with the line.
     pub fn output(&self, descriptor: &Descriptor) -> std::result::Result<String, String> {
-        with_stack(|| {
+        if self.taken.load(Ordering::Relaxed) > TAKEN_MAX {
+            return Err(format!("it took more than {} s for the sources before this one", TAKEN_MAX / 1000));
+        }
+        let begun = Instant::now();
+        let output = with_stack(|| {
             functions::begin();
             AT.set((0, 0));
             let mut output = BoundedOutput(String::new());
@@ -111,8 +130,11 @@ impl MapTemplate {
                 Err(TemplateError::Write) => format!("its output has more than {OUTPUT_MAX} bytes"),
                 Err(e) => in_words(&e),
             };
+            let why: String = why.chars().take(MESSAGE_MAX).collect();
             Err(format!("line {}: {why}", AT.get().0))
-        })
+        });
+        self.taken.fetch_add(begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+        output
     }
 
     /// The lines of its output, trimmed, without blank ones.
@@ -121,7 +143,11 @@ impl MapTemplate {
     /// As [`MapTemplate::output`].
     pub fn destinations(&self, descriptor: &Descriptor) -> std::result::Result<Vec<String>, String> {
         let output = self.output(descriptor)?;
-        Ok(output.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect())
+        let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        match lines.len() {
+            n if n > DESTINATIONS_MAX => Err(format!("it makes {n} destinations, and {DESTINATIONS_MAX} are the most")),
+            _ => Ok(lines.into_iter().map(String::from).collect()),
+        }
     }
 }
 
@@ -179,6 +205,7 @@ fn own() -> FuncMap {
             function(|a| {
                 let (line, actions) = (a[0].as_int().unwrap_or(0) as usize, AT.get().1 + 1);
                 AT.set((line, actions));
+                functions::check_time()?;
                 if actions > ACTIONS_MAX {
                     Err(format!("it takes more than {ACTIONS_MAX} steps"))
                 } else {
@@ -206,7 +233,17 @@ fn fields(a: &[Value]) -> std::result::Result<Value, String> {
     let mut value = a[1].clone();
     for (n, name) in names.iter().enumerate() {
         let arguments = if n + 1 == count { arguments } else { &[] };
-        value = field(&value, name.as_str().unwrap_or_default(), arguments)?;
+        let name = name.as_str().unwrap_or_default();
+        // A key that is missing is nothing, and so is all below it.
+        let is_missing = match &value {
+            Value::Nil => n == 0,
+            Value::Map(map) => functions::kind_of(&value).is_none() && !map.contains_key(name),
+            _ => false,
+        };
+        if is_missing && arguments.is_empty() {
+            return Ok(Value::Nil);
+        }
+        value = field(&value, name, arguments)?;
     }
     Ok(value)
 }
@@ -253,7 +290,7 @@ fn typed<const N: usize>(kind: &str, entries: [(&'static str, Value); N]) -> Val
 /// A descriptor as a template sees it: the fields of Go's `v1.Descriptor`.
 fn data(descriptor: &Descriptor) -> Value {
     let annotations: BTreeMap<Arc<str>, Value> =
-        descriptor.annotations.iter().map(|(key, value)| (key.as_str().into(), text(value))).collect();
+        descriptor.annotations.iter().map(|(key, value)| (key.trim_start_matches('\0').into(), text(value))).collect();
     let urls: Vec<Value> = descriptor.urls.iter().map(|url| text(url)).collect();
     let data = descriptor.data.as_ref().and_then(|data| base64::engine::general_purpose::STANDARD.decode(data).ok());
     let data: Vec<Value> = data.unwrap_or_default().into_iter().map(|b| Value::Uint(b.into())).collect();
@@ -290,6 +327,92 @@ fn platform(platform: &Platform) -> Value {
 mod tests {
     use super::*;
     use serde_json::Value as Json;
+
+    fn output(template: &str) -> std::result::Result<String, String> {
+        let mut descriptor = Descriptor::new("t", Digest::of(b"x"), 1);
+        descriptor.annotations.insert("k".into(), "v".into());
+        MapTemplate::parse(Path::new("t.tmpl"), template)?.output(&descriptor)
+    }
+
+    #[test]
+    fn dicts_are_changed_where_a_variable_names_them() {
+        for (template, made) in [
+            (r#"{{$d := dict "a" 1}}{{$_ := set $d "b" 2}}{{$d}}"#, "map[a:1 b:2]"),
+            (r#"{{$d := dict "a" 1}}{{$_ := "v" | set $d "k"}}{{$d}}"#, "map[a:1 k:v]"),
+            (r#"{{$d := dict "a" (dict)}}{{$_ := set $d.a "b" 2}}{{$d}}"#, "map[a:map[b:2]]"),
+            (r#"{{$d := dict "a" 1}}{{$_ := unset $d "a"}}{{$d}}"#, "map[]"),
+            (r#"{{$d := dict "a" 1}}{{$_ := merge $d (dict "b" 2)}}{{$d}}"#, "map[a:1 b:2]"),
+            (r#"{{set (dict) "k" "v"}}"#, "map[k:v]"),
+            (r#"{{mergeOverwrite (dict "a" true) (dict "a" false)}}"#, "map[a:false]"),
+            (r#"{{$l := fromJson "{}"}}{{$l.x.y | default "none"}}"#, "none"),
+            (r#"{{(index .Annotations "none" | fromJson).env}}"#, "<no value>"),
+            (r#"{{. | toJson | len | lt 10}} {{printf "%s" (list "a" "b")}}"#, "true [a b]"),
+        ] {
+            assert_eq!(output(template).as_deref(), Ok(made), "{template}");
+        }
+        for lost in [r#"{{set . "a" 1}}"#, r#"{{with dict}}{{$_ := set . "a" 1}}{{end}}"#] {
+            assert!(output(lost).unwrap_err().contains("only one that a variable names"), "{lost}");
+        }
+        assert!(output(r#"{{$d := set (dict) "\x00kind" "time.Time"}}{{$d.Format "2006"}}"#).is_err());
+        assert!(output(r#"{{define "\x00main"}}x{{end}}"#).is_err());
+    }
+
+    #[test]
+    fn no_template_takes_long_or_much() {
+        let many = |call: &str| format!("{{{{$b := repeat 60000 \"<\"}}}}{{{{$x := {call}{}}}}}", " $b".repeat(250));
+        let looped = |call: &str| {
+            format!(
+                "{{{{$b := repeat 60000 \"a\"}}}}{{{{$l := until 1500}}}}{{{{range 99000}}}}{{{{$x := {call}}}}}{{{{end}}}}"
+            )
+        };
+        let kept = |call: &str| {
+            let all: Vec<String> = (0..250).map(|n| format!("{{{{$v{n} := {call}}}}}")).collect();
+            format!("{{{{$j := printf \"[%s{{}}]\" (repeat 5000 \"{{\\\"\\\":0}},\")}}}}{}", all.concat())
+        };
+        let mut templates = vec![
+            r#"{{regexFindAll "a[^c]*c|a" (repeat 4000 "a") -1 | len}}"#.to_string(),
+            r#"{{regexMatch "[a-z]{0,1000}b" (repeat 4000 "a")}}"#.into(),
+            r#"{{repeat 1000000000 "x"}}"#.into(),
+            r#"{{until 1000000000 | len}}"#.into(),
+            r#"{{define "r"}}{{template "r" .}}{{end}}{{template "r" .}}"#.into(),
+            r#"{{$x := list}}{{range 99999}}{{$x = list $x}}{{end}}"#.into(),
+            r#"{{$x := "aa"}}{{range 99999}}{{$x = print $x $x}}{{end}}"#.into(),
+            r#"{{$x := list 1}}{{range 99999}}{{$x = concat $x $x}}{{end}}"#.into(),
+            r#"{{range until 3000}}{{range until 3000}}x{{end}}{{end}}"#.into(),
+            r#"{{range 60000}}h.io/x:1{{println}}{{end}}"#.into(),
+            "{{\"\"}}\n".repeat(8000),
+            format!("{}x{}", "{{if 1}}".repeat(79), "{{end}}".repeat(79)),
+            format!("{{{{{}1{}}}}}", "(".repeat(79), ")".repeat(79)),
+            kept("fromJson $j"),
+            kept("splitList \",\" (repeat 1000 \",\")"),
+        ];
+        templates.extend(["js", "html", "quote", "print", "cat", "printf \"%s%s\"", "list", "concat"].map(many));
+        let calls = [
+            "sha512sum $b",
+            "contains \"b\" $b",
+            "has -1 $l",
+            "deepEqual $l $l",
+            "semverCompare (repeat 1000 \">1 \") \"1.2.3\"",
+            "regexMatch \"[a-z]{1,90}\" \"a\"",
+            "eq $b $b",
+            "derivePassword 1 \"long\" \"p\" \"u\" \"s\"",
+            "trimAll $b $b",
+            "toDate $b \"x\"",
+        ];
+        templates.extend(calls.map(looped));
+        for template in templates {
+            let begun = Instant::now();
+            let made = output(&template).map(|output| output.len());
+            let taken = begun.elapsed();
+            let shown: String = template.chars().take(120).collect();
+            println!("{taken:?} {made:?}: {shown}");
+            assert!(taken < std::time::Duration::from_secs(5), "{taken:?}: {shown}");
+        }
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(peak < 600 << 10, "{peak} KiB");
+    }
 
     #[test]
     fn the_golden_templates() {

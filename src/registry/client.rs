@@ -263,6 +263,10 @@ impl Registries {
                 Err(e) => refused.push(e),
             }
         }
+        // Who cannot be reached when a run begins is hardly away for a while: the name or the port may be wrong.
+        if refused.iter().all(|e| e.is(ErrorKind::Unreachable)) {
+            refused = refused.into_iter().map(Error::not_away).collect();
+        }
         if refused.len() == 1 {
             return Err(refused.remove(0));
         }

@@ -6,6 +6,7 @@ mod batch;
 mod big;
 mod cache;
 mod content;
+mod dealer;
 mod deliver;
 mod documents;
 mod errors;

@@ -5,14 +5,16 @@ use std::{
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use ace_dt::oci::Digest;
 use serde_json::Value;
 
 use crate::{
+    dealer::{self, Dealer},
     receiver::{Manners, Receiver},
     registry::golden,
     scripted::{Answer, Content, Scripted},
@@ -385,4 +387,179 @@ fn a_run_that_is_interrupted_goes_on() {
     fixture.run(&[&words[..], &[map]].concat()).ok();
     assert_eq!(fixture.broken(), Vec::<String>::new());
     assert!(!dir.join("record").exists());
+}
+
+/// Clones and unarchives into two registries, over and over until one ends with 0; what becomes of the tags meanwhile is
+/// watched.
+struct Watched {
+    receivers: [Arc<Receiver>; 2],
+    is_over: AtomicBool,
+    looks: AtomicUsize,
+}
+
+impl Watched {
+    /// Whether every tag that is there points to something whole.
+    fn check(&self) {
+        for (registry, repository) in PLACES {
+            let receiver = &self.receivers[usize::from(registry == "b")];
+            if receiver.manifest(repository, "v1").is_some() {
+                let missing = receiver.missing_below(repository, "v1");
+                assert!(missing.is_empty(), "{registry}/{repository}:v1 is there, and lacks {missing:?}");
+            }
+        }
+        self.looks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn watch(&self) {
+        while !self.is_over.load(Ordering::SeqCst) {
+            self.check();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.check();
+        PLACES.iter().all(|(registry, repository)| {
+            self.receivers[usize::from(*registry == "b")].manifest(repository, "v1").is_some()
+        })
+    }
+}
+
+/// What a run is given, by its number: from the source, from a file, or from a pipe.
+fn soak_words(run: u64) -> Vec<&'static str> {
+    let common = ["-q", "--http-timeout", "150ms", "--retries", "30", "all-prefix=map.csv"];
+    let way: &[&str] = match run % 3 {
+        0 => &["mirror", "clone", "s"],
+        1 => &["mirror", "unarchive", "x.tar"],
+        _ => &["mirror", "unarchive", "-m", "1Mi", "-"],
+    };
+    let keeps = if run % 2 == 1 { &["--continue"][..] } else { &[] };
+    [way, keeps, &common[..]].concat()
+}
+
+fn soak_config(dir: &Dir, source: &Scripted, servers: &[Scripted; 2]) {
+    dir.write(
+        "ace-dt-config.yaml",
+        format!(
+            "concurrentHTTP: 8\nregistryConfig:\n  registries:\n    reg.example.com: {{endpoints: [\"{}\"]}}\n    \
+             a.example.com: {{endpoints: [\"{}\"]}}\n    b.example.com: {{endpoints: [\"{}\"]}}\n",
+            source.endpoint(),
+            servers[0].endpoint(),
+            servers[1].endpoint(),
+        ),
+    );
+}
+
+#[test]
+#[ignore = "long: make soak"]
+fn soak_routes_through_faults() {
+    const RUNS: u64 = 100;
+    let fixture = Fixture::new(Manners::default());
+    let archive = fixture.dir.read("x.tar");
+    let (mut total, mut slowest, mut again, mut looks) = ([0; dealer::NAMES.len()], Duration::ZERO, 0, 0);
+    for run in 0..RUNS {
+        let manners = Manners { forgetful: run % 4 == 3, mounts_nothing: run % 5 == 4, ..Manners::default() };
+        let receivers = [Receiver::new(manners), Receiver::new(manners)];
+        let dealers = [Dealer::new(2 * run, 12, 20), Dealer::new(2 * run + 1, 12, 20)];
+        let servers = [0, 1].map(|n| dealers[n].registry(&receivers[n], |_| None));
+        soak_config(&fixture.dir, &fixture.source, &servers);
+        let watched = Watched { receivers, is_over: AtomicBool::new(false), looks: AtomicUsize::new(0) };
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| watched.watch());
+            let begun = std::time::Instant::now();
+            for attempt in 0.. {
+                assert!(attempt < 20, "run {run} does not end");
+                let words = soak_words(run);
+                let outcome = match words.contains(&"-") {
+                    true => ace_dt_with(&fixture.dir, &words, &archive),
+                    false => ace_dt(&fixture.dir, &words),
+                };
+                again += usize::from(attempt > 0);
+                if outcome.status == 0 {
+                    break;
+                }
+                assert_eq!(outcome.status, 1, "run {run}: {}", outcome.err);
+            }
+            slowest = slowest.max(begun.elapsed());
+            watched.is_over.store(true, Ordering::SeqCst);
+            watcher.join().unwrap();
+        });
+        assert!(watched.is_whole(), "run {run} ended with 0, and not all is there");
+        looks += watched.looks.load(Ordering::SeqCst);
+        for dealer in &dealers {
+            dealer.dealt().iter().zip(&mut total).for_each(|(n, total)| *total += n);
+        }
+    }
+    let (slowest, faults) = (slowest.as_secs_f64(), dealer::in_words(&total));
+    println!(
+        "{RUNS} clones and unarchives, {again} repeated, all whole, no tag too early in {looks} looks, slowest {slowest:.1} s; \
+         faults: {faults}"
+    );
+    assert!(total.iter().enumerate().all(|(kind, n)| *n > 0 || kind == 4), "{total:?}");
+}
+
+#[test]
+#[ignore = "long: make soak"]
+fn soak_routes_killed() {
+    const RUNS: u64 = 100;
+    let fixture = Fixture::new(Manners::default());
+    let archive = fixture.dir.read("x.tar");
+    let (mut kills, mut runs, mut looks) = (0, 0, 0);
+    for run in 0..RUNS {
+        let receivers = [0, 1].map(|_| Receiver::new(Manners { mounts_nothing: run % 5 == 4, ..Manners::default() }));
+        // A little slower than it could be, so that there is something to kill.
+        let servers = [0, 1].map(|n| {
+            let honest = receivers[n].clone();
+            Scripted::start(Content::default(), move |request, _| Answer {
+                delay: Duration::from_millis(2),
+                ..honest.answer(request)
+            })
+        });
+        soak_config(&fixture.dir, &fixture.source, &servers);
+        let watched = Watched { receivers, is_over: AtomicBool::new(false), looks: AtomicUsize::new(0) };
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| watched.watch());
+            for attempt in 0u64.. {
+                assert!(attempt < 40, "run {run} does not end");
+                runs += 1;
+                let mut child =
+                    tool(&fixture.dir, &soak_words(run)).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+                let input = child.stdin.take().unwrap();
+                let archive = &archive;
+                let writer = scope.spawn(move || {
+                    let mut input = input;
+                    let _ = std::io::Write::write_all(&mut input, archive);
+                });
+                let patience = Duration::from_millis(5 + (run * 37 + attempt * 53) % 70 + attempt * 10);
+                let begun = std::time::Instant::now();
+                let status = loop {
+                    if let Some(status) = child.try_wait().unwrap() {
+                        break Some(status);
+                    }
+                    if begun.elapsed() > patience {
+                        child.kill().unwrap();
+                        child.wait().unwrap();
+                        break None;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                };
+                writer.join().unwrap();
+                match status {
+                    Some(status) => {
+                        assert!(status.success(), "run {run}: {status}");
+                        break;
+                    }
+                    None => kills += 1,
+                }
+            }
+            watched.is_over.store(true, Ordering::SeqCst);
+            watcher.join().unwrap();
+        });
+        assert!(watched.is_whole(), "run {run} ended with 0, and not all is there");
+        looks += watched.looks.load(Ordering::SeqCst);
+    }
+    println!(
+        "{RUNS} clones and unarchives, {kills} kills in {runs} runs, all whole, no tag too early in {looks} looks"
+    );
+    assert!(kills >= 100, "{kills} kills");
 }

@@ -2,6 +2,7 @@
 //! serve` runs. `make test-second` builds it.
 
 use std::{
+    collections::BTreeSet,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,9 +10,9 @@ use std::{
 
 use crate::{
     push::{configure, golden_images_into},
-    registry::Registry,
+    registry::{Registry, Storage},
     scripted::{Content, Scripted},
-    util::{Dir, ace_dt, peer, wait_for},
+    util::{Dir, ace_dt, ace_dt_with, peer, wait_for},
 };
 
 struct Crane {
@@ -146,6 +147,122 @@ fn what_the_conformance_program_pushes_is_carried() {
     assert_eq!(root("out.tar"), root("back.tar"));
     assert_eq!(names("out.tar"), names("back.tar"), "the same digests");
     println!("delivered, and archived again: the same {} blobs", names("back.tar").len());
+    let blobs = round_trips(&dir, &sources.join("\n"), &format!("{address}/"), &format!("{address}/trip/"), 1);
+    println!(
+        "by every way to repositories of their own: {blobs} blobs; a second round sends one manifest, which is a blob, too"
+    );
+}
+
+/// Lists what lies under the destinations of a list of sources, and archives it with referrers: the blobs.
+fn under(dir: &Dir, list: &str, from: &str, to: &str) -> BTreeSet<String> {
+    let moved: Vec<String> = list.lines().map(|line| line.replacen(from, to, 1)).collect();
+    dir.write("moved", moved.join("\n"));
+    ace_dt(dir, &["mirror", "archive", "-q", "-r", "--force", "moved", "moved.tar"]).ok();
+    ace_dt(dir, &["mirror", "verify", "-q", "moved.tar"]).ok();
+    let root = root_of(dir, "moved.tar");
+    blobs_of(dir, "moved.tar").into_iter().filter(|name| !name.ends_with(&root[7..])).collect()
+}
+
+fn root_of(dir: &Dir, archive: &str) -> String {
+    let index = String::from_utf8(peer(dir, "tar", &["-xOf", archive, "index.json"])).unwrap();
+    index.split("\"digest\": \"").nth(1).unwrap().split('"').next().unwrap().to_string()
+}
+
+fn blobs_of(dir: &Dir, archive: &str) -> BTreeSet<String> {
+    let names = String::from_utf8(peer(dir, "tar", &["-tf", archive])).unwrap();
+    names.lines().filter(|name| name.starts_with("blobs/sha")).map(String::from).collect()
+}
+
+/// Runs a command with all that it tells, and counts what it sends.
+fn sends(dir: &Dir, words: &[&str]) -> usize {
+    let log = ace_dt(dir, &[&["mirror", "-v", "debug", "-q"], words].concat()).ok().err;
+    let sent =
+        log.lines().filter(|line| ["POST http", "PUT http", "PATCH http"].iter().any(|word| line.contains(word)));
+    sent.inspect(|line| println!("{line}")).count()
+}
+
+/// What a list names goes by every way to its destinations below `to`, and all of it is there, referrers too; then again,
+/// which sends at most `again` manifests: of what is a manifest to one and a blob to another a registry does not say
+/// whether it has it as a manifest, and it is put again.
+fn round_trips(dir: &Dir, list: &str, from: &str, to: &str, again: usize) -> usize {
+    dir.write("list", list);
+    ace_dt(dir, &["mirror", "archive", "-q", "-r", "--force", "list", "all.tar"]).ok();
+    let root = root_of(dir, "all.tar");
+    let all: BTreeSet<String> =
+        blobs_of(dir, "all.tar").into_iter().filter(|name| !name.ends_with(&root[7..])).collect();
+    let map = |name: &str| dir.write(&format!("{name}.csv"), format!("{from},{to}{name}/\n"));
+    for name in ["unarchive", "scatter", "clone", "pipe"] {
+        map(name);
+    }
+    ace_dt(dir, &["mirror", "deserialize", "-q", "all.tar", &format!("{to}gathered:v1")]).ok();
+    ace_dt(dir, &["mirror", "gather", "-q", "-r", "list", &format!("{to}again:v1")]).ok();
+    let archive = dir.read("all.tar");
+    ace_dt_with(dir, &["mirror", "unarchive", "-q", "-r", "-", "first-prefix=pipe.csv"], &archive).ok();
+    let gathered = format!("{to}gathered:v1");
+    let ways = [
+        ["unarchive", "-r", "all.tar", "first-prefix=unarchive.csv"],
+        ["scatter", "-r", &gathered, "first-prefix=scatter.csv"],
+        ["clone", "-r", "list", "first-prefix=clone.csv"],
+    ];
+    for way in ways {
+        ace_dt(dir, &[&["mirror"], &way[..], &["-q", "--verify"]].concat()).ok();
+    }
+    for name in ["unarchive", "scatter", "clone", "pipe"] {
+        assert_eq!(under(dir, list, from, &format!("{to}{name}/")), all, "{name} to {to}");
+    }
+    for way in ways {
+        assert!(sends(dir, &way) <= again, "{way:?} again sends something");
+    }
+    all.len()
+}
+
+/// The golden images, and an increment, by every way to Docker's registry and to go-containerregistry's.
+#[test]
+#[ignore = "make test-second"]
+fn second_registry_round_trips() {
+    let dir = Dir::new();
+    let low = dir.join("low");
+    std::fs::create_dir_all(&low).unwrap();
+    Storage::golden(&low);
+    let low = Registry::start(&low);
+    std::fs::create_dir_all(dir.join("high")).unwrap();
+    let (docker, crane) = (Registry::start(&dir.join("high")), Crane::start(&dir, "crane"));
+    let endpoint = |port: u16| format!("{{endpoints: [\"http://127.0.0.1:{port}\"]}}");
+    dir.write(
+        "ace-dt-config.yaml",
+        format!(
+            "registryConfig:\n  registries:\n    reg.example.com: {}\n    docker.example.com: {}\n    crane.example.com: {}\n",
+            endpoint(low.port),
+            endpoint(docker.port),
+            endpoint(crane.port)
+        ),
+    );
+    let list = std::fs::read_to_string(crate::registry::golden().join("sources.list")).unwrap();
+    let images: Vec<&str> = list.lines().filter(|line| line.starts_with("reg.example.com/")).collect();
+    let names: Vec<&str> = images.iter().map(|line| line.split(',').next().unwrap()).collect();
+    for registry in ["docker.example.com", "crane.example.com"] {
+        let blobs = round_trips(&dir, &names.join("\n"), "reg.example.com/", &format!("{registry}/trip/"), 0);
+        println!(
+            "{registry}: {} sources, {blobs} blobs by each way, referrers too; a second round sends nothing",
+            names.len()
+        );
+        // An increment: what it leaves out is at the destinations.
+        dir.write("old", names[..names.len() / 2].join("\n"));
+        dir.write("new", names.join("\n"));
+        let nest = format!("nest={registry}/increment");
+        ace_dt(&dir, &["mirror", "archive", "-q", "--force", "--checkpoint", "old.ledger", "old", "old.tar"]).ok();
+        let existing = "--existing-from-checkpoint=old.ledger";
+        ace_dt(&dir, &["mirror", "archive", "-q", "--force", existing, "new", "new.tar"]).ok();
+        assert!(blobs_of(&dir, "new.tar").len() < blobs_of(&dir, "all.tar").len());
+        ace_dt(&dir, &["mirror", "unarchive", "-q", "old.tar", &nest]).ok();
+        ace_dt(&dir, &["mirror", "unarchive", "-q", "--verify", "new.tar", &nest]).ok();
+        // And some platforms only.
+        let nest = format!("nest={registry}/platforms");
+        let words = ["mirror", "archive", "-q", "--force", "-p", "linux/amd64", "new", "amd64.tar"];
+        ace_dt(&dir, &words).ok();
+        ace_dt(&dir, &["mirror", "unarchive", "-q", "--verify", "amd64.tar", &nest]).ok();
+        ace_dt(&dir, &["mirror", "clone", "-q", "--verify", "-p", "linux/amd64", "new", &nest]).ok();
+    }
 }
 
 /// The golden archives into go-containerregistry's registry, and back: the same root, and all that it had.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    dealer::{self, Dealer},
     receiver::{Manners, Receiver},
     registry::configure,
     scripted::{Answer, Content, Request, Scripted},
@@ -259,55 +260,14 @@ fn soak_through_faults() {
 #[ignore = "long: make soak"]
 fn soak_uploads_through_faults() {
     const RUNS: u64 = 100;
-    const NAMES: [&str; 5] = ["bodies cut", "answers lost", "503", "sessions lost", "stalls"];
     let dir = Dir::new();
     dir.write("sources.list", "reg.example.com/app:v1\nreg.example.com/big:v1");
     let source = Scripted::honest(content());
-    let (mut total, mut slowest) = ([0; NAMES.len()], Duration::ZERO);
+    let (mut total, mut slowest) = ([0; dealer::NAMES.len()], Duration::ZERO);
     for run in 0..RUNS {
         let receiver = Receiver::new(Manners { forgetful: run % 4 == 3, ..Manners::default() });
-        let random = Arc::new(AtomicU64::new(run * 1_000_003 + 1));
-        // At most 20 faults a run, each by one chance in four.
-        let left = Arc::new(AtomicUsize::new(20));
-        let dealt: Arc<[AtomicUsize; NAMES.len()]> = Arc::default();
-        let (chance, some, noted) = (random.clone(), left.clone(), dealt.clone());
-        let deal = move |kind: usize| {
-            let drawn =
-                chance.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 33;
-            let due =
-                drawn % 20 == 0 && some.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
-            if due {
-                noted[kind].fetch_add(1, Ordering::SeqCst);
-            }
-            due
-        };
-        let deal = Arc::new(deal);
-        let (in_cut, honest) = (deal.clone(), receiver.clone());
-        let dest = Scripted::cutting(
-            Content::default(),
-            move |request, _| {
-                if deal(2) {
-                    return Answer {
-                        status: 503,
-                        headers: vec![("Retry-After".into(), "0".into())],
-                        ..Answer::default()
-                    };
-                }
-                if request.method == "PATCH" && deal(3) {
-                    honest.forget(request.path);
-                }
-                let mut answer = honest.answer(request);
-                answer.reset = deal(1);
-                if deal(4) {
-                    answer.delay = Duration::from_millis(400);
-                }
-                answer
-            },
-            move |method, _, length| {
-                let cut = ["PUT", "PATCH"].contains(&method) && length > 1 && in_cut(0);
-                cut.then(|| length * (1 + length % 7) / 9)
-            },
-        );
+        let faults = Dealer::new(run, 20, 20);
+        let dest = faults.registry(&receiver, |_| None);
         dir.write(
             "ace-dt-config.yaml",
             format!(
@@ -324,10 +284,10 @@ fn soak_uploads_through_faults() {
         slowest = slowest.max(begun.elapsed());
         let root = outcome.text().trim().rsplit_once('@').unwrap().1.to_string();
         assert_eq!(receiver.missing_below("copy", &root), Vec::<String>::new(), "run {run}");
-        dealt.iter().zip(&mut total).for_each(|(n, total)| *total += n.load(Ordering::SeqCst));
+        faults.dealt().iter().zip(&mut total).for_each(|(n, total)| *total += n);
     }
-    let dealt: Vec<String> = NAMES.iter().zip(total).map(|(name, n)| format!("{n} {name}")).collect();
-    println!("{RUNS} gathers, all whole, slowest {:.1} s; faults: {}", slowest.as_secs_f64(), dealt.join(", "));
+    let dealt = dealer::in_words(&total);
+    println!("{RUNS} gathers, all whole, slowest {:.1} s; faults: {dealt}", slowest.as_secs_f64());
     assert!(total.iter().all(|n| *n > 0));
 }
 
@@ -335,7 +295,6 @@ fn soak_uploads_through_faults() {
 #[ignore = "long: make soak"]
 fn soak_deliveries_through_faults() {
     const RUNS: u64 = 200;
-    const NAMES: [&str; 6] = ["bodies cut", "answers lost", "429", "503", "sessions lost", "stalls"];
     let too_large = Arc::new(AtomicUsize::new(0));
     let dir = Dir::new();
     let source = Scripted::honest(content());
@@ -343,51 +302,18 @@ fn soak_deliveries_through_faults() {
     dir.write("sources.list", "reg.example.com/app:v1\nreg.example.com/big:v1");
     archive(&dir, &[]).ok();
     let bytes = dir.read("out.tar");
-    let (mut total, mut slowest) = ([0; NAMES.len()], Duration::ZERO);
+    let (mut total, mut slowest) = ([0; dealer::NAMES.len()], Duration::ZERO);
     for run in 0..RUNS {
         let receiver = Receiver::new(Manners { forgetful: run % 4 == 3, ..Manners::default() });
-        let random = Arc::new(AtomicU64::new(run * 1_000_003 + 7));
-        // At most 12 faults a run, each by one chance in fifteen.
-        let left = Arc::new(AtomicUsize::new(12));
-        let dealt: Arc<[AtomicUsize; NAMES.len()]> = Arc::default();
-        let noted = dealt.clone();
-        let deal = Arc::new(move |kind: usize| {
-            let drawn = random.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            let due = (drawn >> 33).is_multiple_of(15)
-                && left.try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
-            noted[kind].fetch_add(usize::from(due), Ordering::SeqCst);
-            due
+        let (faults, refused) = (Dealer::new(run, 12, 15), too_large.clone());
+        // A proxy that takes no large bodies: but what is sent in chunks may be smaller.
+        let dest = faults.registry(&receiver, move |request| {
+            let is_large = request.method == "PATCH" && request.body.len() > 2 << 20;
+            is_large.then(|| {
+                refused.fetch_add(1, Ordering::SeqCst);
+                Answer { status: 413, ..Answer::default() }
+            })
         });
-        let (in_cut, honest, refused) = (deal.clone(), receiver.clone(), too_large.clone());
-        let busy = |status| Answer { status, headers: vec![("Retry-After".into(), "0".into())], ..Answer::default() };
-        let dest = Scripted::cutting(
-            Content::default(),
-            move |request, _| {
-                for (kind, status) in [(2, 429), (3, 503)] {
-                    if deal(kind) {
-                        return busy(status);
-                    }
-                }
-                // A proxy that takes no large bodies: but what is sent in chunks may be smaller.
-                if request.method == "PATCH" && request.body.len() > 2 << 20 {
-                    refused.fetch_add(1, Ordering::SeqCst);
-                    return Answer { status: 413, ..Answer::default() };
-                }
-                if request.method == "PATCH" && deal(4) {
-                    honest.forget(request.path);
-                }
-                let mut answer = honest.answer(request);
-                answer.reset = deal(1);
-                if deal(5) {
-                    answer.delay = Duration::from_millis(400);
-                }
-                answer
-            },
-            move |method, _, length| {
-                let cut = ["PUT", "PATCH"].contains(&method) && length > 1 && in_cut(0);
-                cut.then(|| length * (1 + length % 7) / 9)
-            },
-        );
         dir.write(
             "ace-dt-config.yaml",
             format!(
@@ -411,11 +337,10 @@ fn soak_deliveries_through_faults() {
         assert_eq!(outcome.status, 0, "run {run}: {}", outcome.err);
         slowest = slowest.max(begun.elapsed());
         assert_eq!(receiver.missing_below("copy", "v1"), Vec::<String>::new(), "run {run}");
-        dealt.iter().zip(&mut total).for_each(|(n, total)| *total += n.load(Ordering::SeqCst));
+        faults.dealt().iter().zip(&mut total).for_each(|(n, total)| *total += n);
     }
-    let dealt: Vec<String> = NAMES.iter().zip(total).map(|(name, n)| format!("{n} {name}")).collect();
     let large = too_large.load(Ordering::SeqCst);
-    let (slowest, dealt) = (slowest.as_secs_f64(), dealt.join(", "));
+    let (slowest, dealt) = (slowest.as_secs_f64(), dealer::in_words(&total));
     println!("{RUNS} deliveries, all whole, slowest {slowest:.1} s; faults: {dealt}, {large} 413");
     assert!(total.iter().all(|n| *n > 0) && large > 0);
 }

@@ -113,6 +113,33 @@ check "it goes on there" ace-dt mirror deserialize -q --checkpoint record --resu
 check "and all is there" there $R/second:v1 long.tar
 unset ACE_DT_CONCURRENT_HTTP
 
+# Each image to where a map says, in one pass, into two registries.
+sed 's/5000/5001/' registry.yml > second.yml
+docker-registry serve second.yml > second.log 2>&1 &
+second=$!
+cat small.list large.list > two.list
+insert T8
+ace-dt mirror archive -q -b 64Ki --force two.list $T
+ace-dt mirror archive -q two.list two.tar
+printf 'oci:,%s/x/\noci:,127.0.0.1:5001/y/\noci:large,127.0.0.1:5001/z/large\n' $R > map.csv
+mt rewind
+check "each image by a map, into two registries" ace-dt mirror unarchive -q --verify -m 1Mi $T all-prefix=map.csv
+archived() { # image...: whether what these are is all that the archive of both images holds
+    for image in "$@"; do echo "$image"; done > got.list
+    ace-dt mirror archive -q --force got.list got.tar && ace-dt mirror verify -q got.tar > v
+    tar -tf got.tar | grep -c blobs/sha256/.
+}
+want=$(tar -tf two.tar | grep -c blobs/sha256/.)
+check "and all is there" [ "$(archived $R/x/small:v1 $R/x/large:v1)" = "$want" ]
+check "in the other registry, too" [ "$(archived 127.0.0.1:5001/y/small:v1 127.0.0.1:5001/z/large:v1)" = "$want" ]
+sent=$(grep -c 'PUT.*/blobs/uploads/.* 201' second.log)
+# Layers and a configuration, once each; two more showed whether it mounts, and whether it looks at digests.
+check "each blob was sent once to it: $sent" [ "$sent" -le 12 ]
+mt rewind
+check "again, which reads past all" ace-dt mirror unarchive -q $T all-prefix=map.csv
+check "and sends nothing" [ "$(grep -c 'PUT.*/blobs/uploads/.* 201' second.log)" = "$sent" ]
+kill $second
+
 # A block in the middle whose bytes are not those that were written: it lies in a layer of `large`.
 cat large.list small.list > both.list
 ace-dt mirror archive -q both.list both.tar

@@ -22,7 +22,7 @@ pub(super) static FUNCTIONS: &[NamedFunction] = &[
     ("get", 2, 2, |a| Ok(map_of(&a[0])?.get(string_of(&a[1])?).cloned().unwrap_or(string("")))),
     ("set", 3, 3, |a| {
         let mut map = map_of(&a[0])?.clone();
-        map.insert(string_of(&a[1])?.into(), a[2].clone());
+        map.insert(key_of(&string(string_of(&a[1])?)), a[2].clone());
         Ok(dict(map))
     }),
     ("unset", 2, 2, |a| {
@@ -96,7 +96,8 @@ fn merge(into: &mut Dict, from: &Dict, overwrites: bool) -> Result<(), String> {
                 merge(&mut known, other, overwrites)?;
                 dict(known)
             }
-            (Some(known), _) if !is_empty(known) && (!overwrites || is_empty(value)) => continue,
+            (Some(known), _) if !overwrites && !is_empty(known) => continue,
+            (None, Value::Nil) if !overwrites => continue,
             _ => value.clone(),
         };
         into.insert(key.clone(), merged);

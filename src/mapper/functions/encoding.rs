@@ -1,6 +1,6 @@
 //! JSON, base64, base32, and hashes.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use base64::Engine as _;
 use gotmpl::Value;
@@ -106,7 +106,15 @@ fn write_json(value: &Value, indent: &str, depth: usize, escapes: bool, out: &mu
             Ok(())
         };
     match value {
-        _ if kind_of(value).is_some_and(|kind| !kind.starts_with("v1.")) => write_string(&text_of(value), escapes, out),
+        Value::Map(map) if kind_of(value).is_some_and(|kind| kind.starts_with("v1.")) => {
+            let (names, all) = (named_by_tags(map), map);
+            return parts('{', '}', names.len(), &mut |n, out| {
+                write_string(names[n].1, escapes, out);
+                out.push_str(if indent.is_empty() { ":" } else { ": " });
+                write_json(&all[names[n].0], indent, depth + 1, escapes, out)
+            });
+        }
+        _ if kind_of(value).is_some() => write_string(&text_of(value), escapes, out),
         Value::List(list) => {
             return parts('[', ']', list.len(), &mut |n, out| write_json(&list[n], indent, depth + 1, escapes, out));
         }
@@ -125,6 +133,25 @@ fn write_json(value: &Value, indent: &str, depth: usize, escapes: bool, out: &mu
         other => out.push_str(&other.to_string()),
     }
     Ok(())
+}
+
+/// The fields of Go's descriptor and platform as JSON has them, in their order, without those that are empty.
+fn named_by_tags(map: &BTreeMap<Arc<str>, Value>) -> Vec<(&'static str, &'static str)> {
+    const TAGS: [(&str, &str); 12] = [
+        ("MediaType", "mediaType"),
+        ("Digest", "digest"),
+        ("Size", "size"),
+        ("URLs", "urls"),
+        ("Annotations", "annotations"),
+        ("Platform", "platform"),
+        ("ArtifactType", "artifactType"),
+        ("Architecture", "architecture"),
+        ("OS", "os"),
+        ("OSVersion", "os.version"),
+        ("OSFeatures", "os.features"),
+        ("Variant", "variant"),
+    ];
+    TAGS.into_iter().filter(|(field, _)| map.get(*field).is_some_and(Value::is_truthy)).collect()
 }
 
 /// A number as Go's JSON encoder writes it: with an exponent if it is very small or large.

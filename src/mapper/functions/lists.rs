@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gotmpl::Value;
 
 use super::{
-    account::{ANY, Made, NamedFunction, string},
+    account::{ANY, Made, NamedFunction, room, string},
     cast::{KIND, index_of, kind_of, list_of, string_of},
 };
 
@@ -41,6 +41,7 @@ pub(super) static FUNCTIONS: &[NamedFunction] = &[
         let mut all = Vec::new();
         for list in a {
             all.extend(list_of(list)?.iter().cloned());
+            room(all.len().checked_mul(16))?;
         }
         Ok(Value::List(all.into()))
     }),

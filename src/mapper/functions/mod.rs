@@ -24,7 +24,7 @@ use std::sync::Arc;
 use gotmpl::{FuncMap, TemplateError, Value, ValueFunc};
 
 use account::{ANY, NamedFunction};
-pub(super) use account::{account, begin};
+pub(super) use account::{account, begin, check_time};
 pub(super) use cast::{KIND, kind_of, text_of};
 pub(super) use times::{TIME, method as time_method};
 pub(super) use versions::{VERSION, field as version_field};
@@ -53,6 +53,7 @@ pub(super) fn all() -> FuncMap {
     let checked = |&(name, least, most, function): &'static NamedFunction| -> (String, ValueFunc) {
         let call = move |arguments: &[Value]| {
             let made = match arguments.len() {
+                _ if check_time().is_err() => check_time().map(|()| Value::Nil),
                 n if n < least || n > most => Err(format!("it takes {}, and got {n}", in_words(least, most))),
                 _ => function(arguments),
             };
@@ -87,8 +88,46 @@ pub(super) fn is_known(name: &str) -> bool {
     BUILT_IN.contains(&name) || tables().any(|function| function.0 == name)
 }
 
+/// Functions of sprig that are not here.
+const LEFT_OUT: [&str; 31] = [
+    "ago",
+    "bcrypt",
+    "buildCustomCert",
+    "date",
+    "dateInZone",
+    "dateModify",
+    "date_in_zone",
+    "date_modify",
+    "encryptAES",
+    "env",
+    "expandenv",
+    "genCA",
+    "genCAWithKey",
+    "genPrivateKey",
+    "genSelfSignedCert",
+    "genSelfSignedCertWithKey",
+    "genSignedCert",
+    "genSignedCertWithKey",
+    "getHostByName",
+    "htmlDate",
+    "htmlDateInZone",
+    "htpasswd",
+    "now",
+    "randAlpha",
+    "randAlphaNum",
+    "randAscii",
+    "randBytes",
+    "randInt",
+    "randNumeric",
+    "shuffle",
+    "uuidv4",
+];
+
 /// What is told of a function that is not there: the nearest one that is.
 pub(super) fn unknown(name: &str) -> String {
+    if LEFT_OUT.contains(&name) {
+        return format!("function {name:?} is left out: what it makes depends on time, chance or the host");
+    }
     let names = tables().map(|function| function.0).chain(BUILT_IN);
     let nearest = names.map(|other| (distance(name, other), other)).min();
     match nearest {

@@ -3,24 +3,32 @@
 use gotmpl::{Template, Value};
 
 use super::{
-    account::{ANY, Made, NamedFunction, string},
+    account::{ANY, Made, NamedFunction, room, string},
     cast::{index_of, kind_of, shown, string_of, text_of},
     lists::type_of,
 };
 
 /// These functions.
 pub(super) static FUNCTIONS: &[NamedFunction] = &[
-    ("print", 0, ANY, |a| Ok(string(printed(a)))),
-    ("println", 0, ANY, |a| Ok(string(a.iter().map(text_of).collect::<Vec<_>>().join(" ") + "\n"))),
-    ("html", 0, ANY, |a| Ok(string(gotmpl::html_escape(&printed(a))))),
-    ("js", 0, ANY, |a| Ok(string(gotmpl::js_escape(&printed(a))))),
-    ("urlquery", 0, ANY, |a| Ok(string(gotmpl::url_encode(&printed(a))))),
+    ("print", 0, ANY, |a| printed(a).map(string)),
+    ("println", 0, ANY, |a| {
+        let mut out = String::new();
+        for (n, value) in a.iter().enumerate() {
+            out += if n > 0 { " " } else { "" };
+            out += &text_of(value);
+            room(Some(out.len()))?;
+        }
+        Ok(string(out + "\n"))
+    }),
+    ("html", 0, ANY, |a| Ok(string(gotmpl::html_escape(&printed(a)?)))),
+    ("js", 0, ANY, |a| Ok(string(gotmpl::js_escape(&printed(a)?)))),
+    ("urlquery", 0, ANY, |a| Ok(string(gotmpl::url_encode(&printed(a)?)))),
     ("printf", 1, ANY, |a| formatted(string_of(&a[0])?, &a[1..])),
     ("index", 1, ANY, |a| a[1..].iter().try_fold(a[0].clone(), |value, at| indexed(&value, at))),
 ];
 
 /// As Go's `fmt.Sprint`: a space between two of which none is a string.
-fn printed(a: &[Value]) -> String {
+fn printed(a: &[Value]) -> Result<String, String> {
     let mut out = String::new();
     for (n, value) in a.iter().enumerate() {
         let is_text = |value: &Value| matches!(value, Value::String(_));
@@ -28,8 +36,9 @@ fn printed(a: &[Value]) -> String {
             out.push(' ');
         }
         out += &text_of(value);
+        room(Some(out.len()))?;
     }
-    out
+    Ok(out)
 }
 
 /// As Go's `fmt.Sprintf`: `gotmpl` has it, but for types (`%T`), bytes as text, and what is more than a map.
@@ -55,6 +64,14 @@ fn formatted(format: &str, a: &[Value]) -> Made {
             }
             Some(letter) if is_plain && next < a.len() => {
                 arguments[next] = plainly(&a[next], letter);
+                // What is text now is printed as such.
+                if matches!(arguments[next], Value::String(_)) && letter == 'd' && !matches!(a[next], Value::String(_))
+                {
+                    plain += &verb[..flags];
+                    plain.push('s');
+                    next += 1;
+                    continue;
+                }
                 next += 1;
             }
             _ => {}
@@ -79,7 +96,7 @@ fn plainly(value: &Value, letter: char) -> Value {
             string(String::from_utf8_lossy(&bytes))
         }
         Value::Float(_) if letter == 'v' => string(text_of(value)),
-        value if kind_of(value).is_some() => string(text_of(value)),
+        Value::List(_) | Value::Map(_) if matches!(letter, 's' | 'v' | 'd') => string(text_of(value)),
         value => value.clone(),
     }
 }

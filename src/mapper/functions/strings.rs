@@ -1,5 +1,7 @@
 //! Strings.
 
+use std::collections::HashSet;
+
 use gotmpl::Value;
 
 use super::{
@@ -43,9 +45,9 @@ pub(super) static FUNCTIONS: &[NamedFunction] = &[
     ("contains", 2, 2, |a| Ok(Value::Bool(string_of(&a[1])?.contains(string_of(&a[0])?)))),
     ("hasPrefix", 2, 2, |a| Ok(Value::Bool(string_of(&a[1])?.starts_with(string_of(&a[0])?)))),
     ("hasSuffix", 2, 2, |a| Ok(Value::Bool(string_of(&a[1])?.ends_with(string_of(&a[0])?)))),
-    ("quote", 0, ANY, |a| Ok(string(each(a, quoted)))),
-    ("squote", 0, ANY, |a| Ok(string(each(a, |text| format!("'{text}'"))))),
-    ("cat", 0, ANY, |a| Ok(string(each(a, |text| text.to_string())))),
+    ("quote", 0, ANY, |a| each(a, quoted)),
+    ("squote", 0, ANY, |a| each(a, |text| format!("'{text}'"))),
+    ("cat", 0, ANY, |a| each(a, |text| text.to_string())),
     ("indent", 2, 2, |a| indented(index_of(&a[0])?, string_of(&a[1])?, "")),
     ("nindent", 2, 2, |a| indented(index_of(&a[0])?, string_of(&a[1])?, "\n")),
     ("replace", 3, 3, |a| {
@@ -77,9 +79,14 @@ pub(super) static FUNCTIONS: &[NamedFunction] = &[
 ];
 
 /// Each argument that is not nil, in a form, with spaces between.
-fn each(arguments: &[Value], form: impl Fn(&str) -> String) -> String {
-    let all = arguments.iter().filter(|argument| !matches!(argument, Value::Nil));
-    all.map(|argument| form(&text_of(argument))).collect::<Vec<_>>().join(" ")
+fn each(arguments: &[Value], form: impl Fn(&str) -> String) -> Made {
+    let mut out = String::new();
+    for (n, argument) in arguments.iter().filter(|argument| !matches!(argument, Value::Nil)).enumerate() {
+        out += if n > 0 { " " } else { "" };
+        out += &form(&text_of(argument));
+        room(Some(out.len()))?;
+    }
+    Ok(string(out))
 }
 
 /// As Go quotes a string (`%q`).
@@ -157,7 +164,8 @@ fn repeated(count: i64, text: &str) -> Made {
 
 fn trim_all(a: &[Value]) -> Made {
     let (set, text) = (string_of(&a[0])?, string_of(&a[1])?);
-    Ok(string(text.trim_matches(|c| set.contains(c))))
+    let set: HashSet<char> = set.chars().collect();
+    Ok(string(text.trim_matches(|c| set.contains(&c))))
 }
 
 /// The first letter of each word in upper case.

@@ -426,7 +426,12 @@ fn read(layout: &str, text: &str) -> Result<Moment, String> {
                         nanos = read_fraction(&mut reading, None)?;
                     }
                 }
-                "PM" | "pm" => afternoon = Some(reading.name(&["AM", "PM"], 0)? == 1),
+                "PM" | "pm" => {
+                    let words = if field == "PM" { ["AM", "PM"] } else { ["am", "pm"] };
+                    let found = words.iter().position(|word| reading.rest.starts_with(word));
+                    afternoon = Some(found.ok_or_else(|| format!("{field} is wanted at {:?}", reading.rest))? == 1);
+                    reading.rest = &reading.rest[2..];
+                }
                 "MST" => {
                     let length = reading.rest.bytes().take_while(u8::is_ascii_uppercase).count();
                     if !(3..=5).contains(&length) {
@@ -535,7 +540,7 @@ fn rounded(nanos: i128) -> String {
     let size = nanos.unsigned_abs() / SECOND as u128;
     const HOUR: u128 = 3600;
     let units = [(365 * 24 * HOUR, "y"), (30 * 24 * HOUR, "mo"), (24 * HOUR, "d"), (HOUR, "h"), (60, "m"), (1, "s")];
-    let unit = units.iter().find(|(unit, _)| size >= *unit);
+    let unit = units.iter().find(|(unit, _)| size > *unit || *unit == 1 && size == 1);
     unit.map_or("0s".into(), |(unit, name)| format!("{}{name}", size / unit))
 }
 

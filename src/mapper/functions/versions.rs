@@ -170,15 +170,16 @@ fn holds(operator: &str, operand: &str, version: &Version) -> Result<bool, Strin
     // Wild cards stand for numbers that are not written.
     let is_wild = |part: &str| matches!(part, "x" | "X" | "*");
     let bare = operand.strip_prefix('v').unwrap_or(operand);
+    let (bare, prerelease) = bare.split_once('-').unwrap_or((bare, ""));
     let numbers: Vec<&str> = bare.split('.').take_while(|part| !is_wild(part)).collect();
     let has_wild = bare.split('.').any(is_wild);
     let wanted = match (has_wild, numbers.is_empty()) {
         (true, true) => Version { numbers: [0; 3], prerelease: String::new(), metadata: String::new(), written: 0 },
-        (true, false) => Version::parse(&numbers.join("."))?,
+        (true, false) => Version { prerelease: prerelease.into(), ..Version::parse(&numbers.join("."))? },
         (false, _) => Version::parse(operand)?,
     };
     // Without a prerelease in the constraint none is meant.
-    if !version.prerelease.is_empty() && wanted.prerelease.is_empty() && operator != "!=" {
+    if !version.prerelease.is_empty() && wanted.prerelease.is_empty() && (operator != "!=" || wanted.written < 3) {
         return Ok(false);
     }
     let order = version.compare(&wanted);
@@ -199,12 +200,12 @@ fn holds(operator: &str, operand: &str, version: &Version) -> Result<bool, Strin
         "<=" | "=<" => order.is_le(),
         "~" | "~>" => {
             let place = wanted.written.saturating_sub(1).min(1);
-            order.is_ge() && (wanted.written == 0 || version.compare(&wanted.above(place)).is_lt())
+            order.is_ge() && (wanted.written == 0 || version.numbers < wanted.above(place).numbers)
         }
         "^" => {
             let first = wanted.numbers.iter().position(|number| *number > 0);
             let place = first.unwrap_or(2).min(wanted.written.saturating_sub(1));
-            order.is_ge() && (wanted.written == 0 || version.compare(&wanted.above(place)).is_lt())
+            order.is_ge() && (wanted.written == 0 || version.numbers < wanted.above(place).numbers)
         }
         other => return Err(format!("{other:?} is no comparison")),
     })
@@ -236,6 +237,10 @@ mod tests {
             ("!=1.2", "1.2.5", false),
             (">=1.0.0", "1.1.0-beta", false),
             (">=1.0.0-0", "1.1.0-beta", true),
+            (">=1.8.x-0", "1.8.0-rc1", true),
+            ("^1.19-0", "2.0.0-rc1", false),
+            ("~1.2-0", "1.3.0-rc1", false),
+            ("!=1.2", "2.0.0-rc1", false),
             ("<1.0.0-beta.11", "1.0.0-beta.2", true),
         ] {
             assert_eq!(allows(constraint, &Version::parse(version).unwrap()), Ok(is_allowed), "{constraint} {version}");

@@ -3,7 +3,10 @@
 use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +18,8 @@ use crate::{
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// That a server is away is told no more often.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(1);
 /// How often a pause looks whether the run has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -71,7 +76,12 @@ impl<'a> RetryBudget<'a> {
                 n => failure.hint(format_args!("given up after {n} tries")),
             });
         }
-        log::warn(format_args!("{about}{failure}; trying again in {:.1} s", pause.as_secs_f64()));
+        let line = format!("{about}{failure}; trying again in {:.1} s", pause.as_secs_f64());
+        // All that ask a server hear the same at the same time.
+        match failure.is_away() && !is_news() {
+            true => log::debug(line),
+            false => log::warn(line),
+        }
         match self::pause(pause, self.closed) {
             true => Ok(()),
             false => Err(failure),
@@ -89,6 +99,17 @@ pub fn pause(length: Duration, closed: &AtomicBool) -> bool {
         thread::sleep(left.min(LOOK));
     }
     true
+}
+
+/// Whether so long has passed since this was asked that a warning is in place again.
+fn is_news() -> bool {
+    static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
+    let (mut told, now) = (TOLD.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+    let is_news = told.is_none_or(|before| now - before >= BETWEEN_WARNINGS);
+    if is_news {
+        *told = Some(now);
+    }
+    is_news
 }
 
 fn is_over(closed: &AtomicBool) -> bool {
