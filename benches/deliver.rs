@@ -18,7 +18,7 @@ mod scripted;
 mod util;
 
 use std::{
-    env, fs,
+    env,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},

@@ -66,6 +66,8 @@ pub struct Error {
     retry_after: Option<Duration>,
     /// The other side is away, or asks for patience.
     is_away: bool,
+    /// It has never answered.
+    was_never_met: bool,
     os_error: Option<i32>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -79,6 +81,7 @@ impl Error {
             hint: None,
             retry_after: None,
             is_away: false,
+            was_never_met: false,
             os_error: None,
             source: None,
         }
@@ -139,9 +142,14 @@ impl Error {
         Error { is_away: true, ..self }
     }
 
-    /// To wait for minutes would not help.
-    pub fn not_away(self) -> Self {
-        Error { is_away: false, ..self }
+    /// The other side has never answered: to wait for minutes would hardly help.
+    pub fn never_met(self) -> Self {
+        Error { was_never_met: true, ..self }
+    }
+
+    /// Whether the other side has never answered.
+    pub fn was_never_met(&self) -> bool {
+        self.was_never_met
     }
 
     /// Whether the other side is away, or asks for patience.

@@ -147,15 +147,11 @@ impl<'a> DeliveryJob<'a> {
             });
             let outcome = delivery.run(self.tag(), || {
                 inputs.into_iter().try_for_each(|input| read(delivery, input))?;
-                if !rereads {
-                    return Ok(());
-                }
-                delivery.catch_up()?;
                 // What was wanted only when it had passed by is read once more.
-                match delivery.has_missed() {
-                    true => self.open(None)?.into_iter().try_for_each(|input| read(delivery, input)),
-                    false => Ok(()),
+                while rereads && delivery.has_missed()? {
+                    self.open(None)?.into_iter().try_for_each(|input| read(delivery, input))?;
                 }
+                Ok(())
             });
             drop(done);
             // What it records is not the last word.

@@ -5,9 +5,9 @@
 //! repository that has it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::Read,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Condvar, Mutex, PoisonError, RwLock},
 };
 
 use super::content::{SharedContent, SharedPart};
@@ -18,6 +18,9 @@ use crate::{
     store::target::{BlobContent, MemoryContent, Target},
 };
 
+/// A blob goes to so many destinations at once.
+const AT_ONCE: usize = 8;
+
 /// Makes the target of a repository.
 pub type MakeTarget<'a> = dyn Fn(&Repository) -> Box<dyn Target + 'a> + Sync + 'a;
 
@@ -27,6 +30,9 @@ type HeldTarget<'a> = Arc<dyn Target + 'a>;
 pub struct Homes<'a> {
     make: &'a MakeTarget<'a>,
     known: RwLock<KnownHomes<'a>>,
+    /// Manifests that are being put somewhere.
+    busy: Mutex<HashSet<(u32, Digest)>>,
+    freed: Condvar,
 }
 
 #[derive(Default)]
@@ -95,7 +101,7 @@ impl SettledBlob {
 impl<'a> Homes<'a> {
     /// None so far.
     pub fn new(make: &'a MakeTarget<'a>) -> Homes<'a> {
-        Homes { make, known: RwLock::default() }
+        Homes { make, known: RwLock::default(), busy: Mutex::default(), freed: Condvar::new() }
     }
 
     /// The number of a repository, a new one if need be.
@@ -112,6 +118,22 @@ impl<'a> Homes<'a> {
 
     fn target(&self, number: u32) -> HeldTarget<'a> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).targets[number as usize].clone()
+    }
+
+    /// Puts a manifest somewhere, alone: distribution 2.8 refuses now and then one that is put twice at the same time.
+    fn alone<T>(&self, at: u32, descriptor: &Descriptor, put: impl FnOnce() -> T) -> T {
+        let busy = || self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (at, descriptor.digest.clone());
+        let mut held = busy();
+        while held.contains(&key) {
+            held = self.freed.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        held.insert(key.clone());
+        drop(held);
+        let done = put();
+        busy().remove(&key);
+        self.freed.notify_all();
+        done
     }
 
     /// How many there are.
@@ -255,9 +277,18 @@ impl<'a> Homes<'a> {
 
     /// Sends a blob to several destinations at once.
     fn send(&self, descriptor: &Descriptor, content: &dyn SharedContent, to: &[u32], settled: &mut SettledBlob) {
-        if to.is_empty() {
-            return;
-        }
+        // What can be read again need not go to all at once.
+        let most = if content.passes_once() { to.len().max(1) } else { AT_ONCE };
+        to.chunks(most).for_each(|some| self.send_at_once(descriptor, content, some, settled));
+    }
+
+    fn send_at_once(
+        &self,
+        descriptor: &Descriptor,
+        content: &dyn SharedContent,
+        to: &[u32],
+        settled: &mut SettledBlob,
+    ) {
         let targets: Vec<_> = to.iter().map(|&number| self.target(number)).collect();
         let mut outcomes = Vec::new();
         content.with_parts(targets.len(), &mut |parts| {
@@ -326,7 +357,7 @@ impl<'a> Homes<'a> {
                 bytes = self.fetch(descriptor, &all)?;
             }
             let bytes = bytes.as_ref().ok_or_else(|| Error::new("it was kept there, and is gone"))?;
-            target.push_manifest(descriptor, bytes)?;
+            self.alone(number, descriptor, || target.push_manifest(descriptor, bytes))?;
             count += 1;
         }
         Ok(count)
@@ -363,7 +394,7 @@ impl<'a> Homes<'a> {
             None => self.fetch(descriptor, &[at])?,
         };
         match bytes {
-            Some(bytes) => self.target(at).tag(descriptor, &bytes, tag),
+            Some(bytes) => self.alone(at, descriptor, || self.target(at).tag(descriptor, &bytes, tag)),
             None => Err(Error::new(format!("manifest {} was pushed, and is gone", descriptor.digest))),
         }
     }

@@ -120,6 +120,10 @@ struct DeliveryState {
     roots: Option<Vec<RoutedRoot>>,
     /// Which of them a manifest is, by its number.
     roots_of: HashMap<usize, Vec<usize>>,
+    /// What `index.json` lists, with a route: a referrer that is not met is nobody's.
+    expected: HashSet<Digest>,
+    /// How often archives were read once more.
+    readings: usize,
     /// Manifests that were not there before, by their numbers.
     pushed: HashSet<usize>,
     /// Manifests that will get tags, and how many bytes these are.
@@ -429,6 +433,10 @@ impl<'a> Delivery<'a> {
             let new = index.manifests.iter().filter(|descriptor| !known.contains(&descriptor.digest));
             let new: Vec<Descriptor> = new.cloned().collect();
             state.listed.extend(new);
+        }
+        if self.is_routed() && self.options.recursive {
+            let all = index.manifests.iter().filter(|listed| media::is_manifest(&listed.media_type));
+            state.expected.extend(all.map(|listed| listed.digest.clone()));
         }
         for descriptor in index.manifests.iter().filter(|_| !self.is_routed()) {
             if let Err(why) = state.tracker.list(descriptor) {

@@ -12,12 +12,14 @@ use super::{
 };
 use crate::{
     archive::read::events::BlobMember,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     oci::{Descriptor, Digest, Manifest, media},
     store::target::BlobContent as _,
     util::parallel,
 };
 
+/// An archive is read once more at most so often: as often as indexes are nested in a strange order.
+const READINGS_MAX: usize = 16;
 /// So many bytes of manifests are kept until they have their tags.
 const CONTENTS_MAX: usize = 4 << 20;
 
@@ -235,6 +237,23 @@ impl Delivery<'_> {
         });
     }
 
+    /// A manifest that `index.json` lists and that was not met may be a referrer of what is delivered.
+    pub(super) fn check_expected(&self) {
+        let mut state = self.state();
+        if state.roots.is_none() || state.stop.is_some() {
+            return;
+        }
+        let expected = std::mem::take(&mut state.expected);
+        let mut unmet: Vec<Digest> = expected.into_iter().filter(|digest| !state.tracker.is_document(digest)).collect();
+        unmet.retain(|digest| state.root.as_ref().is_none_or(|root| root.digest != *digest));
+        unmet.sort_unstable();
+        for digest in unmet {
+            let why = format!("{digest}, which index.json lists, is not in the archive; it may be a referrer");
+            self.fails(&mut state, Error::new(why).of(ErrorKind::Corrupt));
+            state.is_wrong = true;
+        }
+    }
+
     /// Tags what is complete and has no tag yet.
     ///
     /// # Errors
@@ -315,19 +334,20 @@ impl Delivery<'_> {
         Ok(())
     }
 
-    /// Whether an archive must be read once more: something is needed that passed by before anything said so.
-    pub fn has_missed(&self) -> bool {
-        let state = self.state();
-        let is_unread = state.roots.is_none() && state.root_bytes.is_none() && state.root.is_some();
-        self.is_routed() && state.stop.is_none() && (is_unread || state.tracker.has_missed())
-    }
-
-    /// Waits until all is done that could be begun so far.
+    /// Whether an archive must be read once more: something is needed that passed by before anything said so. What it names
+    /// may have passed before it, so that this may be so several times, but not for ever.
     ///
     /// # Errors
     /// If a signal asks to stop.
-    pub fn catch_up(&self) -> Result<()> {
-        self.wait_until_idle()
+    pub fn has_missed(&self) -> Result<bool> {
+        self.wait_until_idle()?;
+        let mut state = self.state();
+        if !self.is_routed() || state.stop.is_some() || state.readings >= READINGS_MAX {
+            return Ok(false);
+        }
+        state.readings += 1;
+        let is_unread = state.roots.is_none() && state.root.is_some();
+        Ok(is_unread || state.tracker.has_missed())
     }
 
     /// What an earlier run has delivered is looked for at the destinations: what lies below it may still be to come.

@@ -48,6 +48,7 @@ impl Delivery<'_> {
             self.look_elsewhere()?;
         }
         self.keep_rest()?;
+        self.check_expected();
         self.tag(tag);
         self.tag_rest()?;
         if self.options.looks_again {

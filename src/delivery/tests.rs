@@ -277,3 +277,110 @@ proptest! {
         prop_assert!(why.contains("manifest"), "{why:?}");
     }
 }
+
+/// A gathered artifact of two images that share a layer, with a signature of the first; all in the order of an archive.
+fn gathered() -> Layout {
+    let low = MemoryStore::new("low");
+    let layer = |n: u8| vec![n; 700 + 300 * n as usize];
+    let (one, two) = (low.image(&[&layer(1), &layer(2)]), low.image(&[&layer(2), &layer(3)]));
+    let signature = low.referrer(&one, b"signature");
+    let root = json::compact(&Index::new(media::GATHER, vec![one.clone(), two.clone()], Annotations::new()));
+    let root = low.add(media::INDEX, &root);
+    let layers: Vec<Descriptor> = (1..=3).map(|n| low.add("layer", &layer(n))).collect();
+    let mut members = vec![
+        ("oci-layout".to_string(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+        ("index.json".into(), index_of(&[root.clone(), signature.clone()])),
+    ];
+    let config = low.add("config", br#"{"os":"linux","architecture":"amd64"}"#);
+    let (empty, of_signature) = (low.add("empty", b"{}"), low.add("layer", b"signature"));
+    for part in [&root, &one, &config, &layers[0], &layers[1], &signature, &empty, &of_signature, &two, &layers[2]] {
+        members.push((part.digest.path(), low.content(&part.digest).unwrap()));
+    }
+    Layout { members, root, layers }
+}
+
+/// Delivers by a route: the first image to both repositories, the second to the second one; again what was missed.
+fn deliver_routed(members: &[(String, Vec<u8>)], to: [&MemoryStore; 2], recursive: bool) -> outcome::DeliveryOutcome {
+    let make = |repository: &Repository| -> Box<dyn Target + '_> {
+        Box::new(if repository == Target::repository(to[0]) { to[0] } else { to[1] })
+    };
+    let route = |gather: &Manifest, homes: &Homes| {
+        let at = to.map(|store| homes.number(Target::repository(store)));
+        let root = |n: usize, at: u32| AssignedRoot {
+            descriptor: gather.manifests[n].clone(),
+            bytes: None,
+            at,
+            tag: Some(format!("v{n}")),
+            is_settled: false,
+        };
+        Ok(vec![root(0, at[0]), root(0, at[1]), root(1, at[1])])
+    };
+    let options = DeliveryOptions {
+        routing: Routing::ByRoot(&route),
+        recursive,
+        rereads: true,
+        ..options(Homes::new(&make), false)
+    };
+    let delivery = Delivery::new(options);
+    let (_filler, ring) = ace_dt_ring::fan_out(1, 1).unwrap();
+    let read = || {
+        let mut source = MemorySource::new(archive(members), 600);
+        delivery.read(&mut EventReader::new(&mut source, true), ReadingFrom::default(), Some(&ring)).map(drop)
+    };
+    let all = || {
+        read()?;
+        while delivery.has_missed()? {
+            read()?;
+        }
+        Ok(())
+    };
+    delivery.run(None, all).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Members in any order: each image is where the route says, with all below it and nothing else, each manifest after
+    /// what it refers to; and the signature where its image is, if referrers are followed.
+    #[test]
+    fn routed_members_in_any_order(order in Just((0..12).collect::<Vec<usize>>()).prop_shuffle(), recursive: bool) {
+        let layout = gathered();
+        let members: Vec<_> = order.iter().map(|n| layout.members[*n].clone()).collect();
+        let to = [MemoryStore::new("a"), MemoryStore::new("b")];
+        let outcome = deliver_routed(&members, [&to[0], &to[1]], recursive);
+        prop_assert!(outcome.stop.is_none() && outcome.lacking.is_empty(), "{:?} {:?}", outcome.stop, outcome.lacking);
+        let roots = outcome.roots.unwrap();
+        prop_assert!(roots.len() == 3 && roots.iter().all(|root| root.is_tagged && root.lacking.is_empty()), "{roots:?}");
+        prop_assert!(to[0].tagged("v0").is_some() && to[1].tagged("v0").is_some() && to[1].tagged("v1").is_some());
+        prop_assert!(to[0].tagged("v1").is_none() && to[0].content(&layout.layers[2].digest).is_none());
+        prop_assert!(to[0].content(&layout.root.digest).is_none(), "what gathers them is nobody's image");
+        let manifests = |store: &MemoryStore| store.calls().iter().filter(|call| call.starts_with("manifest")).count();
+        let signed = usize::from(recursive);
+        prop_assert_eq!([manifests(&to[0]), manifests(&to[1])], [1 + signed, 2 + signed]);
+        for store in &to {
+            // But for the empty blob, which shows whether a registry mounts.
+            let empty = format!("push {}", Digest::of(b"{}"));
+            let is_sent = |call: &String| call.starts_with("push") && *call != empty;
+            let mut sent: Vec<String> = store.calls().into_iter().filter(is_sent).collect();
+            let count = sent.len();
+            sent.sort();
+            sent.dedup();
+            prop_assert_eq!(sent.len(), count, "nothing is sent twice to one place");
+        }
+    }
+
+    /// Any member missing or damaged: no tag on what is not whole, and without --continue none at all.
+    #[test]
+    fn routed_and_not_whole(victim in 3usize..12, damages: bool) {
+        // The empty blob shows whether a registry mounts, and so is there.
+        prop_assume!(victim != 8);
+        let layout = gathered();
+        let mut members = layout.members.clone();
+        if damages { members[victim].1[0] ^= 1 } else { drop(members.remove(victim)) }
+        let to = [MemoryStore::new("a"), MemoryStore::new("b")];
+        let outcome = deliver_routed(&members, [&to[0], &to[1]], true);
+        prop_assert!(outcome.stop.is_some() || !outcome.lacking.is_empty(), "something is missing");
+        let tags = [to[0].tagged("v0"), to[1].tagged("v0"), to[1].tagged("v1")];
+        prop_assert!(tags.iter().all(Option::is_none), "{tags:?}");
+    }
+}

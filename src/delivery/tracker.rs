@@ -469,7 +469,7 @@ impl Tracker {
         let is_open = matches!(blob.state, BlobState::Named | BlobState::Absent | BlobState::Failed);
         let is_wanted = is_open && blob.needed != SetId::EMPTY;
         if is_wanted {
-            (blob.state, blob.size) = (BlobState::Passing, size);
+            (blob.state, blob.size, blob.has_passed) = (BlobState::Passing, size, false);
         }
         is_wanted
     }

@@ -264,15 +264,18 @@ impl Registries {
             }
         }
         // Who cannot be reached when a run begins is hardly away for a while: the name or the port may be wrong.
+        let mut is_new = false;
         if refused.iter().all(|e| e.is(ErrorKind::Unreachable)) {
-            refused = refused.into_iter().map(Error::not_away).collect();
+            is_new = true;
         }
         if refused.len() == 1 {
-            return Err(refused.remove(0));
+            let only = refused.remove(0);
+            return Err(if is_new { only.never_met() } else { only });
         }
         let all: Vec<String> = refused.iter().map(Error::to_string).collect();
         let error = Error::new(format!("no endpoint of {} will do: {}", host.name, all.join("; ")));
         let error = if refused.iter().all(Error::is_away) { error.away() } else { error };
+        let error = if is_new { error.never_met() } else { error };
         Err(match refused.iter().filter_map(Error::retry_after).max() {
             Some(pause) => error.transient(pause),
             None => error,

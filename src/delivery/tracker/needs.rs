@@ -234,6 +234,11 @@ impl Tracker {
         self.blobs[number].has_passed
     }
 
+    /// Whether a manifest was met, or something needs it.
+    pub fn is_document(&self, digest: &Digest) -> bool {
+        self.manifest_numbers.contains_key(digest) || self.candidates.contains_key(digest)
+    }
+
     /// A document that nothing has named so far.
     pub fn candidate(&self, digest: &Digest) -> Option<std::sync::Arc<[u8]>> {
         self.candidates.get(digest)?.bytes.clone()
@@ -247,7 +252,8 @@ impl Tracker {
 
     /// Whether something is needed and not there that was in an archive: when it passed by, nothing had named it.
     pub fn has_missed(&self) -> bool {
-        let blobs = self.blobs.iter().any(|b| b.has_passed && b.needed != SetId::EMPTY && !b.state.is_there());
+        let is_open = |state| matches!(state, BlobState::Named | BlobState::Absent);
+        let blobs = self.blobs.iter().any(|b| b.has_passed && b.needed != SetId::EMPTY && is_open(b.state));
         let is_missed = |m: &super::TrackedManifest| {
             matches!(m.state, ManifestState::Named | ManifestState::Nowhere) && self.dropped.contains(&m.digest)
         };

@@ -66,7 +66,7 @@ impl<'a> RetryBudget<'a> {
         let pause = least.max(jittered(FIRST_PAUSE.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST_PAUSE)));
         let RetryPolicy { retries, total, away, .. } = self.policy;
         let time = self.begun.elapsed().saturating_add(pause);
-        let given_up = match failure.is_away() && !away.is_zero() {
+        let given_up = match failure.is_away() && !failure.was_never_met() && !away.is_zero() {
             true => time > away,
             false => self.failed > retries || time > total,
         };
