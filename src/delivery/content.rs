@@ -374,6 +374,15 @@ impl BlobContent for JobContent {
 
 impl SharedPart for JobContent {}
 
+/// What nobody sends any more must not fill the ring.
+impl Drop for JobContent {
+    fn drop(&mut self) {
+        if let JobContent::Streamed(content) = self {
+            content.abandon();
+        }
+    }
+}
+
 impl SharedContent for JobContent {
     fn with_parts(&self, readers: usize, read: &mut dyn FnMut(&[&dyn SharedPart])) {
         match self {

@@ -471,9 +471,10 @@ impl Delivery<'_> {
             let manifest = &state.tracker.manifests()[number];
             (manifest.descriptor(), manifest.bytes())
         };
+        let at = self.state().tracker.needed_at(&descriptor.digest);
         let bytes = match bytes {
             Some(bytes) => Ok(Some(bytes)),
-            None => self.options.homes.fetch(&descriptor, &self.state().tracker.needed_at(&descriptor.digest)),
+            None => self.options.homes.fetch(&descriptor, &at),
         };
         match bytes {
             Ok(Some(bytes)) => self.keep(&descriptor, bytes),
