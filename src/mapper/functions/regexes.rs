@@ -187,7 +187,7 @@ fn plainly(pattern: &str) -> String {
                 in_class = false;
                 out.push(c);
             }
-            '{' if !in_class && !counts(at) && !(at > 1 && matches!(all[at - 1], 'x' | 'p' | 'P')) => out += "\\{",
+            '{' if !(in_class || counts(at) || at > 1 && matches!(all[at - 1], 'x' | 'p' | 'P')) => out += "\\{",
             _ => out.push(c),
         }
         at += 1;
