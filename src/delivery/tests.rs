@@ -28,11 +28,22 @@ fn index_of(roots: &[Descriptor]) -> Vec<u8> {
 
 /// Two images that share a layer, in an index, and a signature of one of them.
 fn layout() -> Layout {
+    layout_under(|low, images| low.index(images))
+}
+
+/// A gathered artifact of the same images, with the signature of the first; all in the order of an archive.
+fn gathered() -> Layout {
+    layout_under(|low, images| {
+        low.add(media::INDEX, &json::compact(&Index::new(media::GATHER, images, Annotations::new())))
+    })
+}
+
+fn layout_under(root: impl Fn(&MemoryStore, Vec<Descriptor>) -> Descriptor) -> Layout {
     let low = MemoryStore::new("low");
     let layer = |n: u8| vec![n; 700 + 300 * n as usize];
     let (one, two) = (low.image(&[&layer(1), &layer(2)]), low.image(&[&layer(2), &layer(3)]));
     let signature = low.referrer(&one, b"signature");
-    let root = low.index(vec![one.clone(), two.clone()]);
+    let root = root(&low, vec![one.clone(), two.clone()]);
     let layers: Vec<Descriptor> = (1..=3).map(|n| low.add("layer", &layer(n))).collect();
     let mut members = vec![
         ("oci-layout".to_string(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
@@ -276,27 +287,6 @@ proptest! {
         let why = outcome.lacking.get(&root.digest).and_then(|(_, why)| why.clone()).unwrap_or_default();
         prop_assert!(why.contains("manifest"), "{why:?}");
     }
-}
-
-/// A gathered artifact of two images that share a layer, with a signature of the first; all in the order of an archive.
-fn gathered() -> Layout {
-    let low = MemoryStore::new("low");
-    let layer = |n: u8| vec![n; 700 + 300 * n as usize];
-    let (one, two) = (low.image(&[&layer(1), &layer(2)]), low.image(&[&layer(2), &layer(3)]));
-    let signature = low.referrer(&one, b"signature");
-    let root = json::compact(&Index::new(media::GATHER, vec![one.clone(), two.clone()], Annotations::new()));
-    let root = low.add(media::INDEX, &root);
-    let layers: Vec<Descriptor> = (1..=3).map(|n| low.add("layer", &layer(n))).collect();
-    let mut members = vec![
-        ("oci-layout".to_string(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
-        ("index.json".into(), index_of(&[root.clone(), signature.clone()])),
-    ];
-    let config = low.add("config", br#"{"os":"linux","architecture":"amd64"}"#);
-    let (empty, of_signature) = (low.add("empty", b"{}"), low.add("layer", b"signature"));
-    for part in [&root, &one, &config, &layers[0], &layers[1], &signature, &empty, &of_signature, &two, &layers[2]] {
-        members.push((part.digest.path(), low.content(&part.digest).unwrap()));
-    }
-    Layout { members, root, layers }
 }
 
 /// Delivers by a route: the first image to both repositories, the second to the second one; again what was missed.

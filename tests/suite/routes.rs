@@ -56,6 +56,20 @@ struct Fixture {
     servers: BTreeMap<&'static str, Scripted>,
 }
 
+/// Where the three registries are.
+fn write_config(dir: &Dir, source: &Scripted, [a, b]: [&Scripted; 2]) {
+    dir.write(
+        "ace-dt-config.yaml",
+        format!(
+            "concurrentHTTP: 8\nregistryConfig:\n  registries:\n    reg.example.com: {{endpoints: [\"{}\"]}}\n    \
+             a.example.com: {{endpoints: [\"{}\"]}}\n    b.example.com: {{endpoints: [\"{}\"]}}\n",
+            source.endpoint(),
+            a.endpoint(),
+            b.endpoint(),
+        ),
+    );
+}
+
 impl Fixture {
     fn new(manners: Manners) -> Fixture {
         Fixture::with(manners, |_, answer| answer)
@@ -75,17 +89,7 @@ impl Fixture {
             receivers.insert(name, receiver);
             servers.insert(name, server);
         }
-        let endpoints = |name: &str| servers[name].endpoint();
-        dir.write(
-            "ace-dt-config.yaml",
-            format!(
-                "concurrentHTTP: 8\nregistryConfig:\n  registries:\n    reg.example.com: {{endpoints: [\"{}\"]}}\n    \
-                 a.example.com: {{endpoints: [\"{}\"]}}\n    b.example.com: {{endpoints: [\"{}\"]}}\n",
-                source.endpoint(),
-                endpoints("a"),
-                endpoints("b"),
-            ),
-        );
+        write_config(&dir, &source, [&servers["a"], &servers["b"]]);
         dir.write("s", LIST);
         dir.write("map.csv", MAP);
         ace_dt(&dir, &["mirror", "archive", "-q", "s", "x.tar"]).ok();
@@ -438,19 +442,6 @@ fn soak_words(run: u64) -> Vec<&'static str> {
     [way, keeps, &common[..]].concat()
 }
 
-fn soak_config(dir: &Dir, source: &Scripted, servers: &[Scripted; 2]) {
-    dir.write(
-        "ace-dt-config.yaml",
-        format!(
-            "concurrentHTTP: 8\nregistryConfig:\n  registries:\n    reg.example.com: {{endpoints: [\"{}\"]}}\n    \
-             a.example.com: {{endpoints: [\"{}\"]}}\n    b.example.com: {{endpoints: [\"{}\"]}}\n",
-            source.endpoint(),
-            servers[0].endpoint(),
-            servers[1].endpoint(),
-        ),
-    );
-}
-
 #[test]
 #[ignore = "long: make soak"]
 fn soak_routes_through_faults() {
@@ -463,7 +454,7 @@ fn soak_routes_through_faults() {
         let receivers = [Receiver::new(manners), Receiver::new(manners)];
         let dealers = [Dealer::new(2 * run, 12, 20), Dealer::new(2 * run + 1, 12, 20)];
         let servers = [0, 1].map(|n| dealers[n].registry(&receivers[n], |_| None));
-        soak_config(&fixture.dir, &fixture.source, &servers);
+        write_config(&fixture.dir, &fixture.source, servers.each_ref());
         let watched = Watched { receivers, is_over: AtomicBool::new(false), looks: AtomicUsize::new(0) };
         std::thread::scope(|scope| {
             let watcher = scope.spawn(|| watched.watch());
@@ -516,7 +507,7 @@ fn soak_routes_killed() {
                 ..honest.answer(request)
             })
         });
-        soak_config(&fixture.dir, &fixture.source, &servers);
+        write_config(&fixture.dir, &fixture.source, servers.each_ref());
         let watched = Watched { receivers, is_over: AtomicBool::new(false), looks: AtomicUsize::new(0) };
         std::thread::scope(|scope| {
             let watcher = scope.spawn(|| watched.watch());
