@@ -9,7 +9,8 @@ STRESS_SECONDS ?= 60
 # Seconds of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress fuzz bench bench-deliver bench-clone strokes
+.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress fuzz bench bench-archive bench-deliver bench-clone strokes
+.PHONY: tools
 .PHONY: install clean
 
 all:
@@ -48,15 +49,22 @@ test-big:
 	$(CARGO) build --release --locked
 	$(CARGO) test --release --locked --test suite -- --ignored --nocapture big:: hostile::
 
+# Other programs that work with registries, to be compared with.
+CRANE       = v0.22.1
+REGCTL      = v0.11.7
+ORAS        = v1.3.6
+CONFORMANCE = v0.0.0-20260831232431-97274622c111
+tools:
+	tests/deps.sh second
+	GOBIN=$(CURDIR)/target/tools go install github.com/google/go-containerregistry/cmd/crane@$(CRANE)
+	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@$(REGCTL)
+	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@$(ORAS)
+
 # Pushes to and pulls from a second registry implementation, go-containerregistry's, and verifies
 # archives of crane, oras and regctl; carries what the distribution specification's conformance program
 # lays down in Docker's registry.
-test-second:
-	tests/deps.sh second
-	GOBIN=$(CURDIR)/target/tools go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
-	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
-	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
-	GOBIN=$(CURDIR)/target/tools go install github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
+test-second: tools
+	GOBIN=$(CURDIR)/target/tools go install github.com/opencontainers/distribution-spec/conformance@$(CONFORMANCE)
 	$(CARGO) test --locked --test suite -- --ignored --nocapture second:: crane_oras
 
 # The static binary on a tape drive: Debian's kernel and its st driver in a virtual machine.
@@ -99,28 +107,23 @@ stress:
 fuzz:
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
 
-# Ratios against other programs on this machine.
-bench:
+# Ratios against other programs on this machine. All, about 45 minutes; or one way of the data.
+bench: bench-archive bench-deliver bench-clone
+
+# From registries into archives.
+bench-archive: tools
 	tests/deps.sh bench
-	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
-	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
 	$(CARGO) bench --locked --bench throughput
 
 # Archives into registries, against curl, skopeo, regctl, oras and crane, and before slow registries. About 10 minutes.
-bench-deliver:
+bench-deliver: tools
 	tests/deps.sh bench
-	GOBIN=$(CURDIR)/target/tools go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
-	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
-	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
 	$(CARGO) bench --locked --bench deliver
 
 # From registry to registry, and from an archive into many repositories, against regctl, crane, skopeo and oras. About
 # 15 minutes.
-bench-clone:
+bench-clone: tools
 	tests/deps.sh bench
-	GOBIN=$(CURDIR)/target/tools go install github.com/google/go-containerregistry/cmd/crane@v0.22.1
-	GOBIN=$(CURDIR)/target/tools go install github.com/regclient/regclient/cmd/regctl@v0.11.7
-	GOBIN=$(CURDIR)/target/tools go install oras.land/oras/cmd/oras@v1.3.6
 	$(CARGO) bench --locked --bench clone
 
 # A simulated drive: how often it stops behind `util mbuffer`, and behind mbuffer(1). About 40 minutes.

@@ -3,19 +3,8 @@
 //!
 //! Programs take turns, and what is compared is the median.
 
+#[allow(dead_code)]
 mod common;
-#[path = "../tests/suite/receiver.rs"]
-#[allow(dead_code)]
-mod receiver;
-#[path = "../tests/suite/registry.rs"]
-#[allow(dead_code)]
-mod registry;
-#[path = "../tests/suite/scripted.rs"]
-#[allow(dead_code)]
-mod scripted;
-#[path = "../tests/suite/util.rs"]
-#[allow(dead_code)]
-mod util;
 
 use std::{
     env,
@@ -31,12 +20,17 @@ use std::{
 };
 
 use ace_dt::oci::Digest;
-use common::{InMemory, MIB, built, must, tool};
-use receiver::{Manners, Receiver};
-use registry::{CONFIG, LAYER, MANIFEST, Registry, Storage, configure, descriptor};
-use scripted::{Content, Scripted};
+use common::{
+    InMemory, MIB, built, must,
+    receiver::{Manners, Receiver},
+    registry::{CONFIG, LAYER, MANIFEST, Registry, Storage, configure, descriptor},
+    scripted::{Content, Scripted},
+    tool,
+    util::{Dir, noise},
+};
+#[allow(unused_imports)]
+use common::{registry, scripted, util};
 use serde_json::json;
-use util::{Dir, noise};
 
 const ROUNDS: usize = 5;
 

@@ -1,17 +1,10 @@
-//! `make bench`: ratios within one run, against other programs on the same machine.
+//! `make bench-archive`: ratios within one run, against other programs on the same machine.
 //!
 //! Programs take turns, and what is compared is the median. Nothing here is a test: a figure that
 //! disappoints is printed like any other.
 
-#[path = "../tests/suite/registry.rs"]
 #[allow(dead_code)]
-mod registry;
-#[path = "../tests/suite/scripted.rs"]
-#[allow(dead_code)]
-mod scripted;
-#[path = "../tests/suite/util.rs"]
-#[allow(dead_code)]
-mod util;
+mod common;
 
 use std::{
     env,
@@ -21,13 +14,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use registry::{Registry, Storage, configure};
-use scripted::{Content, Scripted};
-use util::{Dir, noise};
+use common::{
+    MIB, TOOL,
+    registry::{Registry, Storage, configure},
+    scripted::{Content, Scripted},
+    util::{Dir, noise},
+};
+#[allow(unused_imports)]
+use common::{registry, scripted, util};
 
 const ROUNDS: usize = 5;
-const TOOL: &str = env!("CARGO_BIN_EXE_ace-dt");
-const MIB: usize = 1 << 20;
 
 /// Something to be timed.
 struct Runner<'a> {

@@ -1,16 +1,37 @@
-//! What benches have in common: programs run, and a registry that keeps all in memory.
+//! What benches have in common: the servers of the tests, programs run, and registries that keep all in memory or are far
+//! away.
+
+#[path = "../../tests/suite/receiver.rs"]
+#[allow(dead_code)]
+pub mod receiver;
+#[path = "../../tests/suite/registry.rs"]
+#[allow(dead_code)]
+pub mod registry;
+#[path = "../../tests/suite/scripted.rs"]
+#[allow(dead_code)]
+pub mod scripted;
+#[path = "../../tests/suite/util.rs"]
+#[allow(dead_code)]
+pub mod util;
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
-use crate::registry::Registry;
+use registry::Registry;
 
 pub const MIB: usize = 1 << 20;
-const TOOL: &str = env!("CARGO_BIN_EXE_ace-dt");
+pub const TOOL: &str = env!("CARGO_BIN_EXE_ace-dt");
 
 pub fn must(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; `make bench-deliver` installs it"));
@@ -61,4 +82,54 @@ impl Drop for InMemory {
         self.registry = None;
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// A server's place at some distance: whatever it answers arrives later.
+pub struct Distant {
+    port: u16,
+    ending: Arc<AtomicBool>,
+}
+
+impl Distant {
+    /// In front of the server at `host`.
+    pub fn new(host: String, delay: Duration) -> Distant {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let (port, ending) = (listener.local_addr().unwrap().port(), Arc::new(AtomicBool::new(false)));
+        let over = ending.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(server) = TcpStream::connect(&host) else { return };
+                let (client_in, server_out) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || pass_on(client_in, server_out, Duration::ZERO));
+                thread::spawn(move || pass_on(server, client, delay));
+            }
+        });
+        Distant { port, ending }
+    }
+
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Distant {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let _ = to.set_nodelay(true);
+    let mut piece = vec![0; 256 << 10];
+    while let Ok(n @ 1..) = from.read(&mut piece) {
+        thread::sleep(delay);
+        if to.write_all(&piece[..n]).is_err() {
+            break;
+        }
+    }
+    let _ = (to.shutdown(Shutdown::Write), from.shutdown(Shutdown::Read));
 }

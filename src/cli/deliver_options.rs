@@ -1,6 +1,10 @@
 //! What the commands of the high side take: those that bring archives into a registry, and that look at what was gathered.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     args::{Args, ListFormat},
@@ -57,15 +61,13 @@ impl DeliverOptions {
     }
 }
 
-/// For `mirror deserialize`.
+/// One run over archives, and the files that it leaves.
 #[derive(Clone, Debug)]
-pub struct DeserializeOptions {
+pub struct ArchiveRunOptions {
     /// How.
     pub deliver: DeliverOptions,
     /// What is read, one behind the other.
     pub archives: Vec<PathBuf>,
-    /// Where to.
-    pub image: Reference,
     /// Where what must be sent again is listed.
     pub wanted: Option<PathBuf>,
     /// Where is told what became of each image and blob.
@@ -75,7 +77,48 @@ pub struct DeserializeOptions {
     /// Go on where that ends.
     pub resume: bool,
     /// To be given again.
-    pub line: CommandLine,
+    line: CommandLine,
+}
+
+impl ArchiveRunOptions {
+    /// Of `args`, whose last operand is where archives go.
+    ///
+    /// # Errors
+    /// If there is nothing to resume by.
+    pub(super) fn new(args: Args, command: &'static str) -> Result<ArchiveRunOptions> {
+        if args.resume && args.checkpoint.is_none() {
+            return Err(Error::usage("--resume goes by a record: give the --checkpoint of the interrupted run"));
+        }
+        Ok(ArchiveRunOptions {
+            deliver: DeliverOptions::new(&args),
+            archives: args.operands[..args.operands.len() - 1].iter().map(PathBuf::from).collect(),
+            wanted: args.wanted,
+            report: args.report,
+            checkpoint: args.checkpoint,
+            resume: args.resume,
+            line: CommandLine { command, flags: args.given, operands: args.operands },
+        })
+    }
+
+    /// Where is recorded what is delivered, if anything is, and whether to go on where that ends.
+    pub fn recorded(&self) -> Option<(&Path, bool)> {
+        self.checkpoint.as_deref().filter(|_| !self.deliver.dry_run).map(|path| (path, self.resume))
+    }
+
+    /// The command that goes on with an interrupted run.
+    pub fn go_on(&self) -> String {
+        let resume = self.checkpoint.as_ref().map(|_| ("resume", String::new()));
+        format!("to go on: {}", self.line.with(resume.as_slice()))
+    }
+}
+
+/// For `mirror deserialize`.
+#[derive(Clone, Debug)]
+pub struct DeserializeOptions {
+    /// What is read, and how.
+    pub run: ArchiveRunOptions,
+    /// Where to.
+    pub image: Reference,
 }
 
 /// For `mirror batch-deserialize`.
@@ -110,20 +153,8 @@ pub struct DiffOptions {
 
 impl FromArgs for DeserializeOptions {
     fn from_args(args: Args, command: &'static str) -> Result<DeserializeOptions> {
-        if args.resume && args.checkpoint.is_none() {
-            return Err(Error::usage("--resume goes by a record: give the --checkpoint of the interrupted run"));
-        }
-        let last = args.operands.len() - 1;
-        Ok(DeserializeOptions {
-            deliver: DeliverOptions::new(&args),
-            archives: args.operands[..last].iter().map(PathBuf::from).collect(),
-            image: reference(&args, last, "IMAGE")?,
-            wanted: args.wanted,
-            report: args.report,
-            checkpoint: args.checkpoint,
-            resume: args.resume,
-            line: CommandLine { command, flags: args.given, operands: args.operands },
-        })
+        let image = reference(&args, args.operands.len() - 1, "IMAGE")?;
+        Ok(DeserializeOptions { run: ArchiveRunOptions::new(args, command)?, image })
     }
 }
 

@@ -42,7 +42,7 @@ pub static MAP_FLAGS: &[Flag] = &[
     Flag {
         long: "check",
         on: MAPS,
-        text: "Print every source and its destination, with a tab between them, and send nothing.",
+        text: "Print every source and its destination, with a tab between them, and send nothing. Nothing is sent, so that `--report` cannot be given with it.",
         set: |a, _| yes(&mut a.check),
         ..FLAG
     },

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     args::{Args, OnExistingTag},
-    command_line::CommandLine,
-    deliver_options::DeliverOptions,
+    deliver_options::ArchiveRunOptions,
     options::{ConnectionOptions, FromArgs, locator, path, utf8},
     progress::ProgressOptions,
 };
@@ -33,12 +32,13 @@ pub struct MapOptions {
     pub keep_going: bool,
     /// Where a destination's tag names another image.
     pub on_existing_tag: OnExistingTag,
-    /// Where is told what became of each source and blob.
-    pub report: Option<PathBuf>,
 }
 
 impl MapOptions {
     fn new(args: &Args, operand: usize) -> Result<MapOptions> {
+        if args.check && args.report.is_some() {
+            return Err(Error::usage("--check sends nothing, so that --report has nothing to tell"));
+        }
         let mapper = utf8(&args.operands[operand]).map_err(|why| Error::usage(why).doing("MAPPER"))?;
         Ok(MapOptions {
             mapper: mapper.into(),
@@ -48,7 +48,6 @@ impl MapOptions {
             recursive: args.recursive,
             keep_going: args.keep_going,
             on_existing_tag: args.on_existing_tag,
-            report: args.report.clone(),
         })
     }
 }
@@ -64,6 +63,8 @@ pub struct CopyOptions {
     pub map: MapOptions,
     /// Look again at the end.
     pub verify: bool,
+    /// Where is told what became of each source and blob.
+    pub report: Option<PathBuf>,
 }
 
 impl CopyOptions {
@@ -73,6 +74,7 @@ impl CopyOptions {
             progress: args.progress.clone(),
             map: MapOptions::new(args, 1)?,
             verify: args.verify,
+            report: args.report.clone(),
         })
     }
 }
@@ -100,20 +102,10 @@ pub struct CloneOptions {
 /// For `mirror unarchive`.
 #[derive(Clone, Debug)]
 pub struct UnarchiveOptions {
-    /// How archives are read and delivered.
-    pub deliver: DeliverOptions,
+    /// What is read, and how.
+    pub run: ArchiveRunOptions,
     /// What goes where.
     pub map: MapOptions,
-    /// What is read, one behind the other.
-    pub archives: Vec<PathBuf>,
-    /// Where what must be sent again is listed.
-    pub wanted: Option<PathBuf>,
-    /// Where is recorded what is delivered.
-    pub checkpoint: Option<PathBuf>,
-    /// Go on where that ends.
-    pub resume: bool,
-    /// To be given again.
-    pub line: CommandLine,
 }
 
 impl FromArgs for ScatterOptions {
@@ -131,18 +123,7 @@ impl FromArgs for CloneOptions {
 
 impl FromArgs for UnarchiveOptions {
     fn from_args(args: Args, command: &'static str) -> Result<UnarchiveOptions> {
-        if args.resume && args.checkpoint.is_none() {
-            return Err(Error::usage("--resume goes by a record: give the --checkpoint of the interrupted run"));
-        }
-        let last = args.operands.len() - 1;
-        Ok(UnarchiveOptions {
-            deliver: DeliverOptions::new(&args),
-            map: MapOptions::new(&args, last)?,
-            archives: args.operands[..last].iter().map(PathBuf::from).collect(),
-            wanted: args.wanted,
-            checkpoint: args.checkpoint,
-            resume: args.resume,
-            line: CommandLine { command, flags: args.given, operands: args.operands },
-        })
+        let map = MapOptions::new(&args, args.operands.len() - 1)?;
+        Ok(UnarchiveOptions { run: ArchiveRunOptions::new(args, command)?, map })
     }
 }

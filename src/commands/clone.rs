@@ -21,17 +21,14 @@ use crate::{
 /// If not all could be delivered.
 pub fn run(options: &CloneOptions) -> Result<()> {
     let map = &options.copy.map;
-    let written: Vec<_> = map.report.iter().map(|path| ("--report", path.as_path())).collect();
+    let written: Vec<_> = options.copy.report.iter().map(|path| ("--report", path.as_path())).collect();
     path_conflicts::check(&[("SOURCES-FILE", &options.sources)], &written)?;
     let mut sources = sources::read(&options.sources)?;
     if sources.is_empty() {
         let doing = format!("reading the sources file {:?}", options.sources);
         return Err(Error::new("it lists no sources").doing(doing));
     }
-    let report = match map.check {
-        true => None,
-        false => map.report.as_deref().map(ReportFile::open).transpose()?,
-    };
+    let report = options.copy.report.as_deref().map(ReportFile::open).transpose()?;
     let setup = Setup::new(&options.copy.connection)?;
     let router = Router::read(map, &setup)?;
     sources.retain(|source| router.takes(source));

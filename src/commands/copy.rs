@@ -13,7 +13,7 @@ use std::{
 use super::{
     deliver,
     report::ReportFile,
-    routing::{RouteRecord, Router, left_out},
+    routing::{self, RouteRecord, Router, left_out},
     setup::Setup,
 };
 use crate::{
@@ -81,7 +81,7 @@ impl CopyJob<'_> {
         let concluded = self.conclude(&outcome, copied.failed);
         match report {
             Some(report) => {
-                let mut records = self.router.records(&outcome, false);
+                let mut records = routing::records(&outcome, &self.router.assigned(), false);
                 let failed = copied.failed.iter();
                 records.extend(failed.map(|(source, why)| RouteRecord::of(source, "failed", Some(why))));
                 records.extend(copied.unmatched.iter().map(|source| RouteRecord::of(source, "unmatched", None)));

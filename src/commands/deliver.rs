@@ -19,7 +19,11 @@ use crate::{
         events::{Event, EventReader},
         open::groups,
     },
-    cli::{deliver_options::DeliverOptions, output, progress::Progress},
+    cli::{
+        deliver_options::{ArchiveRunOptions, DeliverOptions},
+        output,
+        progress::Progress,
+    },
     compression::Format,
     delivery::{
         Delivery, DeliveryOptions, ReadingFrom, Route, Routing,
@@ -89,6 +93,17 @@ struct OpenedInput {
 }
 
 impl<'a> DeliveryJob<'a> {
+    /// One run to `to`, with its record.
+    pub fn of(
+        run: &'a ArchiveRunOptions,
+        to: DeliveredTo<'a>,
+        setup: &'a Setup,
+        progress: &'a Progress,
+    ) -> DeliveryJob<'a> {
+        let (options, archives, checkpoint) = (&run.deliver, &*run.archives, run.recorded());
+        DeliveryJob { options, archives, to, setup, progress, checkpoint }
+    }
+
     /// Reads the archives, delivers what they hold, and tells of what is missing.
     ///
     /// # Errors
@@ -265,7 +280,7 @@ impl<'a> DeliveryJob<'a> {
             tally.sent,
             tally.manifests,
             grouped(tally.bytes),
-            tally.present,
+            tally.present + tally.mounted,
             grouped(tally.spared)
         ))
     }

@@ -16,6 +16,7 @@ mod mux;
 mod path_conflicts;
 mod prune;
 mod report;
+mod result_files;
 mod retry_hint;
 mod routing;
 mod scatter;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use serde::Serialize;
@@ -146,7 +146,7 @@ impl<'a> Router<'a> {
     /// # Errors
     /// That.
     pub fn conclude(&self) -> Result<()> {
-        let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
+        let assigned = self.assigned();
         self.failure(&assigned).map_or(Ok(()), Err)
     }
 
@@ -160,37 +160,9 @@ impl<'a> Router<'a> {
         Digest::of(&json::compact(&(said, subset))).to_string()
     }
 
-    /// What became of each, for a report.
-    pub fn records(&self, outcome: &DeliveryOutcome, dry_run: bool) -> Vec<RouteRecord> {
-        let assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
-        let roots = outcome.roots.as_deref().unwrap_or_default();
-        let mut records: Vec<RouteRecord> = Vec::new();
-        for (assignment, root) in assigned.all.iter().zip(roots) {
-            let became = match (root.root.is_settled, root.lacking.is_empty() && root.is_tagged) {
-                (true, _) => "kept",
-                (_, true) if dry_run => "planned",
-                (_, true) => "delivered",
-                (_, false) => "incomplete",
-            };
-            records.push(RouteRecord::Source {
-                source: assignment.source.clone(),
-                digest: Some(assignment.manifest.digest.clone()),
-                destination: Some(assignment.destination.to_string()),
-                outcome: became,
-                missing: root.lacking.clone(),
-                error: None,
-            });
-        }
-        records.extend(assigned.failed.iter().map(|(source, why)| RouteRecord::of(source, "failed", Some(why))));
-        records.extend(assigned.unmapped.iter().map(|source| RouteRecord::of(source, "unmapped", None)));
-        records.extend(outcome.tracker.blobs().iter().enumerate().filter(|(n, _)| outcome.tracker.is_wanted(*n)).map(
-            |(n, blob)| RouteRecord::Blob {
-                blob: blob.digest.clone(),
-                bytes: blob.size,
-                outcome: way_of(blob.state, outcome.mounted.contains(&n), dry_run),
-            },
-        ));
-        records
+    /// What was worked out.
+    pub fn assigned(&self) -> MutexGuard<'_, Assigned> {
+        self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells which destinations are incomplete.
@@ -203,31 +175,6 @@ impl<'a> Router<'a> {
         if all.len() > TOLD_MAX {
             log::error(Error::new(format!("and {} more destinations are incomplete", all.len() - TOLD_MAX)));
         }
-    }
-
-    /// What must be sent again.
-    pub fn wanted<'r>(&self, outcome: &'r DeliveryOutcome, assigned: &'r Assigned) -> Vec<WantedSource<'r>> {
-        let roots = outcome.roots.as_deref().unwrap_or_default();
-        let lacking = assigned.all.iter().zip(roots).filter(|(_, root)| !root.lacking.is_empty());
-        let all = lacking.flat_map(|(assignment, root)| {
-            let digests = match assignment.made {
-                None => vec![&assignment.manifest.digest],
-                // The low side has never seen it.
-                Some(_) => assignment.carried.iter().filter(|d| !outcome.tracker.lacking_below(d).is_empty()).collect(),
-            };
-            let digests = if digests.is_empty() { root.lacking.iter().collect() } else { digests };
-            digests.into_iter().map(|digest| WantedSource {
-                source: Some(&*assignment.source),
-                digest,
-                labels: assignment.labels.as_deref(),
-            })
-        });
-        all.collect()
-    }
-
-    /// What was worked out.
-    pub fn take_assigned(&self) -> Assigned {
-        std::mem::take(&mut self.assigned.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many sources are at how many destinations, in words.
@@ -250,6 +197,58 @@ impl<'a> Router<'a> {
         };
         format!("{} delivered to {}{kept}{unmapped}", word(sources, "source"), word(destinations, "destination"))
     }
+}
+
+/// What became of each, for a report.
+pub fn records(outcome: &DeliveryOutcome, assigned: &Assigned, dry_run: bool) -> Vec<RouteRecord> {
+    let roots = outcome.roots.as_deref().unwrap_or_default();
+    let mut records: Vec<RouteRecord> = Vec::new();
+    for (assignment, root) in assigned.all.iter().zip(roots) {
+        let became = match (root.root.is_settled, root.lacking.is_empty() && root.is_tagged) {
+            (true, _) => "kept",
+            (_, true) if dry_run => "planned",
+            (_, true) => "delivered",
+            (_, false) => "incomplete",
+        };
+        records.push(RouteRecord::Source {
+            source: assignment.source.clone(),
+            digest: Some(assignment.manifest.digest.clone()),
+            destination: Some(assignment.destination.to_string()),
+            outcome: became,
+            missing: root.lacking.clone(),
+            error: None,
+        });
+    }
+    records.extend(assigned.failed.iter().map(|(source, why)| RouteRecord::of(source, "failed", Some(why))));
+    records.extend(assigned.unmapped.iter().map(|source| RouteRecord::of(source, "unmapped", None)));
+    records.extend(outcome.tracker.blobs().iter().enumerate().filter(|(n, _)| outcome.tracker.is_wanted(*n)).map(
+        |(n, blob)| RouteRecord::Blob {
+            blob: blob.digest.clone(),
+            bytes: blob.size,
+            outcome: way_of(blob.state, outcome.mounted.contains(&n), dry_run),
+        },
+    ));
+    records
+}
+
+/// What must be sent again.
+pub fn wanted<'r>(outcome: &'r DeliveryOutcome, assigned: &'r Assigned) -> Vec<WantedSource<'r>> {
+    let roots = outcome.roots.as_deref().unwrap_or_default();
+    let lacking = assigned.all.iter().zip(roots).filter(|(_, root)| !root.lacking.is_empty());
+    let all = lacking.flat_map(|(assignment, root)| {
+        let digests = match assignment.made {
+            None => vec![&assignment.manifest.digest],
+            // The low side has never seen it.
+            Some(_) => assignment.carried.iter().filter(|d| !outcome.tracker.lacking_below(d).is_empty()).collect(),
+        };
+        let digests = if digests.is_empty() { root.lacking.iter().collect() } else { digests };
+        digests.into_iter().map(|digest| WantedSource {
+            source: Some(&*assignment.source),
+            digest,
+            labels: assignment.labels.as_deref(),
+        })
+    });
+    all.collect()
 }
 
 /// What a run ends with if so many sources were left out.

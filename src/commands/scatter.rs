@@ -20,7 +20,7 @@ use crate::{
 pub fn run(options: &ScatterOptions) -> Result<()> {
     let map = &options.copy.map;
     let read: Vec<_> = options.image.archive().map(|file| ("IMAGE", file)).into_iter().collect();
-    let written: Vec<_> = map.report.iter().map(|path| ("--report", path.as_path())).collect();
+    let written: Vec<_> = options.copy.report.iter().map(|path| ("--report", path.as_path())).collect();
     path_conflicts::check(&read, &written)?;
     let setup = Setup::new(&options.copy.connection)?;
     let router = Router::read(map, &setup)?;
@@ -36,7 +36,7 @@ pub fn run(options: &ScatterOptions) -> Result<()> {
     if map.check {
         return router.print(&sources);
     }
-    let report = map.report.as_deref().map(ReportFile::open).transpose()?;
+    let report = options.copy.report.as_deref().map(ReportFile::open).transpose()?;
     let progress = Progress::new(&options.copy.progress)?;
     let job = CopyJob { options: &options.copy, setup: &setup, router: &router, progress: &progress };
     let mut graph = Graph::default();

@@ -7,7 +7,10 @@
 use std::{
     collections::{HashMap, HashSet},
     io::Read,
-    sync::{Arc, Condvar, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::content::{SharedContent, SharedPart};
@@ -18,6 +21,10 @@ use crate::{
     store::target::{BlobContent, MemoryContent, Target},
 };
 
+/// A repository that never had what it was asked for is asked so often.
+const MISSES_MAX: usize = 16;
+/// It is asked for everything.
+const TRUSTED: usize = usize::MAX;
 /// A blob goes to so many destinations at once.
 const AT_ONCE: usize = 8;
 
@@ -41,6 +48,15 @@ struct KnownHomes<'a> {
     numbers: HashMap<Repository, u32>,
     /// Registries of which is known whether they mount.
     mounts: HashMap<String, bool>,
+    /// Repositories that are no destinations, and had things once.
+    origins: HashMap<Repository, Arc<AskedOrigin<'a>>>,
+}
+
+/// A repository that may still have what was gathered from it.
+struct AskedOrigin<'a> {
+    target: HeldTarget<'a>,
+    /// How often it had not what it was asked for; none any more once it had something.
+    misses: AtomicUsize,
 }
 
 /// What is wanted of a blob.
@@ -60,7 +76,16 @@ pub struct WantedBlob<'a> {
     /// What one has and cannot be mounted is fetched there and sent to the others, if there is no content.
     pub may_copy: bool,
     /// Where it comes from, if that is a repository.
-    pub origin: Option<&'a Repository>,
+    pub origin: Option<BlobOrigin<'a>>,
+}
+
+/// A repository that is no destination, and has a blob.
+#[derive(Clone, Copy)]
+pub struct BlobOrigin<'a> {
+    /// Which one.
+    pub repository: &'a Repository,
+    /// It surely has the blob; otherwise it had it once.
+    pub is_sure: bool,
 }
 
 /// A manifest that is to be put somewhere.
@@ -215,7 +240,7 @@ impl<'a> Homes<'a> {
     fn look_and_mount(&self, wanted: &WantedBlob, group: &[u32], settled: &mut SettledBlob) -> Result<Vec<u32>> {
         let descriptor = wanted.descriptor;
         let registry = self.repository(group[0]).registry;
-        let origin = wanted.origin.filter(|origin| origin.registry == registry).cloned();
+        let origin = wanted.origin.filter(|origin| origin.repository.registry == registry);
         let mut home = group.iter().find(|number| settled.there.contains(number)).map(|&home| self.repository(home));
         let is_known = if home.is_some() { wanted.is_sent } else { wanted.was_asked };
         let (mut may_be_there, mut lacking) = (!is_known, Vec::new());
@@ -224,7 +249,7 @@ impl<'a> Homes<'a> {
                 continue;
             }
             let target = self.target(number);
-            if origin.as_ref() == Some(target.repository()) {
+            if origin.is_some_and(|origin| origin.is_sure && origin.repository == target.repository()) {
                 settled.there.push(number);
                 home.get_or_insert_with(|| target.repository().clone());
                 continue;
@@ -241,7 +266,9 @@ impl<'a> Homes<'a> {
             }
             lacking.push(number);
         }
-        let Some(from) = home.or(origin) else { return Ok(lacking) };
+        let origin =
+            origin.filter(|origin| home.is_none() && !lacking.is_empty() && self.origin_has(origin, descriptor));
+        let Some(from) = home.or(origin.map(|origin| origin.repository.clone())) else { return Ok(lacking) };
         lacking.retain(|&number| {
             let is_mounted = self.target(number).mount(descriptor, &from);
             if is_mounted {
@@ -250,7 +277,46 @@ impl<'a> Homes<'a> {
             }
             !is_mounted
         });
+        if origin.is_some_and(|origin| !origin.is_sure) && !lacking.is_empty() {
+            self.known.write().unwrap_or_else(PoisonError::into_inner).mounts.insert(registry, false);
+        }
         Ok(lacking)
+    }
+
+    /// Whether a blob can be mounted from where it comes from.
+    fn origin_has(&self, origin: &BlobOrigin, descriptor: &Descriptor) -> bool {
+        let BlobOrigin { repository, is_sure } = *origin;
+        if is_sure {
+            return true;
+        }
+        let asked = {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            if known.mounts.get(&repository.registry) == Some(&false) || known.numbers.contains_key(repository) {
+                return false;
+            }
+            let asked =
+                || Arc::new(AskedOrigin { target: (self.make)(repository).into(), misses: AtomicUsize::new(0) });
+            known.origins.entry(repository.clone()).or_insert_with(asked).clone()
+        };
+        let misses = asked.misses.load(Ordering::Relaxed);
+        if misses != TRUSTED && misses >= MISSES_MAX {
+            return false;
+        }
+        match asked.target.exists(descriptor) {
+            Ok(true) => {
+                asked.misses.store(TRUSTED, Ordering::Relaxed);
+                return true;
+            }
+            Ok(false) => {}
+            // It may be closed to us, or gone.
+            Err(e) => {
+                log::debug(format_args!("{repository} is not asked any more: {e}"));
+                asked.misses.fetch_max(MISSES_MAX, Ordering::Relaxed);
+            }
+        }
+        let counted = |misses: usize| (misses != TRUSTED).then(|| misses + 1);
+        let _ = asked.misses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
+        false
     }
 
     /// Whether the registry of these destinations mounts what one of them has into another.

@@ -9,13 +9,13 @@ use super::{
     Delivery, DeliveryState,
     checkpoint::DeliveryPosition,
     content::{JobContent, SharedContent},
-    homes::{ManifestPush, SettledBlob, WantedBlob},
+    homes::{BlobOrigin, ManifestPush, SettledBlob, WantedBlob},
     tracker::{BlobState, ManifestState, Step},
 };
 use crate::{
     archive::read::events::BlobMember,
     error::{Context, Error, ErrorKind, Result},
-    oci::Descriptor,
+    oci::{Descriptor, Repository},
     signal,
     store::{Origin, target::check_content},
 };
@@ -256,7 +256,7 @@ impl Delivery<'_> {
     }
 
     fn ask(&self, number: usize) {
-        let (descriptor, (needed, there), everywhere) = {
+        let (descriptor, (needed, there), everywhere, gathered) = {
             let mut state = self.state();
             let (size, everywhere) = (state.tracker.blobs()[number].size, state.is_settling);
             let is_news = match everywhere {
@@ -269,7 +269,9 @@ impl Delivery<'_> {
                 return;
             }
             let blob = &state.tracker.blobs()[number];
-            (blob_descriptor(blob.digest.clone(), blob.size), state.tracker.places_of(number), everywhere)
+            let descriptor = blob_descriptor(blob.digest.clone(), blob.size);
+            let gathered = state.tracker.origin_of(number).cloned();
+            (descriptor, state.tracker.places_of(number), everywhere, gathered)
         };
         let wanted = WantedBlob {
             descriptor: &descriptor,
@@ -279,7 +281,7 @@ impl Delivery<'_> {
             is_sent: false,
             everywhere,
             may_copy: everywhere,
-            origin: None,
+            origin: gathered_from(gathered.as_ref()),
         };
         let settled = self.options.homes.settle(&wanted, None);
         self.change(|state| {
@@ -365,18 +367,21 @@ impl Delivery<'_> {
 
     fn send(&self, number: usize, blob: &BlobMember, content: &JobContent, was_asked: bool) {
         let descriptor = blob_descriptor(blob.digest.clone(), blob.size);
-        let ((needed, there), was_asked, is_sent) = {
+        let ((needed, there), was_asked, is_sent, gathered) = {
             let state = self.state();
             let was_asked = was_asked || self.is_not_worth_asking(&state, blob.size);
-            (state.tracker.places_of(number), was_asked, state.tracker.blobs()[number].is_sent)
+            let gathered = state.tracker.origin_of(number).cloned();
+            (state.tracker.places_of(number), was_asked, state.tracker.blobs()[number].is_sent, gathered)
         };
-        let origin = match content {
+        let stored = match content {
             JobContent::Stored(content) => match &content.origin {
                 Origin::Repository(repository) => Some(repository),
                 _ => None,
             },
             _ => None,
         };
+        let sure = stored.map(|repository| BlobOrigin { repository, is_sure: true });
+        let origin = sure.or(gathered_from(gathered.as_ref()));
         let wanted = WantedBlob {
             descriptor: &descriptor,
             needed: &needed,
@@ -521,6 +526,10 @@ impl Delivery<'_> {
             }),
         }
     }
+}
+
+fn gathered_from(repository: Option<&Repository>) -> Option<BlobOrigin<'_>> {
+    repository.map(|repository| BlobOrigin { repository, is_sure: false })
 }
 
 fn blob_descriptor(digest: crate::oci::Digest, size: u64) -> Descriptor {

@@ -3,12 +3,13 @@
 //!
 //! It decides and does nothing: each call returns what is to be done now. A manifest is pushed the moment all is there
 //! that it refers to. Each thing is needed at a set of destinations, and what refers to something needs it where it is
-//! needed itself; what is needed at more of them than before is not there until it is at all. Digests stand here once, and everything else speaks of them by number, so that a million blobs
-//! need some 250 MB.
+//! needed itself; what is needed at more of them than before is not there until it is at all. Digests stand here once, and
+//! everything else speaks of them by number, so that a million blobs need some 250 MB.
 
 mod lacking;
 mod naming;
 mod needs;
+mod origins;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use lacking::Lacking;
+use origins::{OriginId, Origins};
 
 /// Manifests that wait are kept in memory up to so many bytes; those beyond are kept at the destination, as blobs.
 const HELD_MAX: u64 = if cfg!(test) { 1000 } else { 8 << 20 };
@@ -111,6 +113,8 @@ pub struct TrackedBlob {
     was_sought: bool,
     /// This run has sent it to at least one of them.
     pub is_sent: bool,
+    /// Where it was gathered from.
+    origin: OriginId,
     /// Manifests that wait for it, each with the number of the edge.
     waiting: Vec<(u32, u32)>,
 }
@@ -140,6 +144,8 @@ pub struct TrackedManifest {
     missing: u32,
     /// An `index.json` lists it.
     is_listed: bool,
+    /// Where it was gathered from.
+    origin: OriginId,
     /// Manifests that wait for it, each with the number of the edge.
     waiting: Vec<(u32, u32)>,
 }
@@ -200,6 +206,8 @@ pub struct Tracker {
     left_out: HashSet<(Digest, Digest)>,
     /// Sets of destinations.
     sets: RepositorySets,
+    /// Where things were gathered from.
+    origins: Origins,
     /// Where all is needed that passes by, if that is so.
     everything: SetId,
     /// What refers to something that is needed is needed, too.
@@ -379,6 +387,7 @@ impl Tracker {
             Ok(edges) => edges,
             Err(why) => return self.manifests[number].state = ManifestState::Failed(why),
         };
+        self.pass_on_origin(number, &edges);
         let mut missing = 0;
         for (n, edge) in edges.iter().enumerate() {
             let waits = match edge.is_manifest {

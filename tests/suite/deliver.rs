@@ -147,6 +147,63 @@ fn a_dry_run_says_to_the_byte_what_is_sent() {
     fixture.deserialize(&["--dry-run", "bad.tar", "dest.example.com/dry:v3"]).fails(1, &["digest mismatch"]);
 }
 
+/// A destination that has what images were gathered from, and its archive `back.tar`.
+fn gathered_from_the_destination(hook: impl Fn(&str, Answer) -> Answer + Send + Sync + 'static) -> Fixture {
+    let fixture = Fixture::with(hook);
+    for name in ["one", "two", "big"] {
+        fixture.dir.write("map.csv", format!("reg.example.com/{name}:v1,dest.example.com/low/{name}:v1\n"));
+        ace_dt(&fixture.dir, &["mirror", "unarchive", "-q", "x.tar", "first-prefix=map.csv", "--continue"]);
+    }
+    fixture.dir.write("s", LIST.replace("reg.example.com/", "dest.example.com/low/"));
+    ace_dt(&fixture.dir, &["mirror", "archive", "-q", "s", "back.tar"]).ok();
+    fixture
+}
+
+#[test]
+fn what_its_source_has_in_the_same_registry_is_mounted() {
+    let fixture = gathered_from_the_destination(|_, answer| answer);
+    let planned =
+        ace_dt(&fixture.dir, &["mirror", "deserialize", "-q", "--dry-run", "back.tar", "dest.example.com/m:v1"]).ok();
+    assert!(planned.text().starts_with("to send: 0 blobs and 4 manifests"), "{}", planned.text());
+    for (image, input) in [("m", None), ("n", Some(fixture.dir.read("back.tar")))] {
+        let (before, sent) = (fixture.dest.requests().len(), fixture.sent());
+        let name = format!("dest.example.com/{image}:v1");
+        let words = |file| ["mirror", "deserialize", "-q", "--report", "report", file, name.as_str()];
+        match input {
+            None => ace_dt(&fixture.dir, &words("back.tar")).ok(),
+            Some(bytes) => ace_dt_with(&fixture.dir, &words("-"), &bytes).ok(),
+        };
+        assert!(is_whole(fixture.missing(image, "v1")));
+        assert_eq!(fixture.sent(), sent, "every blob is mounted");
+        let mounts = fixture.dest.requests()[before..].iter().filter(|r| r.contains("mount=")).count();
+        assert_eq!(mounts, 6);
+        let report = String::from_utf8(fixture.dir.read("report")).unwrap();
+        assert_eq!(report.matches("\"mounted\"").count(), 6, "{report}");
+    }
+}
+
+/// What is gone from its source, or closed to us there, is sent, and not asked for there for ever.
+#[test]
+fn what_its_source_has_no_more_is_sent() {
+    let closed = Arc::new(AtomicBool::new(false));
+    let is_closed = closed.clone();
+    let fixture = gathered_from_the_destination(move |request, answer| {
+        let is_origin = request.starts_with("HEAD /v2/low/") && request.contains("/blobs/");
+        match is_origin && is_closed.load(Ordering::SeqCst) {
+            true => Answer { status: 403, ..Answer::default() },
+            false => answer,
+        }
+    });
+    closed.store(true, Ordering::SeqCst);
+    let before = fixture.dest.requests().len();
+    fixture.deserialize(&["back.tar", "dest.example.com/m:v1"]).ok();
+    assert!(is_whole(fixture.missing("m", "v1")));
+    let requests = fixture.dest.requests().split_off(before);
+    assert!(requests.iter().all(|r| !r.contains("mount=")));
+    let asked = requests.iter().filter(|r| r.starts_with("HEAD /v2/low/")).count();
+    assert!((1..=6).contains(&asked), "{asked}");
+}
+
 #[test]
 fn a_blob_larger_than_the_buffer_streams_through_it() {
     let fixture = Fixture::new();

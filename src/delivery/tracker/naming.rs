@@ -35,6 +35,7 @@ impl Tracker {
                 let is = &known.media_type;
                 return Err(format!("it says that {digest} is {media_type}, and elsewhere it is {is}"));
             }
+            self.note_origin(number as usize, descriptor);
             self.need_manifest(number as usize, set);
             return Ok(number as usize);
         }
@@ -53,6 +54,7 @@ impl Tracker {
             missing: 0,
             is_held: false,
             is_listed: false,
+            origin: 0,
             waiting: Vec::new(),
         });
         if let Some(candidate) = self.candidates.remove(digest) {
@@ -62,6 +64,7 @@ impl Tracker {
                 self.named.push((number, bytes));
             }
         }
+        self.note_origin(number, descriptor);
         self.need_manifest(number, set);
         Ok(number)
     }
@@ -185,6 +188,7 @@ impl Tracker {
             has_passed: false,
             was_sought: false,
             is_sent: false,
+            origin: 0,
             waiting: Vec::new(),
         });
         number
