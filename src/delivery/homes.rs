@@ -38,7 +38,7 @@ pub struct Homes<'a> {
     make: &'a MakeTarget<'a>,
     known: RwLock<KnownHomes<'a>>,
     /// Manifests that are being put somewhere.
-    busy: Mutex<HashSet<(u32, Digest)>>,
+    busy: Mutex<HashSet<(Repository, Digest)>>,
     freed: Condvar,
 }
 
@@ -77,6 +77,27 @@ pub struct WantedBlob<'a> {
     pub may_copy: bool,
     /// Where it comes from, if that is a repository.
     pub origin: Option<BlobOrigin<'a>>,
+}
+
+/// Threads that have nothing to do may be had, so that as many requests are in flight as may be.
+pub trait Crew: Sync {
+    /// Takes at most so many of them. Returns how many.
+    fn hire(&self, most: usize) -> usize;
+
+    /// Gives so many back.
+    fn dismiss(&self, count: usize);
+}
+
+/// Threads that are given back.
+struct Hired<'a> {
+    crew: &'a dyn Crew,
+    count: usize,
+}
+
+impl Drop for Hired<'_> {
+    fn drop(&mut self) {
+        self.crew.dismiss(self.count);
+    }
 }
 
 /// A repository that is no destination, and has a blob.
@@ -146,9 +167,9 @@ impl<'a> Homes<'a> {
     }
 
     /// Puts a manifest somewhere, alone: distribution 2.8 refuses now and then one that is put twice at the same time.
-    fn alone<T>(&self, at: u32, descriptor: &Descriptor, put: impl FnOnce() -> T) -> T {
+    fn alone<T>(&self, at: &Repository, descriptor: &Descriptor, put: impl FnOnce() -> T) -> T {
         let busy = || self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (at, descriptor.digest.clone());
+        let key = (at.clone(), descriptor.digest.clone());
         let mut held = busy();
         while held.contains(&key) {
             held = self.freed.wait(held).unwrap_or_else(PoisonError::into_inner);
@@ -185,11 +206,11 @@ impl<'a> Homes<'a> {
     }
 
     /// Brings a blob to where it is needed: it is asked for, mounted, and, if there is `content`, sent.
-    pub fn settle(&self, wanted: &WantedBlob, content: Option<&dyn SharedContent>) -> SettledBlob {
+    pub fn settle(&self, wanted: &WantedBlob, content: Option<&dyn SharedContent>, crew: &dyn Crew) -> SettledBlob {
         let mut settled = SettledBlob { there: wanted.there.to_vec(), ..SettledBlob::default() };
-        let (mut senders, mut later): (Vec<u32>, Vec<(u32, u32)>) = (Vec::new(), Vec::new());
+        let (mut senders, mut later): (Vec<u32>, Vec<(u32, Vec<u32>)>) = (Vec::new(), Vec::new());
         for group in self.by_registry(wanted.needed) {
-            let lacking = match self.look_and_mount(wanted, &group, &mut settled) {
+            let lacking = match self.look_and_mount(wanted, &group, crew, &mut settled) {
                 Ok(lacking) => lacking,
                 Err(e) => {
                     settled.fails(e);
@@ -203,29 +224,26 @@ impl<'a> Homes<'a> {
                 senders.extend(&lacking);
             } else {
                 senders.push(home);
-                later.extend(others.iter().map(|&other| (home, other)));
+                later.push((home, others.to_vec()));
             }
         }
         match content {
             Some(content) => {
                 self.send(wanted.descriptor, content, &senders, &mut settled);
-                for (home, other) in later {
+                for (home, others) in later {
                     if !settled.there.contains(&home) {
                         continue;
                     }
-                    let from = self.repository(home);
-                    if self.target(other).mount(wanted.descriptor, &from) {
-                        settled.mounted += 1;
-                        settled.there.push(other);
-                    } else if content.readable_from() == 0 {
-                        self.send(wanted.descriptor, content, &[other], &mut settled);
-                    } else {
-                        self.copy(wanted.descriptor, home, other, &mut settled);
+                    for other in self.mount(wanted.descriptor, &self.repository(home), others, crew, &mut settled) {
+                        match content.readable_from() {
+                            0 => self.send(wanted.descriptor, content, &[other], &mut settled),
+                            _ => self.copy(wanted.descriptor, home, other, &mut settled),
+                        }
                     }
                 }
             }
             None if wanted.may_copy => {
-                for other in senders.into_iter().chain(later.into_iter().map(|(_, other)| other)) {
+                for other in senders.into_iter().chain(later.into_iter().flat_map(|(_, others)| others)) {
                     let Some(&from) = settled.there.first() else { break };
                     self.copy(wanted.descriptor, from, other, &mut settled);
                 }
@@ -237,50 +255,110 @@ impl<'a> Homes<'a> {
 
     /// Destinations of one registry: those that have a blob are found, and those are returned that lack it and into which
     /// it cannot be mounted yet.
-    fn look_and_mount(&self, wanted: &WantedBlob, group: &[u32], settled: &mut SettledBlob) -> Result<Vec<u32>> {
+    fn look_and_mount(
+        &self,
+        wanted: &WantedBlob,
+        group: &[u32],
+        crew: &dyn Crew,
+        settled: &mut SettledBlob,
+    ) -> Result<Vec<u32>> {
         let descriptor = wanted.descriptor;
         let registry = self.repository(group[0]).registry;
         let origin = wanted.origin.filter(|origin| origin.repository.registry == registry);
-        let mut home = group.iter().find(|number| settled.there.contains(number)).map(|&home| self.repository(home));
-        let is_known = if home.is_some() { wanted.is_sent } else { wanted.was_asked };
-        let (mut may_be_there, mut lacking) = (!is_known, Vec::new());
-        for &number in group {
-            if settled.there.contains(&number) {
-                continue;
-            }
-            let target = self.target(number);
-            if origin.is_some_and(|origin| origin.is_sure && origin.repository == target.repository()) {
-                settled.there.push(number);
-                home.get_or_insert_with(|| target.repository().clone());
-                continue;
-            }
-            if may_be_there || wanted.everywhere {
-                if target.exists(descriptor)? {
-                    settled.there.push(number);
-                    home.get_or_insert_with(|| target.repository().clone());
-                    continue;
-                }
-                settled.was_absent = true;
-                // Where the first has it not, others hardly have it.
-                may_be_there &= home.is_some();
-            }
-            lacking.push(number);
+        let is_origin = |&number: &u32| {
+            origin.is_some_and(|origin| origin.is_sure && *origin.repository == self.repository(number))
+        };
+        let open = group.iter().filter(|number| !settled.there.contains(number));
+        let (there, mut lacking): (Vec<u32>, Vec<u32>) = open.partition(|number| is_origin(number));
+        settled.there.extend(there);
+        let is_there = |settled: &SettledBlob| group.iter().find(|number| settled.there.contains(number)).copied();
+        let is_known = if is_there(settled).is_some() { wanted.is_sent } else { wanted.was_asked };
+        if !is_known && !wanted.everywhere && is_there(settled).is_none() && !lacking.is_empty() {
+            // Where the first has it not, others hardly have it.
+            let others = lacking.split_off(1);
+            lacking = self.ask(descriptor, lacking, crew, settled)?;
+            lacking.extend(match is_there(settled) {
+                Some(_) => self.ask(descriptor, others, crew, settled)?,
+                None => others,
+            });
+        } else if !is_known || wanted.everywhere {
+            lacking = self.ask(descriptor, lacking, crew, settled)?;
         }
+        let home = is_there(settled).map(|home| self.repository(home));
         let origin =
             origin.filter(|origin| home.is_none() && !lacking.is_empty() && self.origin_has(origin, descriptor));
         let Some(from) = home.or(origin.map(|origin| origin.repository.clone())) else { return Ok(lacking) };
-        lacking.retain(|&number| {
-            let is_mounted = self.target(number).mount(descriptor, &from);
+        let lacking = self.mount(descriptor, &from, lacking, crew, settled);
+        if origin.is_some_and(|origin| !origin.is_sure) && !lacking.is_empty() {
+            self.known.write().unwrap_or_else(PoisonError::into_inner).mounts.insert(registry, false);
+        }
+        Ok(lacking)
+    }
+
+    /// Asks destinations for a blob. Returns those that lack it.
+    fn ask(
+        &self,
+        descriptor: &Descriptor,
+        mut asked: Vec<u32>,
+        crew: &dyn Crew,
+        settled: &mut SettledBlob,
+    ) -> Result<Vec<u32>> {
+        let found = self.each(&asked, crew, |target| target.exists(descriptor));
+        let (mut found, mut failure) = (found.into_iter(), None);
+        asked.retain(|&number| match found.next() {
+            Some(Ok(true)) => {
+                settled.there.push(number);
+                false
+            }
+            Some(Err(e)) => {
+                failure.get_or_insert(e);
+                true
+            }
+            _ => {
+                settled.was_absent = true;
+                true
+            }
+        });
+        failure.map_or(Ok(asked), Err)
+    }
+
+    /// Mounts a blob into destinations. Returns those into which it cannot be.
+    fn mount(
+        &self,
+        descriptor: &Descriptor,
+        from: &Repository,
+        mut into: Vec<u32>,
+        crew: &dyn Crew,
+        settled: &mut SettledBlob,
+    ) -> Vec<u32> {
+        let mut mounted = self.each(&into, crew, |target| target.mount(descriptor, from)).into_iter();
+        into.retain(|&number| {
+            let is_mounted = mounted.next() == Some(true);
             if is_mounted {
                 settled.mounted += 1;
                 settled.there.push(number);
             }
             !is_mounted
         });
-        if origin.is_some_and(|origin| !origin.is_sure) && !lacking.is_empty() {
-            self.known.write().unwrap_or_else(PoisonError::into_inner).mounts.insert(registry, false);
+        into
+    }
+
+    /// Does something at each destination, at several at once as far as there are hands.
+    fn each<T: Send>(&self, numbers: &[u32], crew: &dyn Crew, act: impl Fn(&dyn Target) -> T + Sync) -> Vec<T> {
+        let mut done = Vec::with_capacity(numbers.len());
+        while let Some((&own, others)) = numbers[done.len()..].split_first() {
+            let hired = Hired { crew, count: crew.hire(others.len()) };
+            std::thread::scope(|scope| {
+                let act = &act;
+                let others =
+                    others[..hired.count].iter().map(|&number| scope.spawn(move || act(&*self.target(number))));
+                let others: Vec<_> = others.collect();
+                done.push(act(&*self.target(own)));
+                let resume = |panic| std::panic::resume_unwind(panic);
+                done.extend(others.into_iter().map(|other| other.join().unwrap_or_else(resume)));
+            });
         }
-        Ok(lacking)
+        done
     }
 
     /// Whether a blob can be mounted from where it comes from.
@@ -408,25 +486,28 @@ impl<'a> Homes<'a> {
     ///
     /// # Errors
     /// If a destination does not take it.
-    pub fn push_manifest(&self, push: ManifestPush, to: &[u32]) -> Result<usize> {
-        let ManifestPush { descriptor, mut bytes, subject, from, may_be_there } = push;
-        let mut count = 0;
-        for &number in to {
-            let target = self.target(number);
+    pub fn push_manifest(&self, push: ManifestPush, to: &[u32], crew: &dyn Crew) -> Result<usize> {
+        let ManifestPush { descriptor, bytes, subject, from, may_be_there } = push;
+        let is_there = |target: &dyn Target| {
             // What refers to something may be there and not be listed.
             let is_listed = |subject: &Digest| target.lists_referrer(subject, &descriptor.digest).unwrap_or(false);
-            if may_be_there && target.has_manifest(descriptor).unwrap_or(false) && subject.is_none_or(is_listed) {
-                continue;
-            }
-            if bytes.is_none() {
-                let all: Vec<u32> = from.iter().chain(to).copied().collect();
-                bytes = self.fetch(descriptor, &all)?;
-            }
-            let bytes = bytes.as_ref().ok_or_else(|| Error::new("it was kept there, and is gone"))?;
-            self.alone(number, descriptor, || target.push_manifest(descriptor, bytes))?;
-            count += 1;
+            may_be_there && target.has_manifest(descriptor).unwrap_or(false) && subject.is_none_or(is_listed)
+        };
+        let found = self.each(to, crew, is_there);
+        let lacking: Vec<u32> = to.iter().zip(found).filter(|(_, is_there)| !is_there).map(|(&at, _)| at).collect();
+        if lacking.is_empty() {
+            return Ok(0);
         }
-        Ok(count)
+        let bytes = match bytes {
+            Some(bytes) => Some(bytes),
+            None => self.fetch(descriptor, &[from, to].concat())?,
+        };
+        let bytes = bytes.ok_or_else(|| Error::new("it was kept there, and is gone"))?;
+        let put = |target: &dyn Target| {
+            self.alone(target.repository(), descriptor, || target.push_manifest(descriptor, &bytes))
+        };
+        self.each(&lacking, crew, put).into_iter().try_for_each(|put| put)?;
+        Ok(lacking.len())
     }
 
     /// A manifest that one of these destinations has, also if only as a blob.
@@ -460,7 +541,10 @@ impl<'a> Homes<'a> {
             None => self.fetch(descriptor, &[at])?,
         };
         match bytes {
-            Some(bytes) => self.alone(at, descriptor, || self.target(at).tag(descriptor, &bytes, tag)),
+            Some(bytes) => {
+                let target = self.target(at);
+                self.alone(target.repository(), descriptor, || target.tag(descriptor, &bytes, tag))
+            }
             None => Err(Error::new(format!("manifest {} was pushed, and is gone", descriptor.digest))),
         }
     }

@@ -9,7 +9,7 @@ use super::{
     Delivery, DeliveryState,
     checkpoint::DeliveryPosition,
     content::{JobContent, SharedContent},
-    homes::{BlobOrigin, ManifestPush, SettledBlob, WantedBlob},
+    homes::{BlobOrigin, Crew, ManifestPush, SettledBlob, WantedBlob},
     tracker::{BlobState, ManifestState, Step},
 };
 use crate::{
@@ -142,6 +142,10 @@ impl JobQueue {
 
     /// The next thing to do, and whether it is quick.
     fn take(&mut self, threads: usize) -> Option<(Job, bool)> {
+        if self.active >= threads {
+            // Those that have nothing to do help another.
+            return None;
+        }
         let may_hurry = self.blobs.is_empty() || self.hurrying < (threads / 2).max(1);
         let (job, is_quick) = match may_hurry.then(|| self.quick.pop_front()).flatten() {
             Some(job) => (job, true),
@@ -166,6 +170,26 @@ impl Drop for JobDone<'_, '_> {
         state.queue.active -= 1;
         state.queue.hurrying -= usize::from(self.is_quick);
         self.delivery.done.notify_all();
+    }
+}
+
+impl Crew for Delivery<'_> {
+    fn hire(&self, most: usize) -> usize {
+        if most == 0 {
+            return 0;
+        }
+        let mut state = self.state();
+        let count = self.options.threads.saturating_sub(state.queue.active).min(most);
+        state.queue.active += count;
+        count
+    }
+
+    fn dismiss(&self, count: usize) {
+        if count > 0 {
+            self.state().queue.active -= count;
+            self.work.notify_all();
+            self.done.notify_all();
+        }
     }
 }
 
@@ -283,7 +307,7 @@ impl Delivery<'_> {
             may_copy: everywhere,
             origin: gathered_from(gathered.as_ref()),
         };
-        let settled = self.options.homes.settle(&wanted, None);
+        let settled = self.options.homes.settle(&wanted, None, self);
         self.change(|state| {
             if state.tracker.asked(number, settled.there) {
                 match settled.mounted + settled.sent {
@@ -318,7 +342,7 @@ impl Delivery<'_> {
             origin: None,
         };
         let content = place.as_ref().map(|content| content as &dyn SharedContent);
-        let SettledBlob { there, failure, sent, mounted, .. } = self.options.homes.settle(&wanted, content);
+        let SettledBlob { there, failure, sent, mounted, .. } = self.options.homes.settle(&wanted, content, self);
         self.change(|state| match failure {
             None => {
                 let became = if is_sent || sent > 0 { BlobState::Sent } else { BlobState::Present };
@@ -393,7 +417,7 @@ impl Delivery<'_> {
             origin,
         };
         let SettledBlob { there, sent, mounted, was_absent, failure } =
-            self.options.homes.settle(&wanted, Some(content));
+            self.options.homes.settle(&wanted, Some(content), self);
         let checked = match sent {
             0 if failure.is_none() && self.options.check_all => check_content(&descriptor, content),
             _ => Ok(()),
@@ -450,7 +474,7 @@ impl Delivery<'_> {
             from: &pushed,
             may_be_there: !is_new,
         };
-        let pushed = self.options.homes.push_manifest(push, &to);
+        let pushed = self.options.homes.push_manifest(push, &to, self);
         self.change(|state| match pushed {
             Ok(count) => {
                 self.keep_content(state, number, bytes);
