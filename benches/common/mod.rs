@@ -72,6 +72,15 @@ impl InMemory {
         InMemory { registry: Some(Registry::start(&dir)), dir }
     }
 
+    /// How long its processors have worked so far (proc_pid_stat(5)).
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.registry.as_ref().unwrap().pid())).unwrap();
+        let behind_name = stat.rsplit(')').next().unwrap();
+        let ticks = |field: usize| behind_name.split_whitespace().nth(field - 3).unwrap().parse::<u32>().unwrap();
+        // Ticks of user space, and of the kernel, 100 a second.
+        Duration::from_millis(10) * (ticks(14) + ticks(15))
+    }
+
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.registry.as_ref().unwrap().port)
     }

@@ -240,6 +240,12 @@ impl Registry {
         Registry::start_as(dir, &Setup::default())
     }
 
+    /// Its process.
+    #[allow(dead_code)]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn start_as(dir: &Path, setup: &Setup) -> Registry {
         // Another process may take the port between the two; then the registry ends, and we try again.
         for _ in 0..10 {
