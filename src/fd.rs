@@ -4,7 +4,8 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd},
+    net::TcpListener,
+    os::fd::{AsFd, AsRawFd, FromRawFd},
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -190,6 +191,28 @@ pub fn acknowledge_at_once(connection: impl AsFd) {
             length,
         )
     };
+}
+
+/// The listening socket that systemd passes to a service (sd_listen_fds(3)), if it does: descriptor 3.
+///
+/// # Errors
+/// If there are several, or it is no socket that listens.
+pub fn passed_listener() -> Result<Option<TcpListener>> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Ok(None);
+    }
+    let doing = || "taking the socket that systemd passes";
+    match number("LISTEN_FDS") {
+        Some(1) => {}
+        Some(n) if n > 1 => return Err(Error::new(format!("there are {n}, and one is served")).doing(doing())),
+        _ => return Ok(None),
+    }
+    // SAFETY: systemd passes the descriptor to this process, and nobody else takes it: this is called once.
+    let listener = unsafe { TcpListener::from_raw_fd(3) };
+    fcntl(&listener, FcntlArg::F_SETFD(fcntl::FdFlag::FD_CLOEXEC)).doing(doing)?;
+    listener.local_addr().doing(doing)?;
+    Ok(Some(listener))
 }
 
 /// Gives a pipe as much room as an unprivileged process may ask for (pipe(7)); for anything else

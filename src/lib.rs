@@ -25,6 +25,7 @@ mod media;
 pub mod oci;
 mod owned_file;
 mod registry;
+mod serve;
 #[allow(unsafe_code)]
 mod signal;
 mod store;

@@ -28,6 +28,7 @@ use nix::{
 use crate::error::{Context, Error, ErrorKind, Result};
 
 static ARRIVED: AtomicI32 = AtomicI32::new(0);
+static HUNG_UP: AtomicBool = AtomicBool::new(false);
 static HOOKS: Mutex<Vec<Box<dyn Fn() + Send>>> = Mutex::new(Vec::new());
 
 /// Names a thread whose blocking call can be interrupted.
@@ -114,6 +115,24 @@ pub fn allow_interrupts() -> Result<()> {
     }
     .doing(|| "installing a signal handler")
     .map(drop)
+}
+
+/// From now on SIGHUP is noted, and does not end the process.
+///
+/// # Errors
+/// If the kernel refuses the handler.
+pub fn catch_hangup() -> Result<()> {
+    extern "C" fn note(_: i32) {
+        HUNG_UP.store(true, Ordering::SeqCst);
+    }
+    let note = SigAction::new(SigHandler::Handler(note), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler only stores into an atomic, which is async-signal-safe (signal-safety(7)).
+    unsafe { sigaction(Signal::SIGHUP, &note) }.doing(|| "installing a signal handler").map(drop)
+}
+
+/// Whether SIGHUP has arrived since this was asked last.
+pub fn has_hung_up() -> bool {
+    HUNG_UP.swap(false, Ordering::SeqCst)
 }
 
 fn listen(fd: &SignalFd, main: ThreadId) {

@@ -1,6 +1,12 @@
 //! What was given on the command line: plain data, checked word by word, nothing opened yet.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use crate::{
     cli::progress::ProgressOptions,
@@ -151,6 +157,16 @@ pub struct Args {
     pub io_timeout: Option<Duration>,
     /// Bytes between syncs of a tape.
     pub checkpoint_interval: u64,
+    /// Where `util serve` listens.
+    pub address: SocketAddr,
+    /// What names what is served.
+    pub map: Option<String>,
+    /// The certificate chain of a server, and its key.
+    pub tls_cert: Option<PathBuf>,
+    /// The key.
+    pub tls_key: Option<PathBuf>,
+    /// Users and their passwords.
+    pub htpasswd: Option<PathBuf>,
     /// Name of the tracker file in the sync directory.
     pub tracker_filename: String,
     /// What stands beside the flags.
@@ -158,6 +174,9 @@ pub struct Args {
     /// The flags as they were given, for a command that goes on with an interrupted one.
     pub given: Vec<(&'static str, Option<String>)>,
 }
+
+/// Where `util serve` listens if nothing else is said.
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5000));
 
 impl Default for Args {
     fn default() -> Args {
@@ -219,6 +238,11 @@ impl Default for Args {
             checkpoint_interval: 1 << 30,
             tracker_filename: "record-keeping.csv".into(),
             operands: Vec::new(),
+            address: DEFAULT_ADDRESS,
+            map: None,
+            tls_cert: None,
+            tls_key: None,
+            htpasswd: None,
             given: Vec::new(),
         }
     }

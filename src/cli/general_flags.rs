@@ -205,6 +205,7 @@ pub static GENERAL_FLAGS: &[Flag] = &[
             "mirror unarchive",
             "mirror verify",
             "util mbuffer",
+            "util serve",
             "util prune",
         ],
         text: "Show no progress. Warnings and errors are still told.",

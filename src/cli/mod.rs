@@ -20,3 +20,6 @@ pub mod output;
 pub mod parse;
 pub mod progress;
 pub mod schema;
+pub mod sections;
+pub mod serve_flags;
+pub mod serve_options;

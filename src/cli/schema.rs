@@ -7,7 +7,7 @@
 use crate::cli::args::Args;
 pub use crate::cli::{
     command_table::COMMANDS, deliver_flags::DELIVER_FLAGS, flag_table::FLAGS, general_flags::GENERAL_FLAGS,
-    map_flags::MAP_FLAGS,
+    map_flags::MAP_FLAGS, serve_flags::SERVE_FLAGS,
 };
 
 /// A command, or a group of commands.
@@ -65,6 +65,8 @@ pub enum Action {
     Mux,
     /// `util prune`
     Prune,
+    /// `util serve`
+    Serve,
     /// `version`
     Version,
 }
@@ -135,7 +137,7 @@ pub fn below(group: &Command, name: &str) -> Option<&'static Command> {
 
 /// All flags, in the order in which they are shown.
 pub fn flags() -> impl Iterator<Item = &'static Flag> {
-    FLAGS.iter().chain(MAP_FLAGS).chain(DELIVER_FLAGS).chain(GENERAL_FLAGS)
+    FLAGS.iter().chain(MAP_FLAGS).chain(DELIVER_FLAGS).chain(SERVE_FLAGS).chain(GENERAL_FLAGS)
 }
 
 impl Command {

@@ -21,6 +21,7 @@ mod retry_hint;
 mod routing;
 mod scatter;
 mod serialize;
+mod serve;
 mod setup;
 mod unarchive;
 mod verify;
@@ -60,6 +61,7 @@ pub fn run(command: &Command, args: Args) -> Result<()> {
         Some(Action::Mbuffer) => with(command, args, mbuffer::run),
         Some(Action::Mux) => with(command, args, mux::mux),
         Some(Action::Prune) => with(command, args, prune::run),
+        Some(Action::Serve) => with(command, args, serve::run),
         Some(Action::Version) => output::print(&output::version_line()),
         None => Ok(()),
     }

@@ -262,18 +262,6 @@ impl Tracker {
         self.absent
     }
 
-    /// Blobs that something needs, that no archive had, and that nobody has asked for.
-    pub fn unasked(&self) -> Vec<usize> {
-        // Of several destinations each is asked.
-        let may_be_elsewhere = |blob: &TrackedBlob| self.sets.members(blob.needed).len() > 1 && !blob.was_sought;
-        let is_unasked = |(_, blob): &(usize, &TrackedBlob)| match blob.state {
-            BlobState::Named => !blob.waiting.is_empty(),
-            BlobState::Absent => !blob.waiting.is_empty() && may_be_elsewhere(blob),
-            _ => false,
-        };
-        self.blobs.iter().enumerate().filter(is_unasked).map(|(number, _)| number).collect()
-    }
-
     /// All blobs, by number.
     pub fn blobs(&self) -> &[TrackedBlob] {
         &self.blobs

@@ -310,8 +310,12 @@ fn refuse_contradictions(assigned: &mut Assigned) {
     });
 }
 
-/// An index of the manifests of a source that are carried: as the index that they stand in, without the others.
-fn index_of(manifests: &[&SourceManifest]) -> Result<(Descriptor, Option<Arc<[u8]>>)> {
+/// An index of the manifests of a source that are carried: as the index that they stand in, without the others. Returns its
+/// bytes, too, if it had to be made.
+///
+/// # Errors
+/// If an annotation says that they stand in something that is no index.
+pub fn index_of(manifests: &[&SourceManifest]) -> Result<(Descriptor, Option<Arc<[u8]>>)> {
     let doing = || "making an index of several manifests of one source";
     let mut entries = Vec::new();
     let mut first: Option<(&str, Value)> = None;

@@ -83,6 +83,21 @@ impl Files {
         self.parts.get(part + 1).map_or(self.total, |(_, start)| *start)
     }
 
+    /// Where in its file the byte at `offset` lies, and how many follow there. `None` behind the end.
+    pub fn piece_at(&self, offset: u64) -> Option<(u64, u64)> {
+        let (part, start) = &self.parts[self.part(offset)];
+        let end = self.part_end(offset + 1);
+        (offset < end).then(|| (part.label + offset - start, end - offset))
+    }
+
+    /// The file in which the byte at `offset` lies, or the last one.
+    ///
+    /// # Panics
+    /// If there are no files.
+    pub fn file_at(&self, offset: u64) -> &File {
+        &self.parts[self.part(offset)].0.file
+    }
+
     /// Reads some bytes; none at the end.
     ///
     /// # Errors

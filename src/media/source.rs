@@ -141,6 +141,11 @@ pub enum Window {
         /// How many they are.
         len: u64,
     },
+    /// They were passed over, and nothing of them was read: how many they are is all that is known.
+    Passed {
+        /// How many they are.
+        len: u64,
+    },
 }
 
 impl Window {
@@ -154,7 +159,7 @@ impl Window {
     pub fn len(&self) -> u64 {
         match self {
             Window::Memory { len, .. } => *len as u64,
-            Window::Files { len, .. } => *len,
+            Window::Files { len, .. } | Window::Passed { len } => *len,
         }
     }
 
@@ -167,7 +172,7 @@ impl Window {
     pub fn in_memory(&self) -> Option<&[u8]> {
         match self {
             Window::Memory { piece, from, len } => Some(&piece.bytes()[*from..from + len]),
-            Window::Files { .. } => None,
+            Window::Files { .. } | Window::Passed { .. } => None,
         }
     }
 
@@ -181,6 +186,7 @@ impl Window {
         match self {
             _ if n == 0 => Ok(0),
             Window::Files { files, from, .. } => files.read_at(&mut into[..n], from + at),
+            Window::Passed { .. } => Err(IoErrorKind::Unsupported.into()),
             Window::Memory { piece, from, .. } => {
                 let from = from + at as usize;
                 into[..n].copy_from_slice(&piece.bytes()[from..from + n]);

@@ -26,6 +26,8 @@ mod resume;
 mod routes;
 mod scripted;
 mod second;
+mod serve;
+mod serving;
 mod soak;
 mod tls;
 mod tokens;

@@ -1,6 +1,6 @@
 //! Where each thing is needed, and where it is.
 
-use super::{BlobState, ManifestState, Step, Tracker};
+use super::{BlobState, ManifestState, Step, TrackedBlob, Tracker};
 use crate::{
     delivery::sets::SetId,
     oci::{Descriptor, Digest, Manifest},
@@ -222,6 +222,18 @@ impl Tracker {
         let blob = &mut self.blobs[number];
         let is_open = matches!(blob.state, BlobState::Named | BlobState::Absent);
         is_open && !std::mem::replace(&mut blob.was_sought, true)
+    }
+
+    /// Blobs that something needs, that no archive had, and that nobody has asked for.
+    pub fn unasked(&self) -> Vec<usize> {
+        // Of several destinations each is asked.
+        let may_be_elsewhere = |blob: &TrackedBlob| self.sets.members(blob.needed).len() > 1 && !blob.was_sought;
+        let is_unasked = |(_, blob): &(usize, &TrackedBlob)| match blob.state {
+            BlobState::Named => !blob.waiting.is_empty(),
+            BlobState::Absent => !blob.waiting.is_empty() && may_be_elsewhere(blob),
+            _ => false,
+        };
+        self.blobs.iter().enumerate().filter(is_unasked).map(|(number, _)| number).collect()
     }
 
     /// Whether a blob is needed anywhere.

@@ -35,24 +35,26 @@ pub struct Material {
     /// Take any certificate.
     pub insecure: bool,
     authorities: Vec<CertificateDer<'static>>,
-    client: Option<Client>,
+    client: Option<Identity>,
 }
 
-/// A client's certificate chain and its key.
-struct Client {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+/// The certificate chain of a client or server, and its key.
+pub struct Identity {
+    /// Its own certificate first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
 }
 
-impl Clone for Client {
-    fn clone(&self) -> Client {
-        Client { chain: self.chain.clone(), key: self.key.clone_key() }
+impl Clone for Identity {
+    fn clone(&self) -> Identity {
+        Identity { chain: self.chain.clone(), key: self.key.clone_key() }
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Client({} certificates)", self.chain.len())
+        write!(f, "Identity({} certificates)", self.chain.len())
     }
 }
 
@@ -114,7 +116,7 @@ impl Material {
             match key {
                 None => material.authorities.extend(certificates(&path)?),
                 Some(_) if material.client.is_some() => return Err(Error::new("there are two client certificates")),
-                Some(key) => material.client = Some(client(&path, &key)?),
+                Some(key) => material.client = Some(identity(&path, &key)?),
             }
         }
         Ok(material)
@@ -165,7 +167,11 @@ impl Material {
     }
 }
 
-fn client(path: &Path, key: &Path) -> Result<Client> {
+/// Reads a certificate chain and its key, both in PEM.
+///
+/// # Errors
+/// If a file cannot be read or holds no such thing, or the key is not that of the certificate.
+pub fn identity(path: &Path, key: &Path) -> Result<Identity> {
     let chain = certificates(path)?;
     let pem = fs::read(key).doing(|| format!("{path:?} needs the key {key:?}"))?;
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
@@ -181,7 +187,7 @@ fn client(path: &Path, key: &Path) -> Result<Client> {
         };
         Error::new(why).doing(format!("{path:?} with its key"))
     })?;
-    Ok(Client { chain, key })
+    Ok(Identity { chain, key })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {

@@ -1,0 +1,53 @@
+//! Sections of man pages that several commands have.
+
+/// EXIT STATUS of most.
+pub const EXIT_STATUS: &str =
+    "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
+
+/// EXIT STATUS of what delivers archives.
+pub const DELIVER_STATUS: &str = "0 if all is delivered, 1 if anything is missing, wrong or cannot be sent, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
+
+/// EXIT STATUS of what checks archives.
+pub const VERIFY_STATUS: &str = "0 if all is whole, 1 if anything is wrong or cannot be read, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
+
+/// TAPE DRIVES that are written.
+pub const TAPES: &str = "`/dev/nst0` is the node of a drive that leaves the tape where it was written last; `/dev/st0` rewinds it when it is closed, of which a warning tells. The archive begins where the tape stands (`mt -f /dev/nst0 rewind`, or `eod` to write behind what is there), and a filemark ends it. What stands there is looked at first: a warning tells how many files of the tape are written over, and a label (`--label`) of another series is an error without `--force`. At the end it is told from which block to which it reaches.\n\n\
+    In variable-block mode (`mt -f /dev/nst0 setblk 0`) each write of `--block-size` bytes is one block of the tape. In fixed-block mode (`setblk N`) it must be a multiple of `N`, and is so many blocks. What the drive cannot take is refused before anything is written, with the sizes that it takes. The last block is filled up with zeros.\n\n\
+    A full tape is ended with a filemark, and the archive goes on with the next block on the next tape, which `--volume-command` or somebody at the terminal puts into the drive. With a changer:\n\n    \
+    ace-dt mirror archive --label week-48 --volume-command 'mtx -f /dev/sg3 next' sources.list /dev/nst0\n\n\
+    If there is neither, the run ends. What is on the tape is told, and how to go on on another one with what is missing; so it is if a write fails, or the tape cannot be changed. A write that succeeded only means that the drive has the block in its buffer: the ledger speaks of what the drive was made to bring to the tape, every `--checkpoint-interval` and at the end.\n\n\
+    After an interruption give the same command again with `--resume`; the tape on which the ledger ends must be in the drive. Another one is refused, and nothing is written to it.";
+
+/// TAPE DRIVES that are read.
+pub const TAPES_READ: &str = "A tape is read from where it stands to the next filemark, which is passed: first `mt -f /dev/nst0 rewind`, and for the second archive on it `mt -f /dev/nst0 fsf 1`. The size of its blocks need not be known. A drive that is set to fixed blocks of another size is set to blocks of any size meanwhile. A blank tape, the end of data, or a filemark where an archive should begin is an error that says so. Of a block that cannot be read the number is told, and all before it is given.\n\n\
+    At the end of a tape on which an archive does not end, the next volume is asked for: by `--volume-command`, or at the terminal. A label (`--label` of `ace-dt mirror archive`) tells whether it is the right one. Volumes can also be read from files, one `TAR-FILE` behind the other, such as `ace-dt util mbuffer -i /dev/nst0 -o volume1` makes.";
+
+/// ENVIRONMENT of what speaks with registries.
+pub const ENVIRONMENT: &str = "`$ACE_DT_CONFIG` names the configuration file, `$ACE_DT_VERBOSITY` is as `--verbosity`, and `$ACE_DT_CONCURRENT_HTTP`, `$ACE_DT_CHUNK_SIZE`, `$ACE_DT_CACHE_PATH` and `$ACE_DT_CACHE_PRUNE_MAX` are as the keys of the configuration of those names.\n\n\
+    `$ACE_DT_REGISTRY_AUTH_FILE`, `$REGISTRY_AUTH_FILE` and `$DOCKER_CONFIG` (a file, or a directory with a `config.json`) name the file with credentials; the first that is set is used.\n\n\
+    `$HTTPS_PROXY` and `$HTTP_PROXY` name the proxy for registries with HTTPS and HTTP, and `$ALL_PROXY` that for both: `http://[user:password@]host:port` (which must take CONNECT), `https://...`, or `socks5://...`. The proxy looks up the registry's name. `$NO_PROXY` lists what is reached directly, separated by commas: domains with all below them (`example.com`), only what is below (`.example.com`), addresses, networks (`10.0.0.0/8`), each with an optional port, or `*`. All may be written in lower case; upper case goes first. Loopback addresses are always reached directly.\n\n\
+    `$SSL_CERT_FILE` and `$SSL_CERT_DIR` replace the system's certificate authorities.\n\n\
+    `$ACE_DT_VERSION` is written into archives in place of this program's version, to make an archive of another version again byte for byte.";
+
+/// FILES of what speaks with registries.
+pub const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$XDG_CONFIG_HOME/ace/dt/config.yaml` (without the variable `~/.config/ace/dt/config.yaml`) and `/etc/ace/dt/config.yaml` that is there:\n\n    \
+    apiVersion: config.dt.act3-ace.io/v1alpha1\n    \
+    kind: Configuration\n    \
+    concurrentHTTP: 25\n    \
+    chunkSize: 100Mi\n    \
+    cachePath: /var/cache/ace-dt\n    \
+    cachePruneMax: 500Mi\n    \
+    compressionLevel: normal\n    \
+    registryConfig:\n    \
+    \x20 registries:\n    \
+    \x20   reg.example.com:\n    \
+    \x20     endpoints:\n    \
+    \x20       - http://127.0.0.1:5000\n    \
+    \x20     rewritePull:\n    \
+    \x20       \"^library/(.*)$\": mirror/$1\n    \
+    \x20 endpointConfig:\n    \
+    \x20   http://127.0.0.1:5000:\n    \
+    \x20     supportsReferrers: auto\n\n\
+    A path that begins with `~/` lies in the home directory. `concurrentHTTP` is the number of requests in flight. A blob of more than `chunkSize` bytes is uploaded in several requests; with 0 every blob is one. The endpoints of a registry are tried in order, and the first that answers is used; each is a URL under which the API's `/v2/` lies. A registry without configuration is reached by HTTPS, and one on a loopback address by HTTP if nobody there speaks TLS and no certificates are set up for it. `rewritePull` changes the repository's name for its endpoints, when pulling. `supportsReferrers` is `api`, `tag` or `auto`. An endpoint's `tls` may have `insecureSkipVerify: true`.\n\n\
+    Credentials are read from the auth file that the environment or else the key `registryAuthFile` names, or else from `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`: the first that has some for the registry counts. In it, what `credHelpers` names for the registry is asked first; then the entry in `auths` of the longest path that leads to the repository counts; then what `credsStore` names is asked. A helper `NAME` is a program `docker-credential-NAME` in `$PATH`.\n\n\
+    Certificate authorities (`ca.pem`, `*.crt`) and a client certificate (`cert.pem` with `key.pem`, or `*.cert` with `*.key`) for a registry are read from the first of `/etc/containerd/certs.d`, `/etc/docker/certs.d` and `~/.docker/certs.d` that has a directory of the registry's name, port included.";

@@ -1,0 +1,162 @@
+//! The connections that are open, and which of them goes when there are too many.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{Shutdown, TcpStream},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// A client that has taken nothing for so long gives its place to another.
+const STALE: Duration = Duration::from_secs(5);
+/// So long a connection that was given up may take to end.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// Open connections, and requests that are being answered.
+pub struct Connections {
+    open_max: usize,
+    busy_max: usize,
+    all: Mutex<OpenConnections>,
+    /// One has ended.
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct OpenConnections {
+    next: u64,
+    open: HashMap<u64, OpenConnection>,
+    /// How many are busy.
+    busy: usize,
+    /// No more requests are taken.
+    is_closing: bool,
+}
+
+struct OpenConnection {
+    socket: TcpStream,
+    /// A request is being answered.
+    is_busy: bool,
+    /// When something went over it.
+    active: Instant,
+    /// It was given up.
+    is_given_up: bool,
+}
+
+/// A place among the open ones. It is free when this goes.
+pub struct ConnectionPlace<'a> {
+    connections: &'a Connections,
+    number: u64,
+}
+
+impl Connections {
+    /// At most `open_max` connections, and `busy_max` requests at a time.
+    pub fn new(open_max: usize, busy_max: usize) -> Connections {
+        Connections { open_max, busy_max, all: Mutex::default(), ended: Condvar::new() }
+    }
+
+    fn all(&self) -> MutexGuard<'_, OpenConnections> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a connection in. If there are too many, the one that was idle for longest goes; `None` if none is.
+    ///
+    /// # Errors
+    /// If its socket cannot be named twice.
+    pub fn admit(&self, socket: &TcpStream) -> io::Result<Option<ConnectionPlace<'_>>> {
+        let socket = socket.try_clone()?;
+        let mut all = self.all();
+        if all.open.len() >= self.open_max {
+            all.give_up_one();
+            let is_full = |all: &mut OpenConnections| all.open.len() >= self.open_max;
+            all = self.ended.wait_timeout_while(all, ENDING, is_full).unwrap_or_else(PoisonError::into_inner).0;
+            if all.open.len() >= self.open_max {
+                return Ok(None);
+            }
+        }
+        all.next += 1;
+        let number = all.next;
+        let connection = OpenConnection { socket, is_busy: false, active: Instant::now(), is_given_up: false };
+        all.open.insert(number, connection);
+        Ok(Some(ConnectionPlace { connections: self, number }))
+    }
+
+    /// Takes no more requests, and waits until those are answered that are in work, for at most so long. Returns how many
+    /// are not.
+    pub fn close(&self, most: Duration) -> usize {
+        let mut all = self.all();
+        all.is_closing = true;
+        all.open.values_mut().filter(|one| !one.is_busy).for_each(OpenConnection::give_up);
+        let is_open = |all: &mut OpenConnections| !all.open.is_empty();
+        all = self.ended.wait_timeout_while(all, most, is_open).unwrap_or_else(PoisonError::into_inner).0;
+        let left = all.busy;
+        all.open.values_mut().for_each(OpenConnection::give_up);
+        let _ = self.ended.wait_timeout_while(all, ENDING, is_open).unwrap_or_else(PoisonError::into_inner);
+        left
+    }
+}
+
+impl OpenConnections {
+    /// Ends the connection on which nothing went for longest, unless its request is being answered.
+    fn give_up_one(&mut self) {
+        let may_go = |one: &&mut OpenConnection| !one.is_given_up && (!one.is_busy || one.active.elapsed() > STALE);
+        if let Some(one) = self.open.values_mut().filter(may_go).min_by_key(|one| one.active) {
+            one.give_up();
+        }
+    }
+}
+
+impl OpenConnection {
+    fn give_up(&mut self) {
+        self.is_given_up = true;
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+impl ConnectionPlace<'_> {
+    /// A request is to be answered. `false`: there are too many.
+    pub fn begin(&self) -> bool {
+        let mut all = self.connections.all();
+        if all.busy >= self.connections.busy_max {
+            // Whoever takes nothing goes, and the next finds its place.
+            let stale = |one: &&mut OpenConnection| one.is_busy && !one.is_given_up && one.active.elapsed() > STALE;
+            all.open.values_mut().filter(stale).min_by_key(|one| one.active).into_iter().for_each(|one| one.give_up());
+            return false;
+        }
+        all.busy += 1;
+        self.set(&mut all, true);
+        true
+    }
+
+    /// The request was answered.
+    pub fn end(&self) {
+        let mut all = self.connections.all();
+        all.busy -= 1;
+        self.set(&mut all, false);
+    }
+
+    /// Something went over the connection.
+    pub fn is_active(&self) {
+        let mut all = self.connections.all();
+        all.open.get_mut(&self.number).into_iter().for_each(|one| one.active = Instant::now());
+    }
+
+    /// Whether no further request is taken.
+    pub fn is_closing(&self) -> bool {
+        self.connections.all().is_closing
+    }
+
+    fn set(&self, all: &mut OpenConnections, is_busy: bool) {
+        if let Some(one) = all.open.get_mut(&self.number) {
+            (one.is_busy, one.active) = (is_busy, Instant::now());
+        }
+    }
+}
+
+impl Drop for ConnectionPlace<'_> {
+    fn drop(&mut self) {
+        let mut all = self.connections.all();
+        let was_busy = all.open.remove(&self.number).is_some_and(|one| one.is_busy);
+        all.busy -= usize::from(was_busy);
+        self.connections.ended.notify_all();
+    }
+}

@@ -1,0 +1,345 @@
+//! All that is served as one: blobs and manifests by digest, and the names of images.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
+    io::Read as _,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use super::{
+    content::{BlobPlace, Held},
+    names::{ServedName, as_component, name_of, served_as},
+    shelf::Shelf,
+};
+use crate::{
+    error::{Context, Error, Result},
+    log,
+    mapper::{
+        Mapper,
+        assign::{Assigner, SourceManifest, index_of, sources_of},
+    },
+    oci::{Descriptor, Digest, Manifest, annotation, layout::MANIFEST_SIZE_MAX, media},
+    util::units::grouped,
+};
+
+/// So many names that are taken, and manifests that cannot be had, are told.
+const TOLD_MAX: usize = 20;
+
+/// All that is served.
+#[derive(Default)]
+pub struct Library {
+    blobs: HashMap<Digest, Arc<Held>>,
+    /// The media type of each.
+    manifests: HashMap<Digest, String>,
+    /// By subject.
+    referrers: HashMap<Digest, Vec<Descriptor>>,
+    /// By name: the tags, and what each points to.
+    repositories: BTreeMap<String, BTreeMap<String, Digest>>,
+    images: Vec<ServedImage>,
+}
+
+/// An image that has a name.
+#[derive(Clone, Debug)]
+pub struct ServedImage {
+    /// What it is called where it comes from.
+    pub source: String,
+    /// The shortest name that it is served under.
+    pub name: ServedName,
+    /// Its manifest or index.
+    pub digest: Digest,
+    /// Of that.
+    pub media_type: String,
+}
+
+/// What people want to know of an image.
+#[derive(Clone, Debug, Default)]
+pub struct ImageSummary {
+    /// What it runs on, in words.
+    pub platforms: Vec<String>,
+    /// Bytes of all below it, each blob once.
+    pub size: u64,
+}
+
+/// An image before it is served.
+struct FoundImage {
+    source: SourceManifest,
+    stem: String,
+}
+
+impl Library {
+    /// Opens archives and layouts. With `mapper` images are named as it says, otherwise as their sources are.
+    ///
+    /// # Errors
+    /// If one cannot be opened, or nothing is left to be served.
+    pub fn open(paths: &[PathBuf], mapper: Option<&Mapper>) -> Result<Library> {
+        let (mut library, mut listed) = (Library::default(), Vec::new());
+        for Shelf { stem, blobs, roots } in Shelf::open(paths)? {
+            for (digest, held) in blobs {
+                library.blobs.entry(digest).or_insert_with(|| held.into());
+            }
+            listed.push((stem, roots));
+        }
+        library.walk(listed.iter().flat_map(|(_, roots)| roots));
+        let mut found = Vec::new();
+        for (stem, roots) in &listed {
+            library.name_roots(stem, roots, &mut found)?;
+        }
+        match mapper {
+            Some(mapper) => library.name_by(mapper, &found)?,
+            None => library.name_by_source(&found)?,
+        }
+        match library.repositories.is_empty() {
+            true => Err(Error::new("there is no image in what was named")),
+            false => Ok(library),
+        }
+    }
+
+    /// Finds every manifest below what is listed, and who refers to whom.
+    fn walk<'a>(&mut self, roots: impl Iterator<Item = &'a Descriptor>) {
+        let mut queue: Vec<Descriptor> = roots.filter(|root| media::is_manifest(&root.media_type)).cloned().collect();
+        queue.reverse();
+        let (mut met, mut missing, mut told) = (HashSet::new(), 0, 0);
+        while let Some(descriptor) = queue.pop() {
+            if !met.insert(descriptor.digest.clone()) {
+                continue;
+            }
+            if !self.blobs.contains_key(&descriptor.digest) {
+                missing += 1;
+                continue;
+            }
+            let read = self.content(&descriptor.digest).and_then(|bytes| {
+                let manifest = Manifest::parse(&descriptor.media_type, &bytes).map_err(Error::new);
+                manifest.doing(|| format!("reading manifest {}", descriptor.digest))
+            });
+            let manifest = match read {
+                Ok(manifest) => manifest,
+                Err(e) => {
+                    told += 1;
+                    if told <= TOLD_MAX {
+                        log::warn(format_args!("not served: {e}"));
+                    }
+                    continue;
+                }
+            };
+            self.manifests.insert(descriptor.digest.clone(), descriptor.media_type.clone());
+            if let Some(subject) = &manifest.subject {
+                let referrer = manifest.clone().as_referrer(&descriptor);
+                self.referrers.entry(subject.digest.clone()).or_default().push(referrer);
+            }
+            let below = manifest.successors().unwrap_or_default();
+            queue.extend(below.into_iter().rev().filter(|next| media::is_manifest(&next.media_type)));
+        }
+        if missing > 0 {
+            log::info(format_args!("{} manifests that are named are in none of the archives", grouped(missing)));
+        }
+    }
+
+    /// Finds the images that one archive or layout lists, and names what was gathered itself.
+    fn name_roots(&mut self, stem: &str, roots: &[Descriptor], found: &mut Vec<FoundImage>) -> Result<()> {
+        let mut add = |source: SourceManifest| found.push(FoundImage { source, stem: stem.into() });
+        let served = |root: &&Descriptor| self.manifests.contains_key(&root.digest);
+        if let Some(root) = roots.first().filter(served) {
+            let bytes = self.content(&root.digest)?;
+            let gather = Manifest::parse(&root.media_type, &bytes).map_err(Error::new)?;
+            if gather.artifact_type == media::GATHER {
+                sources_of(&gather)?.into_iter().for_each(add);
+                let tag = root.annotations.get(annotation::REF_NAME).filter(|name| crate::oci::reference::is_tag(name));
+                let name = ServedName {
+                    repository: as_component(stem),
+                    tag: Some(tag.map_or("latest", String::as_str).to_string()),
+                };
+                self.serve(format!("all of {stem}"), &[name], &root.digest);
+                return Ok(());
+            }
+        }
+        let named = roots.iter().filter(served).count();
+        for root in roots.iter().filter(served) {
+            let mut source = root.clone();
+            if let Some(name) = name_of(root).map(String::from) {
+                source.annotations.insert(annotation::SOURCE.into(), name);
+            } else if named == 1 {
+                source.annotations.insert(annotation::SOURCE.into(), "latest".into());
+            }
+            add(SourceManifest { mapped: source.clone(), carried: source });
+        }
+        Ok(())
+    }
+
+    /// Serves images under the names of their sources.
+    fn name_by_source(&mut self, found: &[FoundImage]) -> Result<()> {
+        // The manifests of one source stand together.
+        let name = |one: &FoundImage| one.source.carried.annotations.get(annotation::SOURCE).cloned();
+        for group in found.chunk_by(|a, b| name(a).is_some() && name(a) == name(b) && a.stem == b.stem) {
+            let Some(source) = name(&group[0]) else {
+                // It can be had by its digest.
+                self.repositories.entry(as_component(&group[0].stem)).or_default();
+                continue;
+            };
+            let mut seen = HashSet::new();
+            let manifests: Vec<&SourceManifest> =
+                group.iter().map(|one| &one.source).filter(|source| seen.insert(&source.carried.digest)).collect();
+            let digest = match &manifests[..] {
+                [only] => only.carried.digest.clone(),
+                several => {
+                    let (index, made) = index_of(several)?;
+                    self.add_made(&index, made);
+                    index.digest
+                }
+            };
+            let names = served_as(&source, &group[0].stem);
+            self.serve(source, &names, &digest);
+        }
+        Ok(())
+    }
+
+    /// Serves images where a map says.
+    fn name_by(&mut self, mapper: &Mapper, found: &[FoundImage]) -> Result<()> {
+        let sources: Vec<SourceManifest> = found.iter().map(|found| found.source.clone()).collect();
+        let assigner = Assigner { mapper, selectors: &[], subset: None, keep_going: true };
+        let assigned = assigner.assign(&sources)?;
+        for assignment in assigned.all {
+            self.add_made(&assignment.manifest, assignment.made);
+            let names = served_as(&assignment.destination.to_string(), "");
+            self.serve(assignment.source, &names, &assignment.manifest.digest);
+        }
+        Ok(())
+    }
+
+    /// An index that was made of manifests that are there.
+    fn add_made(&mut self, index: &Descriptor, made: Option<Arc<[u8]>>) {
+        if let Some(bytes) = made {
+            let held = Held::new(BlobPlace::Memory(bytes), index.size);
+            self.blobs.entry(index.digest.clone()).or_insert_with(|| held.into());
+            self.manifests.insert(index.digest.clone(), index.media_type.clone());
+        }
+    }
+
+    /// Serves a manifest under names. A name that is taken stays where it is.
+    fn serve(&mut self, source: String, names: &[ServedName], digest: &Digest) {
+        let Some(media_type) = self.manifests.get(digest).cloned() else {
+            return log::warn(format_args!("{source} is not served: {digest} is not there"));
+        };
+        let mut is_served = false;
+        for ServedName { repository, tag } in names {
+            let tags = self.repositories.entry(repository.clone()).or_default();
+            let Some(tag) = tag else {
+                is_served = true;
+                continue;
+            };
+            match tags.entry(tag.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(digest.clone());
+                    is_served = true;
+                }
+                Entry::Occupied(entry) if entry.get() == digest => {}
+                Entry::Occupied(entry) => {
+                    let has = entry.get();
+                    log::warn(format_args!(
+                        "{repository}:{tag} is {has}, and not {digest} of {source}, which comes later"
+                    ));
+                }
+            }
+        }
+        if let Some(name) = names.first().filter(|_| is_served) {
+            self.images.push(ServedImage { source, name: name.clone(), digest: digest.clone(), media_type });
+        }
+    }
+
+    /// A blob, if it is there.
+    pub fn blob(&self, digest: &Digest) -> Option<&Arc<Held>> {
+        self.blobs.get(digest)
+    }
+
+    /// The media type of a manifest, if it is one that is there.
+    pub fn media_type(&self, digest: &Digest) -> Option<&str> {
+        self.manifests.get(digest).map(String::as_str)
+    }
+
+    /// What a tag points to.
+    pub fn tagged(&self, repository: &str, tag: &str) -> Option<&Digest> {
+        self.repositories.get(repository)?.get(tag)
+    }
+
+    /// The tags of a repository, in the order of their bytes; `None` if there is no such repository.
+    pub fn tags(&self, repository: &str) -> Option<impl Iterator<Item = &str>> {
+        Some(self.repositories.get(repository)?.keys().map(String::as_str))
+    }
+
+    /// All repositories, in the order of their bytes.
+    pub fn repositories(&self) -> impl Iterator<Item = &str> {
+        self.repositories.keys().map(String::as_str)
+    }
+
+    /// What refers to a manifest.
+    pub fn referrers(&self, subject: &Digest) -> &[Descriptor] {
+        self.referrers.get(subject).map_or(&[], Vec::as_slice)
+    }
+
+    /// Images that have names, in the order of the archives.
+    pub fn images(&self) -> &[ServedImage] {
+        &self.images
+    }
+
+    /// How many blobs there are, manifests among them.
+    pub fn blob_count(&self) -> usize {
+        self.blobs.len()
+    }
+
+    /// The content of a manifest or configuration, checked.
+    ///
+    /// # Errors
+    /// If it is not there, cannot be read, is too long, or has not its digest.
+    pub fn content(&self, digest: &Digest) -> Result<Vec<u8>> {
+        let doing = || format!("reading {digest}");
+        let held = self.blobs.get(digest).ok_or_else(|| Error::new("it is not there").doing(doing()))?;
+        if held.size > MANIFEST_SIZE_MAX {
+            return Err(Error::new(format!("it has more than {MANIFEST_SIZE_MAX} bytes")).doing(doing()));
+        }
+        let mut bytes = Vec::new();
+        held.open(0)?.read_to_end(&mut bytes).map_err(Error::from_io).doing(doing)?;
+        let is_sound = digest.matches(&bytes);
+        held.is_checked(is_sound);
+        match is_sound {
+            true => Ok(bytes),
+            false => Err(Error::new("its content does not match its digest").doing(doing())),
+        }
+    }
+
+    /// What people want to know of an image, read anew.
+    pub fn summary(&self, image: &ServedImage) -> ImageSummary {
+        let (mut summary, mut met) = (ImageSummary::default(), HashSet::new());
+        let mut queue = vec![Descriptor::new(image.media_type.clone(), image.digest.clone(), 0)];
+        while let Some(descriptor) = queue.pop() {
+            if !met.insert(descriptor.digest.clone()) {
+                continue;
+            }
+            summary.size += self.blobs.get(&descriptor.digest).map_or(descriptor.size, |held| held.size);
+            if let Some(platform) = &descriptor.platform {
+                summary.platforms.push(platform.to_string());
+            }
+            let media_type = self.manifests.get(&descriptor.digest);
+            let Some((media_type, bytes)) = media_type.zip(self.content(&descriptor.digest).ok()) else { continue };
+            let Ok(mut manifest) = Manifest::parse(media_type, &bytes) else { continue };
+            // That is no part of it.
+            manifest.subject = None;
+            if let Some(config) = manifest.config.as_ref().filter(|_| descriptor.platform.is_none()) {
+                summary.platforms.extend(self.platform(config));
+            }
+            queue.extend(manifest.successors().unwrap_or_default());
+        }
+        summary.platforms.retain(|platform| !platform.starts_with("unknown"));
+        summary.platforms.sort_unstable();
+        summary.platforms.dedup();
+        summary
+    }
+
+    /// What the configuration of an image says that it runs on.
+    fn platform(&self, config: &Descriptor) -> Option<String> {
+        if !media::is_image_config(&config.media_type) {
+            return None;
+        }
+        let config: crate::oci::Platform = serde_json::from_slice(&self.content(&config.digest).ok()?).ok()?;
+        (!config.os.is_empty()).then(|| config.to_string())
+    }
+}

@@ -1,0 +1,96 @@
+//! The list of images for people: text, or a page of HTML that stands alone.
+
+use super::library::{ImageSummary, Library, ServedImage};
+use crate::util::units::{grouped, human_size};
+
+/// A row of the list.
+struct Row<'a> {
+    image: &'a ServedImage,
+    summary: ImageSummary,
+    /// What `docker pull` takes.
+    pull: String,
+}
+
+fn rows<'a>(library: &'a Library, host: &str) -> Vec<Row<'a>> {
+    let row = |image: &'a ServedImage| {
+        let end = match &image.name.tag {
+            Some(tag) => format!(":{tag}"),
+            None => format!("@{}", image.digest),
+        };
+        Row { image, summary: library.summary(image), pull: format!("{host}/{}{end}", image.name.repository) }
+    };
+    library.images().iter().map(row).collect()
+}
+
+fn platforms(summary: &ImageSummary) -> String {
+    if summary.platforms.is_empty() { "-".into() } else { summary.platforms.join(", ") }
+}
+
+/// The list for a terminal: a line an image.
+pub fn text(library: &Library, host: &str) -> String {
+    let rows = rows(library, host);
+    let width = |len: &dyn Fn(&Row) -> usize| rows.iter().map(len).max().unwrap_or(0);
+    let (names, kinds) = (width(&|row| row.pull.len()), width(&|row| platforms(&row.summary).len()));
+    let mut text = format!("{}\n\n", heading(library, rows.len()));
+    for Row { image, summary, pull } in &rows {
+        let size = human_size(summary.size);
+        let platforms = platforms(summary);
+        text.push_str(&format!("{pull:<names$}  {platforms:<kinds$}  {size:>10}  {}\n", image.digest));
+    }
+    if let Some(first) = rows.first() {
+        text.push_str(&format!("\nTo pull one:  docker pull {}\n", first.pull));
+    }
+    text
+}
+
+fn heading(library: &Library, images: usize) -> String {
+    let images = if images == 1 { "1 image".into() } else { format!("{} images", grouped(images as u64)) };
+    format!("ace-dt serves {images}, {} blobs; nothing can be pushed here.", grouped(library.blob_count() as u64))
+}
+
+const STYLE: &str = "body{font:16px/1.5 sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222;background:#fff}\
+    table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4em .8em;border-bottom:1px solid #ccc;\
+    vertical-align:top}td.size{text-align:right;white-space:nowrap}code{font:14px monospace;overflow-wrap:anywhere}\
+    @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}}";
+
+/// The list for a browser. It needs nothing else, and no script.
+pub fn html(library: &Library, host: &str) -> String {
+    let rows = rows(library, host);
+    let mut text = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+        <meta name=\"viewport\" content=\"width=device-width\">\n<title>Images</title>\n<style>{STYLE}</style>\n</head>\n\
+        <body>\n<h1>Images</h1>\n<p>{}</p>\n<table>\n<thead><tr><th>Image</th><th>Tag</th><th>Platforms</th><th>Size</th>\
+        <th>Digest</th><th>To pull it</th></tr></thead>\n<tbody>\n",
+        escaped(&heading(library, rows.len()))
+    );
+    for Row { image, summary, pull } in &rows {
+        text.push_str(&format!(
+            "<tr><td title=\"{}\">{}</td><td>{}</td><td>{}</td><td class=\"size\">{}</td><td><code>{}</code></td>\
+            <td><code>docker pull {}</code></td></tr>\n",
+            escaped(&image.source),
+            escaped(&image.name.repository),
+            escaped(image.name.tag.as_deref().unwrap_or("-")),
+            escaped(&platforms(summary)),
+            human_size(summary.size),
+            image.digest,
+            escaped(pull)
+        ));
+    }
+    text.push_str("</tbody>\n</table>\n</body>\n</html>\n");
+    text
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,131 @@
+//! A part of a blob on its way to a client.
+
+use std::io::{self, ErrorKind as IoErrorKind, Read, Write as _};
+
+use nix::sys::sendfile::sendfile64;
+
+use super::{
+    connections::ConnectionPlace,
+    content::{Condition, Held},
+    wire::Wire,
+};
+use crate::{error::Error, log, oci::Digest};
+
+/// Hashed or sent at once.
+const PIECE: usize = 128 << 10;
+const SENT_AT_ONCE: u64 = 1 << 20;
+
+/// What is sent.
+pub struct BlobPart<'a> {
+    /// Of the blob.
+    pub digest: &'a Digest,
+    /// The blob.
+    pub held: &'a Held,
+    /// Where the part begins.
+    pub from: u64,
+    /// How many bytes it has.
+    pub len: u64,
+    /// So many of them were sent.
+    pub sent: u64,
+}
+
+fn failed(e: Error) -> io::Error {
+    io::Error::other(e)
+}
+
+impl BlobPart<'_> {
+    /// Sends it. What nobody has read to its end is hashed, and the last byte is sent when the digest proves right.
+    ///
+    /// # Errors
+    /// If it cannot be read, is damaged, or the connection ends.
+    pub fn send(&mut self, wire: &mut Wire, place: &ConnectionPlace) -> io::Result<()> {
+        if self.held.condition() == Condition::Sound {
+            return self.send_sound(wire, place);
+        }
+        let sent = self.send_unchecked(wire, place);
+        if self.held.condition() == Condition::Damaged {
+            log::warn(format_args!("blob {} is damaged; its connection was ended", self.digest));
+        }
+        sent
+    }
+
+    fn send_sound(&mut self, wire: &mut Wire, place: &ConnectionPlace) -> io::Result<()> {
+        while let Wire::Plain(socket) = wire
+            && self.sent < self.len
+        {
+            let Some((piece, offset, here)) = self.held.in_file(self.from + self.sent).map_err(failed)? else { break };
+            let (mut at, end) = (offset as i64, (offset + here.min(self.len - self.sent)) as i64);
+            while at < end {
+                let most = (end - at).min(SENT_AT_ONCE as i64) as usize;
+                match sendfile64(&socket.socket, piece.file(), Some(&mut at), most) {
+                    Ok(0) => return Err(IoErrorKind::UnexpectedEof.into()),
+                    Ok(n) => {
+                        self.sent += n as u64;
+                        place.is_active();
+                    }
+                    Err(nix::Error::EINTR) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        if self.sent == self.len {
+            return Ok(());
+        }
+        let mut content = self.held.open(self.from + self.sent).map_err(failed)?;
+        let mut piece = vec![0; PIECE];
+        while self.sent < self.len {
+            let most = (self.len - self.sent).min(piece.len() as u64) as usize;
+            match content.read(&mut piece[..most])? {
+                0 => return Err(IoErrorKind::UnexpectedEof.into()),
+                n => {
+                    wire.write_all(&piece[..n])?;
+                    self.sent += n as u64;
+                    place.is_active();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send_unchecked(&mut self, wire: &mut Wire, place: &ConnectionPlace) -> io::Result<()> {
+        let mut content = self.held.open(0).map_err(failed)?;
+        let (mut hasher, mut piece, mut at) = (self.digest.hasher(), vec![0; PIECE], 0);
+        // The last byte, until the digest proves right.
+        let (last, mut kept) = ((self.from + self.len).saturating_sub(1), None);
+        while at < self.held.size {
+            let n = match content.read(&mut piece) {
+                Ok(0) => {
+                    self.held.is_checked(false);
+                    return Err(IoErrorKind::UnexpectedEof.into());
+                }
+                Ok(n) => n,
+                Err(e) if e.kind() == IoErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            hasher.update(&piece[..n]);
+            let end = at + n as u64;
+            let wanted = self.from.clamp(at, end) - at..last.clamp(at, end) - at;
+            if !wanted.is_empty() {
+                let wanted = &piece[wanted.start as usize..wanted.end as usize];
+                wire.write_all(wanted)?;
+                self.sent += wanted.len() as u64;
+            }
+            if self.len > 0 && (at..end).contains(&last) {
+                kept = Some(piece[(last - at) as usize]);
+            }
+            place.is_active();
+            at = end;
+        }
+        let is_sound = hasher.finish() == *self.digest;
+        self.held.is_checked(is_sound);
+        match kept {
+            _ if !is_sound => Err(IoErrorKind::InvalidData.into()),
+            Some(byte) => {
+                wire.write_all(&[byte])?;
+                self.sent += 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}

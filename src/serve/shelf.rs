@@ -1,0 +1,216 @@
+//! What is served, opened: archives in files, and layouts in directories. Each says where its blobs lie, and what it lists.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use super::{
+    content::{BlobPlace, Held},
+    frames::{FramedCursor, FramedFile},
+};
+use crate::{
+    archive::{
+        padded,
+        read::{
+            catalog::{Catalog, HeldBlob},
+            finding::{Finding, FindingKind},
+            foreign,
+            open::{FrameEnds, groups, scan_stream},
+            scan::Scanner,
+        },
+    },
+    compression::Format,
+    error::{Context, Error, Result},
+    fd, log,
+    media::{
+        files::Files,
+        stream_input::{InputOptions, StreamInput},
+    },
+    oci::{
+        Descriptor, Digest, Manifest,
+        layout::{BLOBS, INDEX_FILE, MANIFEST_SIZE_MAX},
+        media,
+    },
+    util::units::grouped,
+};
+
+/// So much that is wrong with an archive is told.
+const TOLD_MAX: usize = 20;
+/// A frame that holds more than this makes a blob behind its beginning slow to find.
+const FRAME_MAX: u64 = 64 << 20;
+
+/// An archive or layout.
+pub struct Shelf {
+    /// Its name without directory and ending, for what it names by a tag alone.
+    pub stem: String,
+    /// Its blobs.
+    pub blobs: HashMap<Digest, Held>,
+    /// What its `index.json` lists.
+    pub roots: Vec<Descriptor>,
+}
+
+impl Shelf {
+    /// Opens all that is named: directories are layouts, and files are archives, or go on with the one before.
+    ///
+    /// # Errors
+    /// If something cannot be opened, or is neither.
+    pub fn open(paths: &[PathBuf]) -> Result<Vec<Shelf>> {
+        let (mut shelves, mut files): (Vec<Shelf>, Vec<PathBuf>) = Default::default();
+        let archives = |files: &mut Vec<PathBuf>, shelves: &mut Vec<Shelf>| -> Result<()> {
+            groups(&std::mem::take(files))?.iter().try_for_each(|group| open_archives(group, shelves))
+        };
+        for path in paths {
+            let meta = std::fs::metadata(path).doing(|| format!("opening {path:?}"))?;
+            if meta.is_file() {
+                files.push(path.clone());
+                continue;
+            }
+            archives(&mut files, &mut shelves)?;
+            if !meta.is_dir() {
+                let why = "it is no regular file, and cannot be read at any place";
+                return Err(Error::new(why).doing(format!("opening {path:?}")).hint("copy it to a file first"));
+            }
+            shelves.push(open_layout(path)?);
+        }
+        archives(&mut files, &mut shelves)?;
+        Ok(shelves)
+    }
+
+    fn of_catalog(path: &Path, catalog: &Catalog, place: impl Fn(&HeldBlob, u64) -> BlobPlace) -> Result<Shelf> {
+        if catalog.is_docker_archive() {
+            return Err(Error::new(foreign::DOCKER_ARCHIVE).doing(format!("opening {path:?}")));
+        }
+        if catalog.lists.count() == 0 {
+            return Err(Error::new("it holds no index.json that can be read").doing(format!("opening {path:?}")));
+        }
+        let blobs = catalog.blobs().iter().map(|(digest, held)| {
+            let begin = held.end - padded(held.size).unwrap_or(held.size);
+            (digest.clone(), Held::new(place(held, begin), held.size))
+        });
+        Ok(Shelf { stem: stem(path), blobs: blobs.collect(), roots: catalog.lists.roots().to_vec() })
+    }
+}
+
+/// A name without directory and ending.
+fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let endings = [".zst", ".gz", ".zstd", ".tgz", ".tar"];
+    endings.iter().fold(name, |name, ending| match name.strip_suffix(ending) {
+        Some(stem) if !stem.is_empty() => stem.into(),
+        _ => name,
+    })
+}
+
+/// Tells what is wrong with an archive, as far as it is told.
+fn telling<'a>(path: &'a Path, told: &'a RefCell<usize>) -> impl FnMut(Finding) + 'a {
+    move |finding| {
+        if finding.kind == FindingKind::Note {
+            return;
+        }
+        *told.borrow_mut() += 1;
+        match *told.borrow() {
+            n if n < TOLD_MAX => log::warn(format_args!("{path:?}: {}", finding.text)),
+            TOLD_MAX => log::warn(format_args!("{path:?}: and more; ace-dt mirror verify tells all")),
+            _ => {}
+        }
+    }
+}
+
+/// Opens the archives in files that follow each other.
+fn open_archives(group: &[PathBuf], shelves: &mut Vec<Shelf>) -> Result<()> {
+    let first = &group[0];
+    let doing = || format!("opening {first:?}");
+    let files = Arc::new(Files::open(group)?);
+    let mut magic = [0; 4];
+    let n = files.read_at(&mut magic, 0).map_err(Error::from_io).doing(doing)?;
+    match Format::of(&magic[..n]) {
+        None => open_plain(first, &files, shelves),
+        Some(format) => {
+            shelves.push(open_compressed(group, &files, format).doing(doing)?);
+            Ok(())
+        }
+    }
+}
+
+fn open_plain(path: &Path, files: &Arc<Files>, shelves: &mut Vec<Shelf>) -> Result<()> {
+    let (told, read, mut start) = (RefCell::new(0), AtomicU64::new(0), 0);
+    let before = shelves.len();
+    while start < files.total() || start == 0 {
+        let mut tell = telling(path, &told);
+        let mut scanner = Scanner { deep: false, passes_holes: true, tell: &mut tell, read: &read };
+        let mut catalog = Catalog::default();
+        let (ended, next) = scanner.files(files, start, &mut catalog)?;
+        // What stands behind an archive may be nothing.
+        if catalog.lists.count() > 0 || shelves.len() == before {
+            shelves.push(Shelf::of_catalog(path, &catalog, |_, begin| BlobPlace::Files(files.clone(), start + begin))?);
+        }
+        if ended.end.is_none() {
+            break;
+        }
+        start = next;
+    }
+    Ok(())
+}
+
+fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format) -> Result<Shelf> {
+    let path = &group[0];
+    let (told, read, mut catalog) = (RefCell::new(0), AtomicU64::new(0), Catalog::default());
+    let mut tell = telling(path, &told);
+    let mut scanner = Scanner { deep: false, passes_holes: false, tell: &mut tell, read: &read };
+    let found = match format {
+        Format::Zstd => FramedFile::by_headers(files.clone())?,
+        Format::Gzip => None,
+    };
+    let stream = match found.filter(|found| found.frame_max() <= FRAME_MAX) {
+        Some(found) => {
+            let found = Arc::new(found);
+            scanner.stream(&mut FramedCursor::new(found.clone()), &mut catalog)?;
+            found
+        }
+        None => {
+            log::line(format_args!(
+                "{path:?}: {} bytes are decompressed once, to find what is in them",
+                grouped(files.total())
+            ));
+            let (mut input, mut ends) =
+                (StreamInput::start(group.to_vec(), InputOptions::default())?, FrameEnds::new());
+            scan_stream(scanner, &mut input, &mut catalog, &mut ends)?;
+            let found = FramedFile::new(files.clone(), format, 0, ends);
+            if found.frame_max() > FRAME_MAX {
+                log::warn(format_args!(
+                    "{path:?} was not compressed by this tool: for each blob all that stands before it is decompressed"
+                ));
+            }
+            Arc::new(found)
+        }
+    };
+    Shelf::of_catalog(path, &catalog, |_, begin| BlobPlace::Framed(stream.clone(), begin))
+}
+
+/// Opens an image layout in a directory.
+fn open_layout(dir: &Path) -> Result<Shelf> {
+    let path = dir.join(INDEX_FILE);
+    let doing = || format!("reading {path:?}");
+    let mut bytes = Vec::new();
+    fd::open_to_read(&path).doing(doing)?.take(MANIFEST_SIZE_MAX + 1).read_to_end(&mut bytes).doing(doing)?;
+    let index = Manifest::parse(media::INDEX, &bytes).map_err(Error::new).doing(doing)?;
+    let mut blobs = HashMap::new();
+    let listing = || format!("reading the directory {:?}", dir.join(BLOBS));
+    for algorithm in std::fs::read_dir(dir.join(BLOBS)).doing(listing)? {
+        let algorithm = algorithm.doing(listing)?;
+        let Ok(files) = std::fs::read_dir(algorithm.path()) else { continue };
+        for file in files {
+            let file = file.doing(listing)?;
+            let name = format!("{}:{}", algorithm.file_name().to_string_lossy(), file.file_name().to_string_lossy());
+            let (Ok(digest), Ok(meta)) = (name.parse::<Digest>(), std::fs::metadata(file.path())) else { continue };
+            if meta.is_file() {
+                blobs.insert(digest, Held::new(BlobPlace::Path(file.path()), meta.len()));
+            }
+        }
+    }
+    Ok(Shelf { stem: stem(dir), blobs, roots: index.manifests })
+}
