@@ -13,7 +13,7 @@ const FIELDS_MAX: usize = 64;
 
 /// A request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Request {
+pub struct ClientRequest {
     /// `GET`.
     pub method: String,
     /// As it was sent, for the log: path and query.
@@ -37,7 +37,7 @@ pub struct Refusal {
     pub why: &'static str,
 }
 
-impl Request {
+impl ClientRequest {
     /// A header field, if it was sent once.
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut all = self.fields.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str());
@@ -70,7 +70,7 @@ impl Request {
     ///
     /// # Errors
     /// If it is none.
-    pub fn parse(head: &[u8]) -> Result<Request, Refusal> {
+    pub fn parse(head: &[u8]) -> Result<ClientRequest, Refusal> {
         let refusal = |status, why| Err(Refusal { status, why });
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut parsed = httparse::Request::new(&mut fields);
@@ -83,8 +83,12 @@ impl Request {
         let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
             return refusal(400, "the request is malformed");
         };
-        let mut request =
-            Request { method: method.into(), target: target.into(), is_old: version == 0, ..Request::default() };
+        let mut request = ClientRequest {
+            method: method.into(),
+            target: target.into(),
+            is_old: version == 0,
+            ..ClientRequest::default()
+        };
         for field in parsed.headers.iter() {
             let Ok(value) = std::str::from_utf8(field.value) else {
                 return refusal(400, "a header field is no text");
@@ -155,7 +159,7 @@ impl RequestReader {
     ///
     /// # Errors
     /// If the connection fails or ends in a request, or that is none: the second says what to answer.
-    pub fn next(&mut self, from: &mut impl Read) -> io::Result<Option<Result<Request, Refusal>>> {
+    pub fn next(&mut self, from: &mut impl Read) -> io::Result<Option<Result<ClientRequest, Refusal>>> {
         loop {
             // Section 2.2: an empty line before a request is left out.
             let empty = self.buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
@@ -166,7 +170,7 @@ impl RequestReader {
             }
             if let Some(end) = end_of_head(&self.buffer) {
                 let head: Vec<u8> = self.buffer.drain(..end).collect();
-                return Ok(Some(Request::parse(&head)));
+                return Ok(Some(ClientRequest::parse(&head)));
             }
             if self.buffer.len() >= HEAD_MAX {
                 let has_line = self.buffer.contains(&b'\n');
@@ -319,7 +323,7 @@ pub fn part_of(range: Option<&str>, size: u64) -> Part {
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8]) -> Vec<Result<Request, u16>> {
+    fn read(bytes: &[u8]) -> Vec<Result<ClientRequest, u16>> {
         let (mut reader, mut from, mut all) = (RequestReader::default(), bytes, Vec::new());
         while let Ok(Some(request)) = reader.next(&mut from) {
             let is_refused = request.is_err();
@@ -336,7 +340,7 @@ mod tests {
         let all = read(
             b"GET /a%2Fb?n=1&last=x%3Ay+z HTTP/1.1\r\nHost: h\r\n\r\n\r\nHEAD http://h:1/v2/?q HTTP/1.0\nA: b\n\nGET /",
         );
-        let requests: Vec<&Request> = all.iter().map(|one| one.as_ref().unwrap()).collect();
+        let requests: Vec<&ClientRequest> = all.iter().map(|one| one.as_ref().unwrap()).collect();
         assert_eq!(
             (requests.len(), requests[0].path.as_str(), requests[0].parameter("last")),
             (2, "/a/b", Some("x:y z"))
@@ -381,7 +385,8 @@ mod tests {
             ("Transfer-Encoding: identity\r\nContent-Length: 0", true),
             ("Accept: */*", false),
         ] {
-            let request = Request::parse(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n").as_bytes()).unwrap();
+            let request =
+                ClientRequest::parse(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n").as_bytes()).unwrap();
             assert_eq!(request.refusal().is_some(), is_refused, "{fields}");
         }
     }

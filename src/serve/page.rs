@@ -4,20 +4,20 @@ use super::library::{ImageSummary, Library, ServedImage};
 use crate::util::units::{grouped, human_size};
 
 /// A row of the list.
-struct Row<'a> {
+struct PageRow<'a> {
     image: &'a ServedImage,
     summary: ImageSummary,
     /// What `docker pull` takes.
     pull: String,
 }
 
-fn rows<'a>(library: &'a Library, host: &str) -> Vec<Row<'a>> {
+fn rows<'a>(library: &'a Library, host: &str) -> Vec<PageRow<'a>> {
     let row = |image: &'a ServedImage| {
         let end = match &image.name.tag {
             Some(tag) => format!(":{tag}"),
             None => format!("@{}", image.digest),
         };
-        Row { image, summary: library.summary(image), pull: format!("{host}/{}{end}", image.name.repository) }
+        PageRow { image, summary: library.summary(image), pull: format!("{host}/{}{end}", image.name.repository) }
     };
     library.images().iter().map(row).collect()
 }
@@ -29,10 +29,10 @@ fn platforms(summary: &ImageSummary) -> String {
 /// The list for a terminal: a line an image.
 pub fn text(library: &Library, host: &str) -> String {
     let rows = rows(library, host);
-    let width = |len: &dyn Fn(&Row) -> usize| rows.iter().map(len).max().unwrap_or(0);
+    let width = |len: &dyn Fn(&PageRow) -> usize| rows.iter().map(len).max().unwrap_or(0);
     let (names, kinds) = (width(&|row| row.pull.len()), width(&|row| platforms(&row.summary).len()));
     let mut text = format!("{}\n\n", heading(library, rows.len()));
-    for Row { image, summary, pull } in &rows {
+    for PageRow { image, summary, pull } in &rows {
         let size = human_size(summary.size);
         let platforms = platforms(summary);
         text.push_str(&format!("{pull:<names$}  {platforms:<kinds$}  {size:>10}  {}\n", image.digest));
@@ -63,7 +63,7 @@ pub fn html(library: &Library, host: &str) -> String {
         <th>Digest</th><th>To pull it</th></tr></thead>\n<tbody>\n",
         escaped(&heading(library, rows.len()))
     );
-    for Row { image, summary, pull } in &rows {
+    for PageRow { image, summary, pull } in &rows {
         text.push_str(&format!(
             "<tr><td title=\"{}\">{}</td><td>{}</td><td>{}</td><td class=\"size\">{}</td><td><code>{}</code></td>\
             <td><code>docker pull {}</code></td></tr>\n",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     content::{Condition, Held},
-    http::{AnswerHead, Part, Refusal, Request, error_json, part_of},
+    http::{AnswerHead, ClientRequest, Part, Refusal, error_json, part_of},
     library::Library,
     page,
 };
@@ -66,7 +66,7 @@ impl Answer {
 }
 
 /// Answers a request.
-pub fn answer(library: &Library, request: &Request) -> Answer {
+pub fn answer(library: &Library, request: &ClientRequest) -> Answer {
     let answer = match request.method.as_str() {
         "GET" | "HEAD" => route(library, request),
         _ => {
@@ -79,7 +79,7 @@ pub fn answer(library: &Library, request: &Request) -> Answer {
     Answer { head: head.with("X-Content-Type-Options", "nosniff"), body: answer.body }
 }
 
-fn route(library: &Library, request: &Request) -> Answer {
+fn route(library: &Library, request: &ClientRequest) -> Answer {
     let path = request.path.as_str();
     match path {
         "/" => return page(library, request),
@@ -105,7 +105,7 @@ fn route(library: &Library, request: &Request) -> Answer {
     }
 }
 
-fn page(library: &Library, request: &Request) -> Answer {
+fn page(library: &Library, request: &ClientRequest) -> Answer {
     let wants_html = request.field("accept").is_some_and(|accept| accept.contains("text/html"));
     let host = request.field("host").unwrap_or("HOST");
     let (kind, text) = match wants_html {
@@ -122,9 +122,9 @@ fn page(library: &Library, request: &Request) -> Answer {
 /// Answers what is asked of a repository that there is. containerd says in `ns` which registry it is a mirror of.
 fn in_repository(
     library: &Library,
-    request: &Request,
+    request: &ClientRequest,
     name: &str,
-    answer: impl FnOnce(&Library, &Request, &str) -> Answer,
+    answer: impl FnOnce(&Library, &ClientRequest, &str) -> Answer,
 ) -> Answer {
     if name.len() > NAME_MAX || !name.split('/').all(is_component) {
         return Answer::error(404, "NAME_INVALID", "that is no name of a repository");
@@ -138,7 +138,7 @@ fn in_repository(
     }
 }
 
-fn manifest(library: &Library, request: &Request, name: &str, reference: &str) -> Answer {
+fn manifest(library: &Library, request: &ClientRequest, name: &str, reference: &str) -> Answer {
     let unknown = || Answer::error(404, "MANIFEST_UNKNOWN", "there is no such manifest");
     let digest = match reference.parse::<Digest>() {
         Ok(digest) => digest,
@@ -159,7 +159,7 @@ fn manifest(library: &Library, request: &Request, name: &str, reference: &str) -
 }
 
 /// A manifest, or something like it.
-fn document(request: &Request, media_type: &str, digest: &Digest, bytes: Vec<u8>) -> Answer {
+fn document(request: &ClientRequest, media_type: &str, digest: &Digest, bytes: Vec<u8>) -> Answer {
     let head = |status| of_digest(AnswerHead::new(status), digest);
     match is_known(request, digest) {
         true => Answer::bytes(head(304), Vec::new()),
@@ -173,13 +173,13 @@ fn of_digest(head: AnswerHead, digest: &Digest) -> AnswerHead {
 }
 
 /// Whether the client has it already (RFC 9110, section 13.1.2).
-fn is_known(request: &Request, digest: &Digest) -> bool {
+fn is_known(request: &ClientRequest, digest: &Digest) -> bool {
     let tag = format!("\"{digest}\"");
     let known = request.field("if-none-match").unwrap_or_default();
     known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == tag || one == "*")
 }
 
-fn blob(library: &Library, request: &Request, digest: &str) -> Answer {
+fn blob(library: &Library, request: &ClientRequest, digest: &str) -> Answer {
     let Ok(digest) = digest.parse::<Digest>() else {
         return Answer::error(400, "DIGEST_INVALID", "that is no digest");
     };
@@ -221,7 +221,7 @@ fn referrers_index(library: &Library, subject: &Digest, artifact_type: Option<&s
     json::compact(&Index::new("", all, Annotations::new()))
 }
 
-fn referrers(library: &Library, request: &Request, subject: &str) -> Answer {
+fn referrers(library: &Library, request: &ClientRequest, subject: &str) -> Answer {
     let Ok(subject) = subject.parse::<Digest>() else {
         return Answer::error(400, "DIGEST_INVALID", "that is no digest");
     };
@@ -232,7 +232,7 @@ fn referrers(library: &Library, request: &Request, subject: &str) -> Answer {
 }
 
 /// The same under the tag of the specification ("Referrers Tag Schema"), if anything refers to it.
-fn referrers_tag(library: &Library, request: &Request, tag: &str) -> Option<Answer> {
+fn referrers_tag(library: &Library, request: &ClientRequest, tag: &str) -> Option<Answer> {
     let (algorithm, hex) = tag.split_once('-')?;
     let subject = format!("{algorithm}:{hex}").parse::<Digest>().ok()?;
     if library.referrers(&subject).is_empty() {
@@ -242,18 +242,18 @@ fn referrers_tag(library: &Library, request: &Request, tag: &str) -> Option<Answ
     Some(document(request, media::INDEX, &Digest::of(&bytes), bytes))
 }
 
-fn tags(library: &Library, request: &Request, name: &str) -> Answer {
+fn tags(library: &Library, request: &ClientRequest, name: &str) -> Answer {
     let all = library.tags(name).into_iter().flatten();
     listing(request, all, &format!("/v2/{name}/tags/list"), &|tags| serde_json::json!({ "name": name, "tags": tags }))
 }
 
-fn catalog(library: &Library, request: &Request) -> Answer {
+fn catalog(library: &Library, request: &ClientRequest) -> Answer {
     listing(request, library.repositories(), "/v2/_catalog", &|names| serde_json::json!({ "repositories": names }))
 }
 
 /// A list, or the part of it behind `last`, of at most `n` names, with a link to the next.
 fn listing<'a>(
-    request: &Request,
+    request: &ClientRequest,
     all: impl Iterator<Item = &'a str>,
     path: &str,
     document: &dyn Fn(&[&str]) -> serde_json::Value,

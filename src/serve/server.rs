@@ -16,7 +16,7 @@ use super::{
     access::PasswordFile,
     access_log::{AccessLog, LoggedRequest},
     connections::{ConnectionPlace, Connections},
-    http::{Request, RequestReader},
+    http::{ClientRequest, RequestReader},
     library::Library,
     routes::{Answer, Body, answer},
     sending::BlobPart,
@@ -198,7 +198,7 @@ impl Server {
     }
 
     /// What a request is answered with, and whether it ends the connection.
-    fn answer(&self, request: &Request, user: &mut Option<String>) -> (Answer, bool) {
+    fn answer(&self, request: &ClientRequest, user: &mut Option<String>) -> (Answer, bool) {
         if let Some(refusal) = request.refusal() {
             let is_write = !matches!(request.method.as_str(), "GET" | "HEAD");
             let library = Library::default();
