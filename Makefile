@@ -9,7 +9,7 @@ STRESS_SECONDS ?= 60
 # Seconds of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress fuzz bench bench-archive bench-deliver bench-clone strokes
+.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress fuzz bench bench-archive bench-deliver bench-clone bench-serve strokes
 .PHONY: tools
 .PHONY: install clean
 
@@ -107,8 +107,8 @@ stress:
 fuzz:
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
 
-# Ratios against other programs on this machine. All, about 45 minutes; or one way of the data.
-bench: bench-archive bench-deliver bench-clone
+# Ratios against other programs on this machine. All, about 50 minutes; or one way of the data.
+bench: bench-archive bench-deliver bench-clone bench-serve
 
 # From registries into archives.
 bench-archive: tools
@@ -125,6 +125,11 @@ bench-deliver: tools
 bench-clone: tools
 	tests/deps.sh bench
 	$(CARGO) bench --locked --bench clone
+
+# Pulling from `util serve` and from Docker's registry. About 5 minutes.
+bench-serve:
+	tests/deps.sh bench
+	$(CARGO) bench --locked --bench serve
 
 # A simulated drive: how often it stops behind `util mbuffer`, and behind mbuffer(1). About 40 minutes.
 strokes:

@@ -25,7 +25,7 @@ use common::{
     receiver::{Manners, Receiver},
     registry::{CONFIG, LAYER, MANIFEST, Registry, Storage, configure, descriptor},
     scripted::{Content, Scripted},
-    tool,
+    tar_header, tool,
     util::{Dir, noise},
 };
 #[allow(unused_imports)]
@@ -321,7 +321,7 @@ impl Stream {
         let index = json!({"schemaVersion": 2, "manifests": [root]}).to_string();
         let mut begin = Vec::new();
         let mut put = |name: &str, bytes: &[u8]| {
-            begin.extend(header(name, bytes.len()));
+            begin.extend(tar_header(name, bytes.len()));
             begin.extend(bytes);
             begin.resize(begin.len().next_multiple_of(512), 0);
         };
@@ -329,7 +329,7 @@ impl Stream {
         put("index.json", index.as_bytes());
         put(&Digest::of(manifest.as_bytes()).path(), manifest.as_bytes());
         put(&Digest::of(config).path(), config);
-        let layers = digests.iter().zip(0..).map(|(digest, n)| (header(&digest.path(), DRIVE_LAYER), n)).collect();
+        let layers = digests.iter().zip(0..).map(|(digest, n)| (tar_header(&digest.path(), DRIVE_LAYER), n)).collect();
         Stream { begin, layers }
     }
 
@@ -371,28 +371,6 @@ impl Stream {
         let mut all = all;
         let _ = all();
     }
-}
-
-fn header(name: &str, size: usize) -> Vec<u8> {
-    let mut header = vec![0; 512];
-    header[..name.len()].copy_from_slice(name.as_bytes());
-    let size = format!("{size:011o}");
-    for (at, text) in [
-        (100, "0000666"),
-        (108, "0000000"),
-        (116, "0000000"),
-        (124, size.as_str()),
-        (136, "00000000000"),
-        (156, "0"),
-        (257, "ustar"),
-        (263, "00"),
-    ] {
-        header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    }
-    header[148..156].fill(b' ');
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    header
 }
 
 /// A drive that gives 400 MB/s, before a registry that takes 300, and before one that jumps between 0 and 600: how often it

@@ -21,6 +21,11 @@ use crate::{
         auth::{challenge::Challenge, docker_config::Credentials},
         transport::http::next_page,
     },
+    serve::{
+        http::{self, Part, RequestReader},
+        library::Library,
+        routes,
+    },
 };
 
 /// A TAR stream, its members, and what they refer to: it ends, and counts no byte twice.
@@ -135,5 +140,30 @@ pub fn map(data: &[u8]) {
     }
     if let Ok(selectors) = selector::parse_list(text) {
         assert!(!selectors.is_empty());
+    }
+}
+
+/// Requests on a connection: each is one, or refused, and what it asks for is text without control characters; no byte of a
+/// body is taken for a request.
+pub fn request(data: &[u8]) {
+    let (mut reader, mut from, mut requests) = (RequestReader::default(), data, 0);
+    while let Ok(Some(read)) = reader.next(&mut from) {
+        requests += 1;
+        assert!(requests <= data.len(), "more requests than bytes");
+        let Ok(request) = read else { return };
+        assert!(request.path.starts_with('/') && !request.path.chars().any(char::is_control));
+        for size in [0, 1, 10, u64::MAX] {
+            match http::part_of(request.field("range"), size) {
+                Part::Bytes(from, len) => assert!(len > 0 && from.checked_add(len).is_some_and(|end| end <= size)),
+                Part::Whole | Part::Nothing => {}
+            }
+        }
+        let answer = routes::answer(&Library::default(), &request);
+        let mut head = Vec::new();
+        answer.head.write(&mut head, answer.body.len(), false).unwrap();
+        assert!(head.ends_with(b"\r\n\r\n") && !head[..head.len() - 4].windows(4).any(|w| w == b"\r\n\r\n"));
+        if request.refusal().is_some() {
+            return;
+        }
     }
 }

@@ -142,3 +142,26 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
     }
     let _ = (to.shutdown(Shutdown::Write), from.shutdown(Shutdown::Read));
 }
+
+/// The header of a file in a TAR archive.
+pub fn tar_header(name: &str, size: usize) -> Vec<u8> {
+    let mut header = vec![0; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    let size = format!("{size:011o}");
+    for (at, text) in [
+        (100, "0000666"),
+        (108, "0000000"),
+        (116, "0000000"),
+        (124, size.as_str()),
+        (136, "00000000000"),
+        (156, "0"),
+        (257, "ustar"),
+        (263, "00"),
+    ] {
+        header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    }
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
+}

@@ -19,75 +19,75 @@ const NAME_MAX: usize = 255;
 
 /// What follows the head of an answer.
 #[derive(Clone)]
-pub enum Body {
+pub enum AnswerBody {
     /// Bytes in memory.
     Bytes(Arc<[u8]>),
     /// A part of a blob: from where on, and how many bytes.
     Blob(Digest, Arc<Held>, u64, u64),
 }
 
-impl Body {
+impl AnswerBody {
     /// How many bytes.
     pub fn len(&self) -> u64 {
         match self {
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::Blob(.., len) => *len,
+            AnswerBody::Bytes(bytes) => bytes.len() as u64,
+            AnswerBody::Blob(.., len) => *len,
         }
     }
 }
 
 /// An answer.
 #[derive(Clone)]
-pub struct Answer {
+pub struct ServedAnswer {
     /// Its head.
     pub head: AnswerHead,
     /// What follows it, unless only the head is asked for.
-    pub body: Body,
+    pub body: AnswerBody,
 }
 
-impl Answer {
+impl ServedAnswer {
     /// An error as the specification has it.
-    pub fn error(status: u16, code: &str, message: &str) -> Answer {
-        Answer::bytes(AnswerHead::new(status).with("Content-Type", "application/json"), error_json(code, message))
+    pub fn error(status: u16, code: &str, message: &str) -> ServedAnswer {
+        ServedAnswer::bytes(AnswerHead::new(status).with("Content-Type", "application/json"), error_json(code, message))
     }
 
     /// For a request that is refused.
-    pub fn refusal(refusal: Refusal) -> Answer {
-        Answer::error(refusal.status, "UNSUPPORTED", refusal.why)
+    pub fn refusal(refusal: Refusal) -> ServedAnswer {
+        ServedAnswer::error(refusal.status, "UNSUPPORTED", refusal.why)
     }
 
-    fn bytes(head: AnswerHead, bytes: Vec<u8>) -> Answer {
-        Answer { head, body: Body::Bytes(bytes.into()) }
+    fn bytes(head: AnswerHead, bytes: Vec<u8>) -> ServedAnswer {
+        ServedAnswer { head, body: AnswerBody::Bytes(bytes.into()) }
     }
 
-    fn json(bytes: Vec<u8>) -> Answer {
-        Answer::bytes(AnswerHead::new(200).with("Content-Type", "application/json"), bytes)
+    fn json(bytes: Vec<u8>) -> ServedAnswer {
+        ServedAnswer::bytes(AnswerHead::new(200).with("Content-Type", "application/json"), bytes)
     }
 }
 
 /// Answers a request.
-pub fn answer(library: &Library, request: &ClientRequest) -> Answer {
+pub fn answer(library: &Library, request: &ClientRequest) -> ServedAnswer {
     let answer = match request.method.as_str() {
         "GET" | "HEAD" => route(library, request),
         _ => {
-            let mut answer = Answer::error(405, "UNSUPPORTED", "this registry is only read");
+            let mut answer = ServedAnswer::error(405, "UNSUPPORTED", "this registry is only read");
             answer.head = answer.head.with("Allow", "GET, HEAD");
             answer
         }
     };
     let head = answer.head.with("Docker-Distribution-API-Version", "registry/2.0");
-    Answer { head: head.with("X-Content-Type-Options", "nosniff"), body: answer.body }
+    ServedAnswer { head: head.with("X-Content-Type-Options", "nosniff"), body: answer.body }
 }
 
-fn route(library: &Library, request: &ClientRequest) -> Answer {
+fn route(library: &Library, request: &ClientRequest) -> ServedAnswer {
     let path = request.path.as_str();
     match path {
         "/" => return page(library, request),
-        "/v2" | "/v2/" => return Answer::json(b"{}\n".to_vec()),
+        "/v2" | "/v2/" => return ServedAnswer::json(b"{}\n".to_vec()),
         "/v2/_catalog" => return catalog(library, request),
         _ => {}
     }
-    let not_found = || Answer::error(404, "NAME_UNKNOWN", "there is nothing of that name");
+    let not_found = || ServedAnswer::error(404, "NAME_UNKNOWN", "there is nothing of that name");
     let Some(rest) = path.strip_prefix("/v2/") else { return not_found() };
     if let Some(name) = rest.strip_suffix("/tags/list") {
         return in_repository(library, request, name, tags);
@@ -105,7 +105,7 @@ fn route(library: &Library, request: &ClientRequest) -> Answer {
     }
 }
 
-fn page(library: &Library, request: &ClientRequest) -> Answer {
+fn page(library: &Library, request: &ClientRequest) -> ServedAnswer {
     let wants_html = request.field("accept").is_some_and(|accept| accept.contains("text/html"));
     let host = request.field("host").unwrap_or("HOST");
     let (kind, text) = match wants_html {
@@ -116,7 +116,7 @@ fn page(library: &Library, request: &ClientRequest) -> Answer {
         .with("Content-Type", kind)
         .with("Vary", "Accept")
         .with("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
-    Answer::bytes(head, text.into_bytes())
+    ServedAnswer::bytes(head, text.into_bytes())
 }
 
 /// Answers what is asked of a repository that there is. containerd says in `ns` which registry it is a mirror of.
@@ -124,28 +124,28 @@ fn in_repository(
     library: &Library,
     request: &ClientRequest,
     name: &str,
-    answer: impl FnOnce(&Library, &ClientRequest, &str) -> Answer,
-) -> Answer {
+    answer: impl FnOnce(&Library, &ClientRequest, &str) -> ServedAnswer,
+) -> ServedAnswer {
     if name.len() > NAME_MAX || !name.split('/').all(is_component) {
-        return Answer::error(404, "NAME_INVALID", "that is no name of a repository");
+        return ServedAnswer::error(404, "NAME_INVALID", "that is no name of a repository");
     }
     let long = request.parameter("ns").map(|registry| format!("{}/{name}", registry.to_lowercase().replace(':', "_")));
     let known = |name: &str| library.tags(name).is_some();
     match long.filter(|long| known(long)) {
         Some(long) => answer(library, request, &long),
         None if known(name) => answer(library, request, name),
-        None => Answer::error(404, "NAME_UNKNOWN", "there is no such repository"),
+        None => ServedAnswer::error(404, "NAME_UNKNOWN", "there is no such repository"),
     }
 }
 
-fn manifest(library: &Library, request: &ClientRequest, name: &str, reference: &str) -> Answer {
-    let unknown = || Answer::error(404, "MANIFEST_UNKNOWN", "there is no such manifest");
+fn manifest(library: &Library, request: &ClientRequest, name: &str, reference: &str) -> ServedAnswer {
+    let unknown = || ServedAnswer::error(404, "MANIFEST_UNKNOWN", "there is no such manifest");
     let digest = match reference.parse::<Digest>() {
         Ok(digest) => digest,
         Err(_) if reference.contains(':') => {
-            return Answer::error(400, "DIGEST_INVALID", "that is no digest");
+            return ServedAnswer::error(400, "DIGEST_INVALID", "that is no digest");
         }
-        Err(_) if !is_tag(reference) => return Answer::error(404, "MANIFEST_UNKNOWN", "that is no tag"),
+        Err(_) if !is_tag(reference) => return ServedAnswer::error(404, "MANIFEST_UNKNOWN", "that is no tag"),
         Err(_) => match library.tagged(name, reference) {
             Some(digest) => digest.clone(),
             None => return referrers_tag(library, request, reference).unwrap_or_else(unknown),
@@ -154,16 +154,16 @@ fn manifest(library: &Library, request: &ClientRequest, name: &str, reference: &
     let Some(media_type) = library.media_type(&digest) else { return unknown() };
     match library.content(&digest) {
         Ok(bytes) => document(request, media_type, &digest, bytes),
-        Err(e) => Answer::error(500, "MANIFEST_INVALID", &e.to_string()),
+        Err(e) => ServedAnswer::error(500, "MANIFEST_INVALID", &e.to_string()),
     }
 }
 
 /// A manifest, or something like it.
-fn document(request: &ClientRequest, media_type: &str, digest: &Digest, bytes: Vec<u8>) -> Answer {
+fn document(request: &ClientRequest, media_type: &str, digest: &Digest, bytes: Vec<u8>) -> ServedAnswer {
     let head = |status| of_digest(AnswerHead::new(status), digest);
     match is_known(request, digest) {
-        true => Answer::bytes(head(304), Vec::new()),
-        false => Answer::bytes(head(200).with("Content-Type", media_type), bytes),
+        true => ServedAnswer::bytes(head(304), Vec::new()),
+        false => ServedAnswer::bytes(head(200).with("Content-Type", media_type), bytes),
     }
 }
 
@@ -179,34 +179,34 @@ fn is_known(request: &ClientRequest, digest: &Digest) -> bool {
     known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == tag || one == "*")
 }
 
-fn blob(library: &Library, request: &ClientRequest, digest: &str) -> Answer {
+fn blob(library: &Library, request: &ClientRequest, digest: &str) -> ServedAnswer {
     let Ok(digest) = digest.parse::<Digest>() else {
-        return Answer::error(400, "DIGEST_INVALID", "that is no digest");
+        return ServedAnswer::error(400, "DIGEST_INVALID", "that is no digest");
     };
     let Some(held) = library.blob(&digest) else {
-        return Answer::error(404, "BLOB_UNKNOWN", "there is no such blob");
+        return ServedAnswer::error(404, "BLOB_UNKNOWN", "there is no such blob");
     };
     if held.condition() == Condition::Damaged {
-        return Answer::error(500, "BLOB_UNKNOWN", "the blob is damaged in the archive");
+        return ServedAnswer::error(500, "BLOB_UNKNOWN", "the blob is damaged in the archive");
     }
-    let whole = Body::Blob(digest.clone(), held.clone(), 0, held.size);
+    let whole = AnswerBody::Blob(digest.clone(), held.clone(), 0, held.size);
     let head = |status| of_digest(AnswerHead::new(status), &digest).with("Accept-Ranges", "bytes");
     if is_known(request, &digest) {
-        return Answer { head: head(304), body: Body::Bytes(Arc::default()) };
+        return ServedAnswer { head: head(304), body: AnswerBody::Bytes(Arc::default()) };
     }
     // Of another version no part is wanted (RFC 9110, section 13.1.5).
     let is_same = request.field("if-range").is_none_or(|tag| tag == format!("\"{digest}\""));
     let range = request.field("range").filter(|_| is_same && request.method == "GET");
     let octets = |status| head(status).with("Content-Type", "application/octet-stream");
     match part_of(range, held.size) {
-        Part::Whole => Answer { head: octets(200), body: whole },
+        Part::Whole => ServedAnswer { head: octets(200), body: whole },
         Part::Bytes(from, len) => {
             let range = format!("bytes {from}-{}/{}", from + len - 1, held.size);
-            let body = Body::Blob(digest.clone(), held.clone(), from, len);
-            Answer { head: octets(206).with("Content-Range", range), body }
+            let body = AnswerBody::Blob(digest.clone(), held.clone(), from, len);
+            ServedAnswer { head: octets(206).with("Content-Range", range), body }
         }
         Part::Nothing => {
-            let mut answer = Answer::error(416, "RANGE_INVALID", "the blob is not so long");
+            let mut answer = ServedAnswer::error(416, "RANGE_INVALID", "the blob is not so long");
             answer.head = answer.head.with("Content-Range", format!("bytes */{}", held.size));
             answer
         }
@@ -221,18 +221,18 @@ fn referrers_index(library: &Library, subject: &Digest, artifact_type: Option<&s
     json::compact(&Index::new("", all, Annotations::new()))
 }
 
-fn referrers(library: &Library, request: &ClientRequest, subject: &str) -> Answer {
+fn referrers(library: &Library, request: &ClientRequest, subject: &str) -> ServedAnswer {
     let Ok(subject) = subject.parse::<Digest>() else {
-        return Answer::error(400, "DIGEST_INVALID", "that is no digest");
+        return ServedAnswer::error(400, "DIGEST_INVALID", "that is no digest");
     };
     let artifact_type = request.parameter("artifactType").filter(|wanted| !wanted.is_empty());
     let head = AnswerHead::new(200).with("Content-Type", media::INDEX);
     let head = if artifact_type.is_some() { head.with("OCI-Filters-Applied", "artifactType") } else { head };
-    Answer::bytes(head, referrers_index(library, &subject, artifact_type))
+    ServedAnswer::bytes(head, referrers_index(library, &subject, artifact_type))
 }
 
 /// The same under the tag of the specification ("Referrers Tag Schema"), if anything refers to it.
-fn referrers_tag(library: &Library, request: &ClientRequest, tag: &str) -> Option<Answer> {
+fn referrers_tag(library: &Library, request: &ClientRequest, tag: &str) -> Option<ServedAnswer> {
     let (algorithm, hex) = tag.split_once('-')?;
     let subject = format!("{algorithm}:{hex}").parse::<Digest>().ok()?;
     if library.referrers(&subject).is_empty() {
@@ -242,12 +242,12 @@ fn referrers_tag(library: &Library, request: &ClientRequest, tag: &str) -> Optio
     Some(document(request, media::INDEX, &Digest::of(&bytes), bytes))
 }
 
-fn tags(library: &Library, request: &ClientRequest, name: &str) -> Answer {
+fn tags(library: &Library, request: &ClientRequest, name: &str) -> ServedAnswer {
     let all = library.tags(name).into_iter().flatten();
     listing(request, all, &format!("/v2/{name}/tags/list"), &|tags| serde_json::json!({ "name": name, "tags": tags }))
 }
 
-fn catalog(library: &Library, request: &ClientRequest) -> Answer {
+fn catalog(library: &Library, request: &ClientRequest) -> ServedAnswer {
     listing(request, library.repositories(), "/v2/_catalog", &|names| serde_json::json!({ "repositories": names }))
 }
 
@@ -257,18 +257,18 @@ fn listing<'a>(
     all: impl Iterator<Item = &'a str>,
     path: &str,
     document: &dyn Fn(&[&str]) -> serde_json::Value,
-) -> Answer {
+) -> ServedAnswer {
     let most = match request.parameter("n").map(str::parse::<usize>) {
         None => LISTED_MAX,
         Some(Ok(n)) => n.min(LISTED_MAX),
-        Some(Err(_)) => return Answer::error(400, "PAGINATION_NUMBER_INVALID", "n is no number"),
+        Some(Err(_)) => return ServedAnswer::error(400, "PAGINATION_NUMBER_INVALID", "n is no number"),
     };
     let last = request.parameter("last").unwrap_or_default();
     let mut behind = all.filter(|name| last.is_empty() || *name > last);
     let names: Vec<&str> = behind.by_ref().take(most).collect();
     let mut bytes = json::compact(&document(&names));
     bytes.push(b'\n');
-    let mut answer = Answer::json(bytes);
+    let mut answer = ServedAnswer::json(bytes);
     if let Some(end) = names.last().filter(|_| behind.next().is_some()) {
         let link = format!("<{path}?last={end}&n={most}>; rel=\"next\"");
         answer.head = answer.head.with("Link", link);

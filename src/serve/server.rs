@@ -18,7 +18,7 @@ use super::{
     connections::{ConnectionPlace, Connections},
     http::{ClientRequest, RequestReader},
     library::Library,
-    routes::{Answer, Body, answer},
+    routes::{AnswerBody, ServedAnswer, answer},
     sending::BlobPart,
     wire::Wire,
 };
@@ -127,7 +127,7 @@ impl Server {
             // The answer is not worth a wait.
             Ok(None) => {
                 let _ = socket.set_nonblocking(true);
-                let _ = Answer::busy().head.write(&mut &socket, 0, true);
+                let _ = ServedAnswer::busy().head.write(&mut &socket, 0, true);
             }
             Err(e) => log::debug(format_args!("a connection was lost: {e}")),
         }
@@ -165,20 +165,20 @@ impl Server {
             Ok(Some(request)) => request,
             Ok(None) => return Err(IoErrorKind::UnexpectedEof.into()),
             Err(e) if e.kind() == IoErrorKind::TimedOut && was_begun => {
-                let answer = Answer::error(408, "UNSUPPORTED", "the request took too long");
+                let answer = ServedAnswer::error(408, "UNSUPPORTED", "the request took too long");
                 self.send(wire, &answer, false, true, place).0?;
                 return Ok(false);
             }
             Err(e) => return Err(e),
         };
         if !place.begin() {
-            let answer = Answer::busy();
+            let answer = ServedAnswer::busy();
             self.send(wire, &answer, false, true, place).0?;
             return Ok(false);
         }
         let mut user = None;
         let (answer, is_last, head_only) = match &request {
-            Err(refusal) => (Answer::refusal(*refusal), true, false),
+            Err(refusal) => (ServedAnswer::refusal(*refusal), true, false),
             Ok(request) => {
                 let (answer, refused) = self.answer(request, &mut user);
                 (answer, refused || request.is_last() || place.is_closing(), request.method == "HEAD")
@@ -198,16 +198,16 @@ impl Server {
     }
 
     /// What a request is answered with, and whether it ends the connection.
-    fn answer(&self, request: &ClientRequest, user: &mut Option<String>) -> (Answer, bool) {
+    fn answer(&self, request: &ClientRequest, user: &mut Option<String>) -> (ServedAnswer, bool) {
         if let Some(refusal) = request.refusal() {
             let is_write = !matches!(request.method.as_str(), "GET" | "HEAD");
             let library = Library::default();
-            return (if is_write { answer(&library, request) } else { Answer::refusal(refusal) }, true);
+            return (if is_write { answer(&library, request) } else { ServedAnswer::refusal(refusal) }, true);
         }
         if let Some(access) = &self.options.access {
             *user = access.user(request.field("authorization"));
             if user.is_none() {
-                let mut answer = Answer::error(401, "UNAUTHORIZED", "a user and a password are needed");
+                let mut answer = ServedAnswer::error(401, "UNAUTHORIZED", "a user and a password are needed");
                 answer.head = answer.head.with("WWW-Authenticate", "Basic realm=\"ace-dt\"");
                 return (answer, false);
             }
@@ -220,7 +220,7 @@ impl Server {
     fn send(
         &self,
         wire: &mut Wire,
-        answer: &Answer,
+        answer: &ServedAnswer,
         head_only: bool,
         is_last: bool,
         place: &ConnectionPlace,
@@ -233,12 +233,12 @@ impl Server {
                 return wire.write_all(&head).and_then(|()| wire.flush());
             }
             match &answer.body {
-                Body::Bytes(bytes) => {
+                AnswerBody::Bytes(bytes) => {
                     head.extend_from_slice(bytes);
                     wire.write_all(&head)?;
                     sent = bytes.len() as u64;
                 }
-                Body::Blob(digest, held, from, len) => {
+                AnswerBody::Blob(digest, held, from, len) => {
                     wire.write_all(&head)?;
                     let mut part = BlobPart { digest, held, from: *from, len: *len, sent: 0 };
                     let outcome = part.send(wire, place);
@@ -252,10 +252,10 @@ impl Server {
     }
 }
 
-impl Answer {
+impl ServedAnswer {
     /// There are too many connections or requests.
-    fn busy() -> Answer {
-        let mut answer = Answer::error(503, "TOOMANYREQUESTS", "there are too many requests; try again");
+    fn busy() -> ServedAnswer {
+        let mut answer = ServedAnswer::error(503, "TOOMANYREQUESTS", "there are too many requests; try again");
         answer.head = answer.head.with("Retry-After", "1");
         answer
     }

@@ -10,9 +10,10 @@ use std::{
 
 use crate::{
     push::{configure, golden_images_into},
-    registry::{Registry, Storage},
+    registry::{Registry, Storage, golden},
     scripted::{Content, Scripted},
-    util::{Dir, ace_dt, ace_dt_with, peer, wait_for},
+    serving::Serving,
+    util::{Dir, Signal, ace_dt, ace_dt_with, peer, wait_for},
 };
 
 struct Crane {
@@ -90,25 +91,15 @@ fn second_registry_takes_the_golden_images_and_gives_them_back() {
     assert_eq!(again.err.matches("POST").count(), 0, "{}", again.err);
 }
 
-/// All that the conformance program of the distribution specification lays down in Docker's registry: artifacts with and
-/// without subjects that are there, nested indexes, inline data, SHA-512, layers that nobody may distribute.
-#[test]
-#[ignore = "make test-second"]
-fn what_the_conformance_program_pushes_is_carried() {
-    let dir = Dir::new();
+/// What the conformance program of the distribution specification lays down in Docker's registry, and the sources that name
+/// it: by tag, and by digest.
+fn laid_down(dir: &Dir) -> (Registry, Vec<String>) {
     std::fs::create_dir_all(dir.join("storage")).unwrap();
     let registry = Registry::start(&dir.join("storage"));
     let address = format!("127.0.0.1:{}", registry.port);
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/conformance");
     // It fails where this registry is not as the specification has it; what it pushed counts.
-    let _ = Command::new(program)
-        .current_dir(&*dir)
-        .envs([("OCI_REGISTRY", address.as_str()), ("OCI_TLS", "disabled"), ("OCI_LOG", "error")])
-        .envs(["BLOBS", "MANIFESTS", "TAGS"].map(|what| (format!("OCI_API_{what}_DELETE"), "false")))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
+    let deletes = ["BLOBS", "MANIFESTS", "TAGS"].map(|what| (format!("OCI_API_{what}_DELETE"), "false".into()));
+    let _ = conformance(dir, &address, &deletes);
     let mut sources = Vec::new();
     for repository in ["conformance/repo1", "conformance/repo2"] {
         let manifests = dir.join("storage/docker/registry/v2/repositories").join(repository).join("_manifests");
@@ -124,6 +115,116 @@ fn what_the_conformance_program_pushes_is_carried() {
     }
     sources.sort();
     assert!(sources.len() > 20, "the program pushed next to nothing: {sources:?}");
+    (registry, sources)
+}
+
+/// Runs the conformance program on a registry. What it says counts: of read-only data it cannot write its YAML, and ends
+/// with a panic.
+fn conformance(dir: &Dir, address: &str, settings: &[(String, String)]) -> String {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/conformance");
+    let output = Command::new(program)
+        .current_dir(&**dir)
+        .envs([("OCI_REGISTRY", address), ("OCI_TLS", "disabled"), ("OCI_LOG", "error")])
+        .envs(settings.iter().cloned())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What the program lays down is served from an archive as the specification has it: its own read-only tests pass.
+#[test]
+#[ignore = "make test-second"]
+fn what_is_served_conforms_to_the_specification() {
+    let dir = Dir::new();
+    let (registry, sources) = laid_down(&dir);
+    let repository = format!("127.0.0.1:{}/conformance/repo1", registry.port);
+    let sources: Vec<&String> = sources.iter().filter(|source| source.starts_with(&repository)).collect();
+    let behind = |mark: &str| -> Vec<String> {
+        let all = sources.iter().filter_map(|source| source[repository.len()..].strip_prefix(mark));
+        all.map(String::from).collect()
+    };
+    let (tags, manifests) = (behind(":"), behind("@"));
+    dir.write("s", sources.iter().map(|source| format!("{source}\n")).collect::<String>());
+    for format in ["none", "zstd", "gzip"] {
+        let words = ["mirror", "archive", "-q", "-r", "--force", "s", "x.tar", "--compression", format];
+        ace_dt(&dir, if format == "none" { &words[..7] } else { &words }).ok();
+        let serving = Serving::start(&dir, &["x.tar"]);
+        let list = ["mirror", "verify", "-q", "x.tar"];
+        ace_dt(&dir, &list).ok();
+        let names = String::from_utf8(peer(&dir, "tar", &["-tf", "x.tar"])).unwrap();
+        let digests = names.lines().filter_map(|name| name.strip_prefix("blobs/")).filter(|name| !name.ends_with('/'));
+        let blobs: Vec<String> = digests.filter(|name| name.contains('/')).map(|name| name.replace('/', ":")).collect();
+        let with_referrers = manifests.iter().filter(|digest| {
+            let found = serving.get(&format!("/v2/conformance/repo1/referrers/{digest}"), "").json();
+            !found["manifests"].as_array().unwrap().is_empty()
+        });
+        let subjects: Vec<String> = with_referrers.cloned().collect();
+        assert!(!tags.is_empty() && !subjects.is_empty() && blobs.len() > 20);
+        let mut settings = vec![
+            ("OCI_REPO1".to_string(), "conformance/repo1".to_string()),
+            ("OCI_API_PUSH".into(), "false".into()),
+            ("OCI_API_BLOBS_DIGEST_HEADER".into(), "true".into()),
+            ("OCI_RESULTS_DIR".into(), "results".into()),
+        ];
+        settings.extend(["BLOBS", "MANIFESTS", "TAGS"].map(|what| (format!("OCI_API_{what}_DELETE"), "false".into())));
+        for (what, all) in [("TAGS", &tags), ("MANIFESTS", &manifests), ("BLOBS", &blobs), ("REFERRERS", &subjects)] {
+            settings.push((format!("OCI_RO_DATA_{what}"), all.join(" ")));
+        }
+        let said = conformance(&dir, &serving.host, &settings);
+        let passed = said.matches(": Pass").count();
+        let least = 2 * (tags.len() + manifests.len() + blobs.len()) + subjects.len();
+        assert!(!said.contains(": FAIL") && passed >= least, "{format}: {passed} of {least} at the least: {said}");
+        println!(
+            "{format}: the conformance program reads {} tags, {} manifests, {} blobs and {} lists of referrers: {passed} passed",
+            tags.len(),
+            manifests.len(),
+            blobs.len(),
+            subjects.len()
+        );
+        assert_eq!(serving.end(Signal::SIGTERM).0, Some(0));
+    }
+}
+
+/// Other programs pull every image of an archive.
+#[test]
+#[ignore = "make test-second"]
+fn other_programs_pull_what_is_served() {
+    let dir = Dir::new();
+    std::fs::create_dir_all(dir.join("storage")).unwrap();
+    Storage::golden(&dir.join("storage"));
+    let registry = Registry::start(&dir.join("storage"));
+    registry.configure(&dir, "http", 25);
+    std::fs::copy(golden().join("sources.list"), dir.join("s")).unwrap();
+    ace_dt(&dir, &["mirror", "archive", "-q", "-r", "s", "x.tar"]).ok();
+    let serving = Serving::start(&dir, &["x.tar"]);
+    let tool = |name: &str, words: &[&str]| {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(name);
+        let output = Command::new(program).args(words).current_dir(&*dir).env("HOME", &*dir).output().unwrap();
+        assert!(output.status.success(), "{name} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    tool("regctl", &["registry", "set", "--tls", "disabled", &serving.host]);
+    let mut pulled = 0;
+    for (name, tags) in serving.named() {
+        for tag in tags {
+            let image = format!("{}/{name}:{tag}", serving.host);
+            tool("crane", &["pull", "--insecure", "--format", "oci", &image, &format!("crane-{pulled}")]);
+            tool("regctl", &["image", "copy", &image, &format!("ocidir://regctl-{pulled}:x")]);
+            tool("oras", &["copy", "--from-plain-http", &image, "--to-oci-layout", &format!("oras-{pulled}:x")]);
+            pulled += 1;
+        }
+    }
+    assert!(pulled >= 10);
+    println!("{pulled} names: each pulled by crane, regctl and oras");
+}
+
+/// All that the conformance program of the distribution specification lays down in Docker's registry: artifacts with and
+/// without subjects that are there, nested indexes, inline data, SHA-512, layers that nobody may distribute.
+#[test]
+#[ignore = "make test-second"]
+fn what_the_conformance_program_pushes_is_carried() {
+    let dir = Dir::new();
+    let (registry, sources) = laid_down(&dir);
+    let address = format!("127.0.0.1:{}", registry.port);
     dir.write("s", sources.join("\n"));
     ace_dt(&dir, &["mirror", "archive", "-q", "-r", "s", "out.tar", "--checkpoint", "ledger"]).ok();
     let verdict = ace_dt(&dir, &["mirror", "verify", "-q", "out.tar", "--checkpoint", "ledger"]).ok();

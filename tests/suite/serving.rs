@@ -67,6 +67,16 @@ impl Serving {
         Reply::of(&self.raw(request.as_bytes()))
     }
 
+    /// Every repository, with its tags.
+    pub fn named(&self) -> Vec<(String, Vec<String>)> {
+        let list = |path: &str, key: &str| -> Vec<String> {
+            let all = self.get(path, "").json()[key].as_array().unwrap().clone();
+            all.iter().map(|name| name.as_str().unwrap().to_string()).collect()
+        };
+        let names = list("/v2/_catalog", "repositories").into_iter();
+        names.map(|name| (name.clone(), list(&format!("/v2/{name}/tags/list"), "tags"))).collect()
+    }
+
     /// Ends it with a signal, and waits for that; its exit status, and what it said meanwhile.
     pub fn end(mut self, signal: Signal) -> (Option<i32>, String) {
         send(&self.running.0, signal);
