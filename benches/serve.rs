@@ -51,9 +51,9 @@ impl Serving {
     fn start(dir: &Dir, archive: &str) -> Serving {
         let words = ["util", "serve", "--address", "127.0.0.1:0", archive];
         let mut child = tool(dir, &words).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        let host = line.trim().trim_end_matches('/').rsplit('/').next().unwrap().to_string();
+        let said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let host = said.into_iter().find_map(|line| Some(line.split_once("://")?.1.trim_end_matches('/').to_string()));
+        let host = host.expect("it serves");
         Serving { child, host }
     }
 

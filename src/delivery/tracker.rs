@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub use lacking::Lacking;
-use origins::{OriginId, Origins};
+use origins::{OriginNumber, Origins};
 
 /// Manifests that wait are kept in memory up to so many bytes; those beyond are kept at the destination, as blobs.
 const HELD_MAX: u64 = if cfg!(test) { 1000 } else { 8 << 20 };
@@ -114,7 +114,7 @@ pub struct TrackedBlob {
     /// This run has sent it to at least one of them.
     pub is_sent: bool,
     /// Where it was gathered from.
-    origin: OriginId,
+    origin: OriginNumber,
     /// Manifests that wait for it, each with the number of the edge.
     waiting: Vec<(u32, u32)>,
 }
@@ -145,7 +145,7 @@ pub struct TrackedManifest {
     /// An `index.json` lists it.
     is_listed: bool,
     /// Where it was gathered from.
-    origin: OriginId,
+    origin: OriginNumber,
     /// Manifests that wait for it, each with the number of the edge.
     waiting: Vec<(u32, u32)>,
 }

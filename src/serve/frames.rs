@@ -27,7 +27,7 @@ const SKIPPABLE: u64 = 0x184d_2a50;
 const HEADER_MAX: usize = 18;
 const BLOCK_HEADER: u64 = 3;
 /// Read at once.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 16 << 10;
 
 /// A compressed archive, and where its frames end.
 pub struct FramedFile {

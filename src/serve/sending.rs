@@ -12,7 +12,7 @@ use super::{
 use crate::{error::Error, log, oci::Digest};
 
 /// Hashed or sent at once.
-const PIECE: usize = 128 << 10;
+const PIECE: usize = 64 << 10;
 const SENT_AT_ONCE: u64 = 1 << 20;
 
 /// What is sent.

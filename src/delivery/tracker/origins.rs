@@ -7,22 +7,22 @@ use super::{Edge, Tracker};
 use crate::oci::{Descriptor, Reference, Repository, annotation};
 
 /// The number of a repository, from 1 on; 0 is none.
-pub(super) type OriginId = u32;
+pub(super) type OriginNumber = u32;
 
 /// Repositories, each with its number.
 #[derive(Default)]
 pub(super) struct Origins {
     all: Vec<Repository>,
-    numbers: HashMap<Repository, OriginId>,
+    numbers: HashMap<Repository, OriginNumber>,
 }
 
 impl Origins {
-    fn number(&mut self, repository: Repository) -> OriginId {
+    fn number(&mut self, repository: Repository) -> OriginNumber {
         if let Some(&number) = self.numbers.get(&repository) {
             return number;
         }
         self.all.push(repository.clone());
-        let number = self.all.len() as OriginId;
+        let number = self.all.len() as OriginNumber;
         self.numbers.insert(repository, number);
         number
     }
