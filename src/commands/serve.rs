@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use crate::{
     cli::serve_options::ServeOptions,
     error::{Context, Result},
@@ -12,37 +14,53 @@ use crate::{
         access::PasswordFile,
         access_log::AccessLog,
         library::Library,
-        server::{Server, ServerOptions},
+        server::{Served, Server},
         wire::tls_config,
     },
     signal,
 };
 
+/// Connections and files that are open at a time need no more descriptors.
+const DESCRIPTORS: u64 = 4096;
+
 /// # Errors
 /// If what is to be served cannot be opened, or the address is taken.
 pub fn run(options: &ServeOptions) -> Result<()> {
     signal::catch_hangup()?;
-    let tls = options.tls.as_ref().map(|(certificate, key)| tls::identity(certificate, key)).transpose()?;
-    let tls = tls.map(tls_config).transpose()?;
-    let access = options.htpasswd.as_deref().map(PasswordFile::read).transpose()?;
-    let log = options.log.as_deref().map(AccessLog::open).transpose()?;
     let listener = match fd::passed_listener()? {
         Some(passed) => passed,
         None => TcpListener::bind(options.address).doing(|| format!("listening on {}", options.address))?,
     };
     let address = listener.local_addr().doing(|| "listening")?;
-    if !address.ip().is_loopback() && tls.is_none() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < DESCRIPTORS
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(DESCRIPTORS), hard);
+    }
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    let say = |what: &str, served: &Served| {
+        let images = served.library.images().len();
+        let images = if images == 1 { "1 image".into() } else { format!("{images} images") };
+        if !options.quiet {
+            log::line(format_args!("{what} {images} on {scheme}://{address}/"));
+        }
+    };
+    let served = open(options)?;
+    if !address.ip().is_loopback() && served.tls.is_none() {
         log::warn(format_args!("{address} can be reached by others, and what they read and send is not encrypted"));
     }
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    // The map is read anew, too.
-    let open = || {
-        let mapper = options.mapper.as_deref().map(Mapper::read).transpose()?;
-        Library::open(&options.archives, mapper.as_ref())
-    };
-    let library = open()?;
-    if !options.quiet {
-        log::line(format_args!("serving {} images on {scheme}://{address}/", library.images().len()));
-    }
-    Server::new(ServerOptions { listener, tls, access, log }, library).run(open)
+    say("serving", &served);
+    Server::new(listener, served).run(|| open(options).inspect(|served| say("opened anew: serving", served)))
+}
+
+/// Opens all that is served, and what says how.
+fn open(options: &ServeOptions) -> Result<Served> {
+    let tls = options.tls.as_ref().map(|(certificate, key)| tls::identity(certificate, key)).transpose()?;
+    let mapper = options.mapper.as_deref().map(Mapper::read).transpose()?;
+    Ok(Served {
+        tls: tls.map(tls_config).transpose()?,
+        access: options.htpasswd.as_deref().map(PasswordFile::read).transpose()?,
+        log: options.log.as_deref().map(AccessLog::open).transpose()?,
+        library: Library::open(&options.archives, mapper.as_ref())?,
+    })
 }

@@ -4,15 +4,15 @@
 //! needs it. A registry that refuses that gets it again, out of its content as long as that is at hand, or else out of a
 //! repository that has it.
 
+mod origins;
+
 use std::{
     collections::{HashMap, HashSet},
     io::Read,
-    sync::{
-        Arc, Condvar, Mutex, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError, RwLock},
 };
 
+use self::origins::AskedOrigin;
 use super::content::{SharedContent, SharedPart};
 use crate::{
     error::{Error, Result},
@@ -21,10 +21,6 @@ use crate::{
     store::target::{BlobContent, MemoryContent, Target},
 };
 
-/// A repository that never had what it was asked for is asked so often.
-const MISSES_MAX: usize = 16;
-/// It is asked for everything.
-const TRUSTED: usize = usize::MAX;
 /// A blob goes to so many destinations at once.
 const AT_ONCE: usize = 8;
 
@@ -50,13 +46,6 @@ struct KnownHomes<'a> {
     mounts: HashMap<String, bool>,
     /// Repositories that are no destinations, and had things once.
     origins: HashMap<Repository, Arc<AskedOrigin<'a>>>,
-}
-
-/// A repository that may still have what was gathered from it.
-struct AskedOrigin<'a> {
-    target: HeldTarget<'a>,
-    /// How often it had not what it was asked for; none any more once it had something.
-    misses: AtomicUsize,
 }
 
 /// What is wanted of a blob.
@@ -274,7 +263,8 @@ impl<'a> Homes<'a> {
         let is_there = |settled: &SettledBlob| group.iter().find(|number| settled.there.contains(number)).copied();
         let is_known = if is_there(settled).is_some() { wanted.is_sent } else { wanted.was_asked };
         if !is_known && !wanted.everywhere && is_there(settled).is_none() && !lacking.is_empty() {
-            // Where the first has it not, others hardly have it.
+            // Where the first has it not, others hardly have it. That from which it was gathered comes first.
+            lacking.sort_by_key(|&number| origin.is_none_or(|origin| *origin.repository != self.repository(number)));
             let others = lacking.split_off(1);
             lacking = self.ask(descriptor, lacking, crew, settled)?;
             lacking.extend(match is_there(settled) {
@@ -285,12 +275,14 @@ impl<'a> Homes<'a> {
             lacking = self.ask(descriptor, lacking, crew, settled)?;
         }
         let home = is_there(settled).map(|home| self.repository(home));
+        let is_asked = |origin: &BlobOrigin| group.iter().any(|&n| *origin.repository == self.repository(n));
         let origin =
-            origin.filter(|origin| home.is_none() && !lacking.is_empty() && self.origin_has(origin, descriptor));
+            origin.filter(|origin| home.is_none() && !lacking.is_empty() && (origin.is_sure || !is_asked(origin)));
+        let origin = origin.filter(|origin| self.origin_has(origin, descriptor));
         let Some(from) = home.or(origin.map(|origin| origin.repository.clone())) else { return Ok(lacking) };
         let lacking = self.mount(descriptor, &from, lacking, crew, settled);
-        if origin.is_some_and(|origin| !origin.is_sure) && !lacking.is_empty() {
-            self.known.write().unwrap_or_else(PoisonError::into_inner).mounts.insert(registry, false);
+        if let Some(origin) = origin.filter(|origin| !origin.is_sure && !lacking.is_empty()) {
+            self.is_refused(origin.repository);
         }
         Ok(lacking)
     }
@@ -359,42 +351,6 @@ impl<'a> Homes<'a> {
             });
         }
         done
-    }
-
-    /// Whether a blob can be mounted from where it comes from.
-    fn origin_has(&self, origin: &BlobOrigin, descriptor: &Descriptor) -> bool {
-        let BlobOrigin { repository, is_sure } = *origin;
-        if is_sure {
-            return true;
-        }
-        let asked = {
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            if known.mounts.get(&repository.registry) == Some(&false) || known.numbers.contains_key(repository) {
-                return false;
-            }
-            let asked =
-                || Arc::new(AskedOrigin { target: (self.make)(repository).into(), misses: AtomicUsize::new(0) });
-            known.origins.entry(repository.clone()).or_insert_with(asked).clone()
-        };
-        let misses = asked.misses.load(Ordering::Relaxed);
-        if misses != TRUSTED && misses >= MISSES_MAX {
-            return false;
-        }
-        match asked.target.exists(descriptor) {
-            Ok(true) => {
-                asked.misses.store(TRUSTED, Ordering::Relaxed);
-                return true;
-            }
-            Ok(false) => {}
-            // It may be closed to us, or gone.
-            Err(e) => {
-                log::debug(format_args!("{repository} is not asked any more: {e}"));
-                asked.misses.fetch_max(MISSES_MAX, Ordering::Relaxed);
-            }
-        }
-        let counted = |misses: usize| (misses != TRUSTED).then(|| misses + 1);
-        let _ = asked.misses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
-        false
     }
 
     /// Whether the registry of these destinations mounts what one of them has into another.

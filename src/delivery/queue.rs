@@ -393,8 +393,9 @@ impl Delivery<'_> {
         let descriptor = blob_descriptor(blob.digest.clone(), blob.size);
         let ((needed, there), was_asked, is_sent, gathered) = {
             let state = self.state();
+            // Who was asked for it was asked where it was gathered from, too.
+            let gathered = state.tracker.origin_of(number).filter(|_| !was_asked).cloned();
             let was_asked = was_asked || self.is_not_worth_asking(&state, blob.size);
-            let gathered = state.tracker.origin_of(number).cloned();
             (state.tracker.places_of(number), was_asked, state.tracker.blobs()[number].is_sent, gathered)
         };
         let stored = match content {

@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, ErrorKind as IoErrorKind},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::PathBuf,
 };
 
@@ -20,6 +20,25 @@ pub struct Files {
     /// With the offset at which each begins.
     parts: Vec<(FilePart, u64)>,
     total: u64,
+}
+
+/// By which a file that was changed is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStamp {
+    number: u64,
+    len: u64,
+    changed: (i64, i64),
+}
+
+impl FileStamp {
+    /// Of a file.
+    ///
+    /// # Errors
+    /// If it cannot be found out.
+    pub fn of(file: &File) -> io::Result<FileStamp> {
+        let meta = file.metadata()?;
+        Ok(FileStamp { number: meta.ino(), len: meta.len(), changed: (meta.mtime(), meta.mtime_nsec()) })
+    }
 }
 
 struct FilePart {
@@ -96,6 +115,15 @@ impl Files {
     /// If there are no files.
     pub fn file_at(&self, offset: u64) -> &File {
         &self.parts[self.part(offset)].0.file
+    }
+
+    /// How long the file is in which the byte at `offset` lies, and when it was changed last, in seconds and nanoseconds:
+    /// if these are the same, so is what it holds, as far as that can be told.
+    ///
+    /// # Errors
+    /// If it cannot be found out.
+    pub fn stamp_at(&self, offset: u64) -> io::Result<FileStamp> {
+        FileStamp::of(self.file_at(offset))
     }
 
     /// Reads some bytes; none at the end.

@@ -2,9 +2,8 @@
 
 use std::{
     collections::HashMap,
-    io,
     net::{Shutdown, TcpStream},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -33,7 +32,7 @@ struct OpenConnections {
 }
 
 struct OpenConnection {
-    socket: TcpStream,
+    socket: Arc<TcpStream>,
     /// A request is being answered.
     is_busy: bool,
     /// When something went over it.
@@ -59,30 +58,32 @@ impl Connections {
     }
 
     /// Takes a connection in. If there are too many, the one that was idle for longest goes; `None` if none is.
-    ///
-    /// # Errors
-    /// If its socket cannot be named twice.
-    pub fn admit(&self, socket: &TcpStream) -> io::Result<Option<ConnectionPlace<'_>>> {
-        let socket = socket.try_clone()?;
+    pub fn admit(&self, socket: &Arc<TcpStream>) -> Option<ConnectionPlace<'_>> {
+        let socket = socket.clone();
         let mut all = self.all();
         if all.open.len() >= self.open_max {
             all.give_up_one();
             let is_full = |all: &mut OpenConnections| all.open.len() >= self.open_max;
             all = self.ended.wait_timeout_while(all, ENDING, is_full).unwrap_or_else(PoisonError::into_inner).0;
             if all.open.len() >= self.open_max {
-                return Ok(None);
+                return None;
             }
         }
         all.next += 1;
         let number = all.next;
         let connection = OpenConnection { socket, is_busy: false, active: Instant::now(), is_given_up: false };
         all.open.insert(number, connection);
-        Ok(Some(ConnectionPlace { connections: self, number }))
+        Some(ConnectionPlace { connections: self, number })
+    }
+
+    /// Descriptors have run out: ends the connection that was idle for longest.
+    pub fn make_room(&self) {
+        self.all().give_up_one();
     }
 
     /// Takes no more requests, and waits until those are answered that are in work, for at most so long. Returns how many
-    /// are not.
-    pub fn close(&self, most: Duration) -> usize {
+    /// are not, and how many connections do not end.
+    pub fn close(&self, most: Duration) -> (usize, usize) {
         let mut all = self.all();
         all.is_closing = true;
         all.open.values_mut().filter(|one| !one.is_busy).for_each(OpenConnection::give_up);
@@ -90,8 +91,8 @@ impl Connections {
         all = self.ended.wait_timeout_while(all, most, is_open).unwrap_or_else(PoisonError::into_inner).0;
         let left = all.busy;
         all.open.values_mut().for_each(OpenConnection::give_up);
-        let _ = self.ended.wait_timeout_while(all, ENDING, is_open).unwrap_or_else(PoisonError::into_inner);
-        left
+        all = self.ended.wait_timeout_while(all, ENDING, is_open).unwrap_or_else(PoisonError::into_inner).0;
+        (left, all.open.len())
     }
 }
 
@@ -127,17 +128,23 @@ impl ConnectionPlace<'_> {
         true
     }
 
-    /// The request was answered.
-    pub fn end(&self) {
+    /// The request was answered. Returns whether no further one is taken.
+    pub fn end(&self) -> bool {
         let mut all = self.connections.all();
         all.busy -= 1;
         self.set(&mut all, false);
+        all.is_closing
     }
 
     /// Something went over the connection.
     pub fn is_active(&self) {
         let mut all = self.connections.all();
         all.open.get_mut(&self.number).into_iter().for_each(|one| one.active = Instant::now());
+    }
+
+    /// Whether it was given up: nobody waits for what is done for it.
+    pub fn is_given_up(&self) -> bool {
+        self.connections.all().open.get(&self.number).is_none_or(|one| one.is_given_up)
     }
 
     /// Whether no further request is taken.

@@ -8,16 +8,18 @@ use std::{
     io::{self, Read},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
 };
 
+use nix::fcntl::OFlag;
+
 use super::frames::FramedFile;
 use crate::{
-    error::{Context, Result},
+    error::{Context, Error, Result},
     fd,
-    media::files::Files,
+    media::files::{FileStamp, Files},
 };
 
 /// Where bytes lie.
@@ -50,26 +52,42 @@ pub struct Held {
     pub size: u64,
     place: BlobPlace,
     condition: AtomicU8,
+    /// Of the file that it lies in, when it was checked.
+    stamp: Mutex<Option<FileStamp>>,
 }
 
 impl Held {
     /// A blob of `size` bytes that nobody has read.
     pub fn new(place: BlobPlace, size: u64) -> Held {
-        Held { size, place, condition: AtomicU8::new(Condition::Unchecked as u8) }
+        let condition = AtomicU8::new(Condition::Unchecked as u8);
+        Held { size, place, condition, stamp: Mutex::default() }
     }
 
-    /// Whether it is what its digest says, as far as is known.
+    /// Whether it is what its digest says, as far as is known. Where its file was changed nobody knows.
     pub fn condition(&self) -> Condition {
-        match self.condition.load(Ordering::Relaxed) {
+        let condition = match self.condition.load(Ordering::Relaxed) {
             n if n == Condition::Sound as u8 => Condition::Sound,
             n if n == Condition::Damaged as u8 => Condition::Damaged,
-            _ => Condition::Unchecked,
+            _ => return Condition::Unchecked,
+        };
+        let checked = *self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked == self.stamp() { condition } else { Condition::Unchecked }
+    }
+
+    /// Of the file that it lies in; none if it lies in none, or that cannot be told.
+    pub fn stamp(&self) -> Option<FileStamp> {
+        match &self.place {
+            BlobPlace::Files(files, at) => files.stamp_at(*at).ok(),
+            BlobPlace::Path(path) => FileStamp::of(&open(path).ok()?).ok(),
+            BlobPlace::Framed(stream, at) => stream.stamp_at(*at).ok(),
+            BlobPlace::Memory(_) => None,
         }
     }
 
-    /// All of it was read.
-    pub fn is_checked(&self, is_sound: bool) {
+    /// All of it was read, from when its file had this stamp on.
+    pub fn is_checked(&self, is_sound: bool, stamp: Option<FileStamp>) {
         let condition = if is_sound { Condition::Sound } else { Condition::Damaged };
+        *self.stamp.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
         self.condition.store(condition as u8, Ordering::Relaxed);
     }
 
@@ -128,8 +146,14 @@ impl FilePiece {
     }
 }
 
+/// Opens a file of a layout: a link leads out of it, and a FIFO would have us wait.
 fn open(path: &PathBuf) -> Result<File> {
-    fd::open_to_read(path).doing(|| format!("opening {path:?}"))
+    let doing = || format!("opening {path:?}");
+    let file = fd::open(path, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).doing(doing)?;
+    match file.metadata().doing(doing)?.is_file() {
+        true => Ok(file),
+        false => Err(Error::new("it is no regular file").doing(doing())),
+    }
 }
 
 struct HeldInFiles {

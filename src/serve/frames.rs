@@ -14,7 +14,7 @@ use crate::{
     compression::Format,
     error::{Context, Result},
     media::{
-        files::Files,
+        files::{FileStamp, Files},
         source::{MediaSource, MediumPosition, Window, copy_piece},
     },
 };
@@ -33,16 +33,14 @@ const PIECE: usize = 16 << 10;
 pub struct FramedFile {
     files: Arc<Files>,
     format: Format,
-    /// Where the archive begins in the files.
-    start: u64,
     /// Ends of frames, in ascending order, counted from the beginning of the archive.
     ends: FrameEnds,
 }
 
 impl FramedFile {
     /// One of which the ends of frames are known.
-    pub fn new(files: Arc<Files>, format: Format, start: u64, ends: FrameEnds) -> FramedFile {
-        FramedFile { files, format, start, ends }
+    pub fn new(files: Arc<Files>, format: Format, ends: FrameEnds) -> FramedFile {
+        FramedFile { files, format, ends }
     }
 
     /// Finds the frames of a zstd stream by their headers; `None` if one does not say how long it is.
@@ -56,12 +54,13 @@ impl FramedFile {
             let Some((packed, unpacked)) = frame_size(&files, at).doing(|| "reading the headers of frames")? else {
                 return Ok(None);
             };
-            (at, plain) = (at + packed, plain + unpacked);
+            let Some(end) = u64::checked_add(plain, unpacked) else { return Ok(None) };
+            (at, plain) = (at + packed, end);
             if unpacked > 0 {
                 ends.push((at, plain));
             }
         }
-        Ok(Some(FramedFile { files, format: Format::Zstd, start: 0, ends }))
+        Ok(Some(FramedFile { files, format: Format::Zstd, ends }))
     }
 
     /// The most bytes that one frame holds: so many may have to be decompressed for one.
@@ -76,13 +75,21 @@ impl FramedFile {
         before.checked_sub(1).map_or((0, 0), |last| self.ends[last])
     }
 
+    /// Of the file in which the frame of a byte begins.
+    ///
+    /// # Errors
+    /// If it cannot be found out.
+    pub fn stamp_at(&self, at: u64) -> io::Result<FileStamp> {
+        self.files.stamp_at(self.frame_of(at).0)
+    }
+
     /// The TAR stream from a place on.
     ///
     /// # Errors
     /// If it cannot be decompressed up to there.
     pub fn open(&self, at: u64) -> io::Result<Box<dyn Read + Send>> {
         let (packed, plain) = self.frame_of(at);
-        let from = PackedReader { files: self.files.clone(), at: self.start + packed };
+        let from = PackedReader { files: self.files.clone(), at: packed };
         let from = BufReader::with_capacity(PIECE, from);
         let mut stream: Box<dyn Read + Send> = match self.format {
             Format::Zstd => Box::new(zstd::Decoder::with_buffer(from)?),
@@ -142,7 +149,9 @@ fn frame_size(files: &Files, at: u64) -> io::Result<Option<(u64, u64)>> {
     if begin + size_len > n {
         return Ok(None);
     }
-    let unpacked = le(&header[begin..begin + size_len]) + if size_len == 2 { 256 } else { 0 };
+    let Some(unpacked) = le(&header[begin..begin + size_len]).checked_add(if size_len == 2 { 256 } else { 0 }) else {
+        return Ok(None);
+    };
     let mut next = at + (begin + size_len) as u64;
     loop {
         let mut block = [0; BLOCK_HEADER as usize];

@@ -57,7 +57,7 @@ impl ClientRequest {
 
     /// Whether the connection ends with this request.
     pub fn is_last(&self) -> bool {
-        self.lists("connection", "close") || self.is_old && !self.lists("connection", "keep-alive")
+        self.is_old || self.lists("connection", "close")
     }
 
     /// Whether a body follows, or something that might be one.
@@ -93,7 +93,7 @@ impl ClientRequest {
             let Ok(value) = std::str::from_utf8(field.value) else {
                 return refusal(400, "a header field is no text");
             };
-            request.fields.push((field.name.to_ascii_lowercase(), value.trim().to_string()));
+            request.fields.push((field.name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_string()));
         }
         let hosts = request.fields.iter().filter(|(name, _)| name == "host").count();
         if hosts > 1 || hosts == 0 && !request.is_old {

@@ -4,27 +4,36 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     io::Read as _,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use super::{
     content::{BlobPlace, Held},
-    names::{ServedName, as_component, name_of, served_as},
+    names::{ServedName, as_component, served_as},
     shelf::Shelf,
 };
 use crate::{
+    archive::read::lists::name_of,
     error::{Context, Error, Result},
     log,
     mapper::{
         Mapper,
         assign::{Assigner, SourceManifest, index_of, sources_of},
     },
-    oci::{Descriptor, Digest, Manifest, annotation, layout::MANIFEST_SIZE_MAX, media},
+    oci::{
+        Annotations, Descriptor, Digest, Manifest, annotation, json, layout::MANIFEST_SIZE_MAX, manifest::Index, media,
+    },
     util::units::grouped,
 };
 
 /// So many names that are taken, and manifests that cannot be had, are told.
 const TOLD_MAX: usize = 20;
+/// So much is looked at to say what images have: archives may list one thing in many.
+const LOOKED_AT_MAX: usize = 200_000;
+/// So many bytes of what referrers say of themselves are kept to be listed.
+const ANNOTATIONS_MAX: usize = 16 << 20;
+/// The longest name of a repository that clients can ask for.
+pub const NAME_MAX: usize = 255;
 
 /// All that is served.
 #[derive(Default)]
@@ -37,6 +46,16 @@ pub struct Library {
     /// By name: the tags, and what each points to.
     repositories: BTreeMap<String, BTreeMap<String, Digest>>,
     images: Vec<ServedImage>,
+    /// Each of these once.
+    listed: HashSet<(String, Option<String>, Digest)>,
+    /// Names that were taken.
+    taken: usize,
+    /// Repositories that are named without the registry that they are of.
+    of_registries: HashSet<String>,
+    /// What lists the referrers of a subject, by the tag of the specification ("Referrers Tag Schema").
+    referrers_tags: HashMap<String, Digest>,
+    /// Of each image. Filled when somebody looks first.
+    summaries: OnceLock<Vec<ImageSummary>>,
 }
 
 /// An image that has a name.
@@ -89,6 +108,7 @@ impl Library {
             Some(mapper) => library.name_by(mapper, &found)?,
             None => library.name_by_source(&found)?,
         }
+        library.list_referrers();
         match library.repositories.is_empty() {
             true => Err(Error::new("there is no image in what was named")),
             false => Ok(library),
@@ -99,7 +119,7 @@ impl Library {
     fn walk<'a>(&mut self, roots: impl Iterator<Item = &'a Descriptor>) {
         let mut queue: Vec<Descriptor> = roots.filter(|root| media::is_manifest(&root.media_type)).cloned().collect();
         queue.reverse();
-        let (mut met, mut missing, mut told) = (HashSet::new(), 0, 0);
+        let (mut met, mut missing, mut told, mut annotations) = (HashSet::new(), 0_usize, 0, 0_usize);
         while let Some(descriptor) = queue.pop() {
             if !met.insert(descriptor.digest.clone()) {
                 continue;
@@ -124,14 +144,44 @@ impl Library {
             };
             self.manifests.insert(descriptor.digest.clone(), descriptor.media_type.clone());
             if let Some(subject) = &manifest.subject {
-                let referrer = manifest.clone().as_referrer(&descriptor);
+                let mut referrer = manifest.clone().as_referrer(&descriptor);
+                annotations += json::compact(&referrer.annotations).len();
+                if annotations > ANNOTATIONS_MAX {
+                    referrer.annotations.clear();
+                }
                 self.referrers.entry(subject.digest.clone()).or_default().push(referrer);
             }
-            let below = manifest.successors().unwrap_or_default();
-            queue.extend(below.into_iter().rev().filter(|next| media::is_manifest(&next.media_type)));
+            let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
+            for next in manifest.successors().unwrap_or_default().into_iter().rev() {
+                if media::is_manifest(&next.media_type) {
+                    // A subject may be anywhere.
+                    let is_there = subject.as_ref() != Some(&next.digest) || self.blobs.contains_key(&next.digest);
+                    queue.extend(is_there.then_some(next));
+                } else if next.urls.is_empty() && met.insert(next.digest.clone()) {
+                    missing += usize::from(!self.blobs.contains_key(&next.digest));
+                }
+            }
+        }
+        if annotations > ANNOTATIONS_MAX {
+            log::warn("referrers say so much of themselves that not all of it is listed");
         }
         if missing > 0 {
-            log::info(format_args!("{} manifests that are named are in none of the archives", grouped(missing)));
+            let what = if missing == 1 { "one thing".into() } else { format!("{} things", grouped(missing as u64)) };
+            log::warn(format_args!(
+                "{what} that images need cannot be served: what is named lacks it, as increments do"
+            ));
+        }
+    }
+
+    /// Makes the indexes that list referrers.
+    fn list_referrers(&mut self) {
+        for (subject, all) in &self.referrers {
+            let bytes = referrers_index(all.clone());
+            let index = Descriptor::new(media::INDEX, Digest::of(&bytes), bytes.len() as u64);
+            self.referrers_tags.insert(subject.to_string().replacen(':', "-", 1), index.digest.clone());
+            let held = Held::new(BlobPlace::Memory(bytes.into()), index.size);
+            self.blobs.entry(index.digest.clone()).or_insert_with(|| held.into());
+            self.manifests.insert(index.digest, index.media_type);
         }
     }
 
@@ -156,7 +206,7 @@ impl Library {
         let named = roots.iter().filter(served).count();
         for root in roots.iter().filter(served) {
             let mut source = root.clone();
-            if let Some(name) = name_of(root).map(String::from) {
+            if let Some(name) = name_of(&root.annotations).filter(|name| !name.is_empty()).map(String::from) {
                 source.annotations.insert(annotation::SOURCE.into(), name);
             } else if named == 1 {
                 source.annotations.insert(annotation::SOURCE.into(), "latest".into());
@@ -220,20 +270,28 @@ impl Library {
         let Some(media_type) = self.manifests.get(digest).cloned() else {
             return log::warn(format_args!("{source} is not served: {digest} is not there"));
         };
-        let mut is_served = false;
-        for ServedName { repository, tag } in names {
+        if names.len() > 1 {
+            self.of_registries.insert(names[0].repository.clone());
+        }
+        let mut is_served = None;
+        for name in names.iter().filter(|name| name.repository.len() <= NAME_MAX) {
+            let ServedName { repository, tag } = name;
             let tags = self.repositories.entry(repository.clone()).or_default();
             let Some(tag) = tag else {
-                is_served = true;
+                is_served = is_served.or(Some(name));
                 continue;
             };
             match tags.entry(tag.clone()) {
                 Entry::Vacant(entry) => {
                     entry.insert(digest.clone());
-                    is_served = true;
+                    is_served = is_served.or(Some(name));
                 }
-                Entry::Occupied(entry) if entry.get() == digest => {}
+                Entry::Occupied(entry) if entry.get() == digest => is_served = is_served.or(Some(name)),
                 Entry::Occupied(entry) => {
+                    self.taken += 1;
+                    if self.taken > TOLD_MAX {
+                        continue;
+                    }
                     let has = entry.get();
                     log::warn(format_args!(
                         "{repository}:{tag} is {has}, and not {digest} of {source}, which comes later"
@@ -241,7 +299,9 @@ impl Library {
                 }
             }
         }
-        if let Some(name) = names.first().filter(|_| is_served) {
+        let listed = &mut self.listed;
+        let is_new = |name: &&ServedName| listed.insert((name.repository.clone(), name.tag.clone(), digest.clone()));
+        if let Some(name) = is_served.filter(is_new) {
             self.images.push(ServedImage { source, name: name.clone(), digest: digest.clone(), media_type });
         }
     }
@@ -264,6 +324,16 @@ impl Library {
     /// The tags of a repository, in the order of their bytes; `None` if there is no such repository.
     pub fn tags(&self, repository: &str) -> Option<impl Iterator<Item = &str>> {
         Some(self.repositories.get(repository)?.keys().map(String::as_str))
+    }
+
+    /// Whether a repository is named without the registry that it is of.
+    pub fn is_of_a_registry(&self, repository: &str) -> bool {
+        self.of_registries.contains(repository)
+    }
+
+    /// What a tag of the specification points to that lists referrers.
+    pub fn referrers_tagged(&self, tag: &str) -> Option<&Digest> {
+        self.referrers_tags.get(tag)
     }
 
     /// All repositories, in the order of their bytes.
@@ -296,25 +366,39 @@ impl Library {
         if held.size > MANIFEST_SIZE_MAX {
             return Err(Error::new(format!("it has more than {MANIFEST_SIZE_MAX} bytes")).doing(doing()));
         }
-        let mut bytes = Vec::new();
+        let (mut bytes, stamp) = (Vec::new(), held.stamp());
         held.open(0)?.read_to_end(&mut bytes).map_err(Error::from_io).doing(doing)?;
         let is_sound = digest.matches(&bytes);
-        held.is_checked(is_sound);
+        held.is_checked(is_sound, stamp);
         match is_sound {
             true => Ok(bytes),
             false => Err(Error::new("its content does not match its digest").doing(doing())),
         }
     }
 
-    /// What people want to know of an image, read anew.
-    pub fn summary(&self, image: &ServedImage) -> ImageSummary {
+    /// What people want to know of each image, in the same order.
+    pub fn summaries(&self) -> &[ImageSummary] {
+        self.summaries.get_or_init(|| {
+            let (mut known, mut left): (HashMap<&Digest, ImageSummary>, _) = (HashMap::new(), LOOKED_AT_MAX);
+            let all = self
+                .images
+                .iter()
+                .map(|image| known.entry(&image.digest).or_insert_with(|| self.summary(image, &mut left)).clone());
+            all.collect()
+        })
+    }
+
+    /// `left` is how much may still be looked at for all images.
+    fn summary(&self, image: &ServedImage, left: &mut usize) -> ImageSummary {
         let (mut summary, mut met) = (ImageSummary::default(), HashSet::new());
         let mut queue = vec![Descriptor::new(image.media_type.clone(), image.digest.clone(), 0)];
         while let Some(descriptor) = queue.pop() {
-            if !met.insert(descriptor.digest.clone()) {
+            if *left == 0 || !met.insert(descriptor.digest.clone()) {
                 continue;
             }
-            summary.size += self.blobs.get(&descriptor.digest).map_or(descriptor.size, |held| held.size);
+            *left -= 1;
+            let size = self.blobs.get(&descriptor.digest).map_or(descriptor.size, |held| held.size);
+            summary.size = summary.size.saturating_add(size);
             if let Some(platform) = &descriptor.platform {
                 summary.platforms.push(platform.to_string());
             }
@@ -342,4 +426,9 @@ impl Library {
         let config: crate::oci::Platform = serde_json::from_slice(&self.content(&config.digest).ok()?).ok()?;
         (!config.os.is_empty()).then(|| config.to_string())
     }
+}
+
+/// An index of what refers to a manifest.
+pub fn referrers_index(all: Vec<Descriptor>) -> Vec<u8> {
+    json::compact(&Index::new("", all, Annotations::new()))
 }

@@ -2,10 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::oci::{Descriptor, Reference, annotation, reference::is_component, reference::is_tag};
-
-/// containerd's name of an image in an index.
-const IMAGE_NAME: &str = "io.containerd.image.name";
+use crate::oci::{Reference, reference::is_component, reference::is_tag};
 
 /// A repository, and the tag in it, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,15 +11,6 @@ pub struct ServedName {
     pub repository: String,
     /// The tag.
     pub tag: Option<String>,
-}
-
-/// What an index calls an image: the name of its source, that of containerd, or any other.
-pub fn name_of(descriptor: &Descriptor) -> Option<&str> {
-    [annotation::SOURCE, IMAGE_NAME, annotation::REF_NAME]
-        .iter()
-        .find_map(|key| descriptor.annotations.get(*key))
-        .map(String::as_str)
-        .filter(|name| !name.is_empty())
 }
 
 /// The names under which an image is served that is called `name` in an archive or layout called `stem`; the first is the

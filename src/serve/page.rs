@@ -3,34 +3,44 @@
 use super::library::{ImageSummary, Library, ServedImage};
 use crate::util::units::{grouped, human_size};
 
+/// Characters of what is shown.
+const SHOWN_MAX: usize = 300;
+/// Columns are as wide as what is in them, but not wider.
+const WIDTH_MAX: usize = 100;
+
 /// A row of the list.
 struct PageRow<'a> {
     image: &'a ServedImage,
-    summary: ImageSummary,
+    summary: &'a ImageSummary,
     /// What `docker pull` takes.
     pull: String,
 }
 
 fn rows<'a>(library: &'a Library, host: &str) -> Vec<PageRow<'a>> {
-    let row = |image: &'a ServedImage| {
+    let row = |(image, summary): (&'a ServedImage, &'a ImageSummary)| {
         let end = match &image.name.tag {
             Some(tag) => format!(":{tag}"),
             None => format!("@{}", image.digest),
         };
-        PageRow { image, summary: library.summary(image), pull: format!("{host}/{}{end}", image.name.repository) }
+        PageRow { image, summary, pull: format!("{host}/{}{end}", image.name.repository) }
     };
-    library.images().iter().map(row).collect()
+    library.images().iter().zip(library.summaries()).map(row).collect()
 }
 
 fn platforms(summary: &ImageSummary) -> String {
-    if summary.platforms.is_empty() { "-".into() } else { summary.platforms.join(", ") }
+    if summary.platforms.is_empty() { "-".into() } else { shown(&summary.platforms.join(", ")) }
+}
+
+/// Text that anybody may have written, as it is shown: in one line, not too long, without what a terminal would obey.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// The list for a terminal: a line an image.
 pub fn text(library: &Library, host: &str) -> String {
     let rows = rows(library, host);
-    let width = |len: &dyn Fn(&PageRow) -> usize| rows.iter().map(len).max().unwrap_or(0);
-    let (names, kinds) = (width(&|row| row.pull.len()), width(&|row| platforms(&row.summary).len()));
+    let width = |len: &dyn Fn(&PageRow) -> usize| rows.iter().map(len).max().unwrap_or(0).min(WIDTH_MAX);
+    let (names, kinds) = (width(&|row| row.pull.len()), width(&|row| platforms(row.summary).len()));
     let mut text = format!("{}\n\n", heading(library, rows.len()));
     for PageRow { image, summary, pull } in &rows {
         let size = human_size(summary.size);
@@ -67,7 +77,7 @@ pub fn html(library: &Library, host: &str) -> String {
         text.push_str(&format!(
             "<tr><td title=\"{}\">{}</td><td>{}</td><td>{}</td><td class=\"size\">{}</td><td><code>{}</code></td>\
             <td><code>docker pull {}</code></td></tr>\n",
-            escaped(&image.source),
+            escaped(&shown(&image.source)),
             escaped(&image.name.repository),
             escaped(image.name.tag.as_deref().unwrap_or("-")),
             escaped(&platforms(summary)),

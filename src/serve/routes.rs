@@ -5,17 +5,16 @@ use std::sync::Arc;
 use super::{
     content::{Condition, Held},
     http::{AnswerHead, ClientRequest, Part, Refusal, error_json, part_of},
-    library::Library,
+    library::{Library, NAME_MAX, referrers_index},
     page,
 };
-use crate::oci::{
-    Annotations, Descriptor, Digest, json, manifest::Index, media, reference::is_component, reference::is_tag,
+use crate::{
+    log,
+    oci::{Digest, json, media, reference::is_component, reference::is_tag},
 };
 
 /// So many names are listed at once, at the most.
 const LISTED_MAX: usize = 10_000;
-/// The longest name of a repository.
-const NAME_MAX: usize = 255;
 
 /// What follows the head of an answer.
 #[derive(Clone)]
@@ -56,6 +55,12 @@ impl ServedAnswer {
         ServedAnswer::error(refusal.status, "UNSUPPORTED", refusal.why)
     }
 
+    /// The same with what every answer says.
+    pub fn with_common_fields(self) -> ServedAnswer {
+        let head = self.head.with("Docker-Distribution-API-Version", "registry/2.0");
+        ServedAnswer { head: head.with("X-Content-Type-Options", "nosniff"), body: self.body }
+    }
+
     fn bytes(head: AnswerHead, bytes: Vec<u8>) -> ServedAnswer {
         ServedAnswer { head, body: AnswerBody::Bytes(bytes.into()) }
     }
@@ -67,16 +72,14 @@ impl ServedAnswer {
 
 /// Answers a request.
 pub fn answer(library: &Library, request: &ClientRequest) -> ServedAnswer {
-    let answer = match request.method.as_str() {
+    match request.method.as_str() {
         "GET" | "HEAD" => route(library, request),
         _ => {
             let mut answer = ServedAnswer::error(405, "UNSUPPORTED", "this registry is only read");
             answer.head = answer.head.with("Allow", "GET, HEAD");
             answer
         }
-    };
-    let head = answer.head.with("Docker-Distribution-API-Version", "registry/2.0");
-    ServedAnswer { head: head.with("X-Content-Type-Options", "nosniff"), body: answer.body }
+    }
 }
 
 fn route(library: &Library, request: &ClientRequest) -> ServedAnswer {
@@ -131,8 +134,10 @@ fn in_repository(
     }
     let long = request.parameter("ns").map(|registry| format!("{}/{name}", registry.to_lowercase().replace(':', "_")));
     let known = |name: &str| library.tags(name).is_some();
+    let is_of_another = long.is_some() && library.is_of_a_registry(name);
     match long.filter(|long| known(long)) {
         Some(long) => answer(library, request, &long),
+        None if is_of_another => ServedAnswer::error(404, "NAME_UNKNOWN", "that registry has no such repository here"),
         None if known(name) => answer(library, request, name),
         None => ServedAnswer::error(404, "NAME_UNKNOWN", "there is no such repository"),
     }
@@ -148,13 +153,19 @@ fn manifest(library: &Library, request: &ClientRequest, name: &str, reference: &
         Err(_) if !is_tag(reference) => return ServedAnswer::error(404, "MANIFEST_UNKNOWN", "that is no tag"),
         Err(_) => match library.tagged(name, reference) {
             Some(digest) => digest.clone(),
-            None => return referrers_tag(library, request, reference).unwrap_or_else(unknown),
+            None => match library.referrers_tagged(reference) {
+                Some(digest) => digest.clone(),
+                None => return unknown(),
+            },
         },
     };
     let Some(media_type) = library.media_type(&digest) else { return unknown() };
     match library.content(&digest) {
         Ok(bytes) => document(request, media_type, &digest, bytes),
-        Err(e) => ServedAnswer::error(500, "MANIFEST_INVALID", &e.to_string()),
+        Err(e) => {
+            log::warn(format_args!("manifest {digest} cannot be served: {e}"));
+            ServedAnswer::error(500, "MANIFEST_INVALID", "the manifest cannot be read, or is damaged")
+        }
     }
 }
 
@@ -213,14 +224,6 @@ fn blob(library: &Library, request: &ClientRequest, digest: &str) -> ServedAnswe
     }
 }
 
-/// The index of what refers to a manifest.
-fn referrers_index(library: &Library, subject: &Digest, artifact_type: Option<&str>) -> Vec<u8> {
-    let all = library.referrers(subject).iter();
-    let all: Vec<Descriptor> =
-        all.filter(|one| artifact_type.is_none_or(|wanted| one.artifact_type == wanted)).cloned().collect();
-    json::compact(&Index::new("", all, Annotations::new()))
-}
-
 fn referrers(library: &Library, request: &ClientRequest, subject: &str) -> ServedAnswer {
     let Ok(subject) = subject.parse::<Digest>() else {
         return ServedAnswer::error(400, "DIGEST_INVALID", "that is no digest");
@@ -228,18 +231,9 @@ fn referrers(library: &Library, request: &ClientRequest, subject: &str) -> Serve
     let artifact_type = request.parameter("artifactType").filter(|wanted| !wanted.is_empty());
     let head = AnswerHead::new(200).with("Content-Type", media::INDEX);
     let head = if artifact_type.is_some() { head.with("OCI-Filters-Applied", "artifactType") } else { head };
-    ServedAnswer::bytes(head, referrers_index(library, &subject, artifact_type))
-}
-
-/// The same under the tag of the specification ("Referrers Tag Schema"), if anything refers to it.
-fn referrers_tag(library: &Library, request: &ClientRequest, tag: &str) -> Option<ServedAnswer> {
-    let (algorithm, hex) = tag.split_once('-')?;
-    let subject = format!("{algorithm}:{hex}").parse::<Digest>().ok()?;
-    if library.referrers(&subject).is_empty() {
-        return None;
-    }
-    let bytes = referrers_index(library, &subject, None);
-    Some(document(request, media::INDEX, &Digest::of(&bytes), bytes))
+    let all = library.referrers(&subject).iter();
+    let all = all.filter(|one| artifact_type.is_none_or(|wanted| one.artifact_type == wanted)).cloned().collect();
+    ServedAnswer::bytes(head, referrers_index(all))
 }
 
 fn tags(library: &Library, request: &ClientRequest, name: &str) -> ServedAnswer {

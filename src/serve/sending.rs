@@ -2,51 +2,87 @@
 
 use std::io::{self, ErrorKind as IoErrorKind, Read, Write as _};
 
-use nix::sys::sendfile::sendfile64;
+use nix::{errno::Errno, sys::sendfile::sendfile64};
 
 use super::{
     connections::ConnectionPlace,
     content::{Condition, Held},
     wire::Wire,
 };
-use crate::{error::Error, log, oci::Digest};
+use crate::{
+    error::{Error, Result},
+    log,
+    media::files::FileStamp,
+    oci::Digest,
+};
 
 /// Hashed or sent at once.
 const PIECE: usize = 64 << 10;
-const SENT_AT_ONCE: u64 = 1 << 20;
+const SENT_AT_ONCE: u64 = 128 << 10;
 
-/// What is sent.
+/// A part of a blob that is sent, opened.
 pub struct BlobPart<'a> {
-    /// Of the blob.
-    pub digest: &'a Digest,
-    /// The blob.
-    pub held: &'a Held,
+    digest: &'a Digest,
+    held: &'a Held,
     /// Where the part begins.
-    pub from: u64,
+    from: u64,
     /// How many bytes it has.
-    pub len: u64,
+    len: u64,
     /// So many of them were sent.
-    pub sent: u64,
+    sent: u64,
+    /// Of a blob that nobody has read: all of it.
+    unchecked: Option<(Box<dyn Read + Send>, Option<FileStamp>)>,
 }
 
 fn failed(e: Error) -> io::Error {
     io::Error::other(e)
 }
 
-impl BlobPart<'_> {
+impl<'a> BlobPart<'a> {
+    /// Opens `len` bytes from `from` on.
+    ///
+    /// # Errors
+    /// If they cannot be.
+    pub fn open(digest: &'a Digest, held: &'a Held, from: u64, len: u64) -> Result<BlobPart<'a>> {
+        let unchecked = match held.condition() {
+            Condition::Sound => {
+                held.in_file(from)?;
+                None
+            }
+            _ => {
+                let stamp = held.stamp();
+                Some((held.open(0)?, stamp))
+            }
+        };
+        Ok(BlobPart { digest, held, from, len, sent: 0, unchecked })
+    }
+
+    /// How many of its bytes were sent.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Sends it. What nobody has read to its end is hashed, and the last byte is sent when the digest proves right.
     ///
     /// # Errors
     /// If it cannot be read, is damaged, or the connection ends.
     pub fn send(&mut self, wire: &mut Wire, place: &ConnectionPlace) -> io::Result<()> {
-        if self.held.condition() == Condition::Sound {
-            return self.send_sound(wire, place);
+        match self.unchecked.take() {
+            None => self.send_sound(wire, place),
+            Some((content, stamp)) => {
+                let sent = self.send_unchecked(content, stamp, wire, place);
+                if self.held.condition() == Condition::Damaged {
+                    log::warn(format_args!("blob {} is damaged; its connection was ended", self.digest));
+                }
+                sent
+            }
         }
-        let sent = self.send_unchecked(wire, place);
-        if self.held.condition() == Condition::Damaged {
-            log::warn(format_args!("blob {} is damaged; its connection was ended", self.digest));
-        }
-        sent
+    }
+
+    /// Something of the blob cannot be read: that is told, and not what the client did.
+    fn unreadable(&self, e: io::Error) -> io::Error {
+        log::warn(format_args!("blob {} cannot be read: {e}; its connection was ended", self.digest));
+        e
     }
 
     fn send_sound(&mut self, wire: &mut Wire, place: &ConnectionPlace) -> io::Result<()> {
@@ -57,13 +93,14 @@ impl BlobPart<'_> {
             let (mut at, end) = (offset as i64, (offset + here.min(self.len - self.sent)) as i64);
             while at < end {
                 let most = (end - at).min(SENT_AT_ONCE as i64) as usize;
-                match sendfile64(&socket.socket, piece.file(), Some(&mut at), most) {
-                    Ok(0) => return Err(IoErrorKind::UnexpectedEof.into()),
+                match sendfile64(&*socket.socket, piece.file(), Some(&mut at), most) {
+                    Ok(0) => return Err(self.unreadable(IoErrorKind::UnexpectedEof.into())),
                     Ok(n) => {
                         self.sent += n as u64;
                         place.is_active();
                     }
-                    Err(nix::Error::EINTR) => {}
+                    Err(Errno::EINTR) => {}
+                    Err(e @ Errno::EIO) => return Err(self.unreadable(e.into())),
                     Err(e) => return Err(e.into()),
                 }
             }
@@ -75,8 +112,8 @@ impl BlobPart<'_> {
         let mut piece = vec![0; PIECE];
         while self.sent < self.len {
             let most = (self.len - self.sent).min(piece.len() as u64) as usize;
-            match content.read(&mut piece[..most])? {
-                0 => return Err(IoErrorKind::UnexpectedEof.into()),
+            match content.read(&mut piece[..most]).map_err(|e| self.unreadable(e))? {
+                0 => return Err(self.unreadable(IoErrorKind::UnexpectedEof.into())),
                 n => {
                     wire.write_all(&piece[..n])?;
                     self.sent += n as u64;
@@ -87,21 +124,35 @@ impl BlobPart<'_> {
         Ok(())
     }
 
-    fn send_unchecked(&mut self, wire: &mut Wire, place: &ConnectionPlace) -> io::Result<()> {
-        let mut content = self.held.open(0).map_err(failed)?;
+    fn send_unchecked(
+        &mut self,
+        mut content: Box<dyn Read + Send>,
+        stamp: Option<FileStamp>,
+        wire: &mut Wire,
+        place: &ConnectionPlace,
+    ) -> io::Result<()> {
         let (mut hasher, mut piece, mut at) = (self.digest.hasher(), vec![0; PIECE], 0);
         // The last byte, until the digest proves right.
         let (last, mut kept) = ((self.from + self.len).saturating_sub(1), None);
         while at < self.held.size {
             let n = match content.read(&mut piece) {
                 Ok(0) => {
-                    self.held.is_checked(false);
+                    self.held.is_checked(false, stamp);
                     return Err(IoErrorKind::UnexpectedEof.into());
                 }
                 Ok(n) => n,
                 Err(e) if e.kind() == IoErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
+                Err(e) => {
+                    // What a decoder refuses is damaged; what the system cannot read may be read later.
+                    if e.raw_os_error().is_none() {
+                        self.held.is_checked(false, stamp);
+                    }
+                    return Err(self.unreadable(e));
+                }
             };
+            if place.is_given_up() {
+                return Err(IoErrorKind::ConnectionAborted.into());
+            }
             hasher.update(&piece[..n]);
             let end = at + n as u64;
             let wanted = self.from.clamp(at, end) - at..last.clamp(at, end) - at;
@@ -117,7 +168,7 @@ impl BlobPart<'_> {
             at = end;
         }
         let is_sound = hasher.finish() == *self.digest;
-        self.held.is_checked(is_sound);
+        self.held.is_checked(is_sound, stamp);
         match kept {
             _ if !is_sound => Err(IoErrorKind::InvalidData.into()),
             Some(byte) => {

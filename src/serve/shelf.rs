@@ -1,7 +1,6 @@
 //! What is served, opened: archives in files, and layouts in directories. Each says where its blobs lie, and what it lists.
 
 use std::{
-    cell::RefCell,
     collections::HashMap,
     io::Read as _,
     path::{Path, PathBuf},
@@ -85,7 +84,11 @@ impl Shelf {
             return Err(Error::new(foreign::DOCKER_ARCHIVE).doing(format!("opening {path:?}")));
         }
         if catalog.lists.count() == 0 {
-            return Err(Error::new("it holds no index.json that can be read").doing(format!("opening {path:?}")));
+            let why = match catalog.blobs().is_empty() {
+                true => "it is no archive of images: it holds no index.json",
+                false => "it holds no index.json that can be read",
+            };
+            return Err(Error::new(why).doing(format!("opening {path:?}")));
         }
         let blobs = catalog.blobs().iter().map(|(digest, held)| {
             let begin = held.end - padded(held.size).unwrap_or(held.size);
@@ -105,17 +108,21 @@ fn stem(path: &Path) -> String {
     })
 }
 
-/// Tells what is wrong with an archive, as far as it is told.
-fn telling<'a>(path: &'a Path, told: &'a RefCell<usize>) -> impl FnMut(Finding) + 'a {
-    move |finding| {
-        if finding.kind == FindingKind::Note {
-            return;
-        }
-        *told.borrow_mut() += 1;
-        match *told.borrow() {
-            n if n < TOLD_MAX => log::warn(format_args!("{path:?}: {}", finding.text)),
-            TOLD_MAX => log::warn(format_args!("{path:?}: and more; ace-dt mirror verify tells all")),
-            _ => {}
+/// Tells what is wrong with an archive that is served all the same.
+fn tell(path: &Path, findings: &[Finding]) {
+    for finding in findings.iter().take(TOLD_MAX) {
+        log::warn(format_args!("{path:?}: {}", finding.text));
+    }
+    if findings.len() > TOLD_MAX {
+        log::warn(format_args!("{path:?}: and more; ace-dt mirror verify tells all"));
+    }
+}
+
+/// Notes what is wrong with an archive.
+fn noting(findings: &mut Vec<Finding>) -> impl FnMut(Finding) {
+    |finding| {
+        if finding.kind != FindingKind::Note && findings.len() <= TOLD_MAX {
+            findings.push(finding);
         }
     }
 }
@@ -128,7 +135,7 @@ fn open_archives(group: &[PathBuf], shelves: &mut Vec<Shelf>) -> Result<()> {
     let mut magic = [0; 4];
     let n = files.read_at(&mut magic, 0).map_err(Error::from_io).doing(doing)?;
     match Format::of(&magic[..n]) {
-        None => open_plain(first, &files, shelves),
+        None => open_plain(group, &files, shelves),
         Some(format) => {
             shelves.push(open_compressed(group, &files, format).doing(doing)?);
             Ok(())
@@ -136,18 +143,23 @@ fn open_archives(group: &[PathBuf], shelves: &mut Vec<Shelf>) -> Result<()> {
     }
 }
 
-fn open_plain(path: &Path, files: &Arc<Files>, shelves: &mut Vec<Shelf>) -> Result<()> {
-    let (told, read, mut start) = (RefCell::new(0), AtomicU64::new(0), 0);
-    let before = shelves.len();
+fn open_plain(group: &[PathBuf], files: &Arc<Files>, shelves: &mut Vec<Shelf>) -> Result<()> {
+    let (read, mut start) = (AtomicU64::new(0), 0);
     while start < files.total() || start == 0 {
-        let mut tell = telling(path, &told);
-        let mut scanner = Scanner { deep: false, passes_holes: true, tell: &mut tell, read: &read };
-        let mut catalog = Catalog::default();
+        // Where there is only one file it has no number.
+        let path = &group[files.volume_at(start).max(1) - 1];
+        let (mut catalog, mut findings) = (Catalog::default(), Vec::new());
+        let mut noting = noting(&mut findings);
+        let mut scanner = Scanner { deep: false, passes_holes: true, tell: &mut noting, read: &read };
         let (ended, next) = scanner.files(files, start, &mut catalog)?;
-        // What stands behind an archive may be nothing.
-        if catalog.lists.count() > 0 || shelves.len() == before {
-            shelves.push(Shelf::of_catalog(path, &catalog, |_, begin| BlobPlace::Files(files.clone(), start + begin))?);
+        drop(noting);
+        if catalog.lists.count() == 0 && start > 0 {
+            let why = format!("it is no archive, and {:?} is complete without it", group[0]);
+            return Err(Error::new(why).doing(format!("opening {path:?}")));
         }
+        let shelf = Shelf::of_catalog(path, &catalog, |_, begin| BlobPlace::Files(files.clone(), start + begin))?;
+        tell(path, &findings);
+        shelves.push(shelf);
         if ended.end.is_none() {
             break;
         }
@@ -158,9 +170,9 @@ fn open_plain(path: &Path, files: &Arc<Files>, shelves: &mut Vec<Shelf>) -> Resu
 
 fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format) -> Result<Shelf> {
     let path = &group[0];
-    let (told, read, mut catalog) = (RefCell::new(0), AtomicU64::new(0), Catalog::default());
-    let mut tell = telling(path, &told);
-    let mut scanner = Scanner { deep: false, passes_holes: false, tell: &mut tell, read: &read };
+    let (read, mut catalog, mut findings) = (AtomicU64::new(0), Catalog::default(), Vec::new());
+    let mut noting = noting(&mut findings);
+    let mut scanner = Scanner { deep: false, passes_holes: false, tell: &mut noting, read: &read };
     let found = match format {
         Format::Zstd => FramedFile::by_headers(files.clone())?,
         Format::Gzip => None,
@@ -172,14 +184,14 @@ fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format) -> Res
             found
         }
         None => {
-            log::line(format_args!(
-                "{path:?}: {} bytes are decompressed once, to find what is in them",
+            log::warn(format_args!(
+                "{path:?}: its {} compressed bytes are decompressed once, to find what is in them",
                 grouped(files.total())
             ));
             let (mut input, mut ends) =
                 (StreamInput::start(group.to_vec(), InputOptions::default())?, FrameEnds::new());
             scan_stream(scanner, &mut input, &mut catalog, &mut ends)?;
-            let found = FramedFile::new(files.clone(), format, 0, ends);
+            let found = FramedFile::new(files.clone(), format, ends);
             if found.frame_max() > FRAME_MAX {
                 log::warn(format_args!(
                     "{path:?} was not compressed by this tool: for each blob all that stands before it is decompressed"
@@ -188,12 +200,18 @@ fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format) -> Res
             Arc::new(found)
         }
     };
-    Shelf::of_catalog(path, &catalog, |_, begin| BlobPlace::Framed(stream.clone(), begin))
+    drop(noting);
+    let shelf = Shelf::of_catalog(path, &catalog, |_, begin| BlobPlace::Framed(stream.clone(), begin))?;
+    tell(path, &findings);
+    Ok(shelf)
 }
 
 /// Opens an image layout in a directory.
 fn open_layout(dir: &Path) -> Result<Shelf> {
     let path = dir.join(INDEX_FILE);
+    if !path.exists() {
+        return Err(Error::new("it is no image layout: it holds no index.json").doing(format!("opening {dir:?}")));
+    }
     let doing = || format!("reading {path:?}");
     let mut bytes = Vec::new();
     fd::open_to_read(&path).doing(doing)?.take(MANIFEST_SIZE_MAX + 1).read_to_end(&mut bytes).doing(doing)?;
@@ -202,11 +220,14 @@ fn open_layout(dir: &Path) -> Result<Shelf> {
     let listing = || format!("reading the directory {:?}", dir.join(BLOBS));
     for algorithm in std::fs::read_dir(dir.join(BLOBS)).doing(listing)? {
         let algorithm = algorithm.doing(listing)?;
+        // What links lead to is no part of the layout.
+        let is_directory = algorithm.file_type().is_ok_and(|kind| kind.is_dir());
         let Ok(files) = std::fs::read_dir(algorithm.path()) else { continue };
+        let files = files.filter(|_| is_directory);
         for file in files {
             let file = file.doing(listing)?;
             let name = format!("{}:{}", algorithm.file_name().to_string_lossy(), file.file_name().to_string_lossy());
-            let (Ok(digest), Ok(meta)) = (name.parse::<Digest>(), std::fs::metadata(file.path())) else { continue };
+            let (Ok(digest), Ok(meta)) = (name.parse::<Digest>(), file.metadata()) else { continue };
             if meta.is_file() {
                 blobs.insert(digest, Held::new(BlobPlace::Path(file.path()), meta.len()));
             }

@@ -20,7 +20,7 @@ const LINGERING: Duration = Duration::from_secs(1);
 /// A socket of which reading ends at a time.
 pub struct Socket {
     /// The connection.
-    pub socket: TcpStream,
+    pub socket: Arc<TcpStream>,
     /// When reading ends.
     pub deadline: Option<Instant>,
 }
@@ -34,7 +34,7 @@ impl Read for Socket {
             }
             self.socket.set_read_timeout(Some(left))?;
         }
-        match self.socket.read(into) {
+        match (&*self.socket).read(into) {
             Err(e) if e.kind() == IoErrorKind::WouldBlock => Err(IoErrorKind::TimedOut.into()),
             other => other,
         }
@@ -43,7 +43,7 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.write(bytes)
+        (&*self.socket).write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -64,7 +64,7 @@ impl Wire {
     ///
     /// # Errors
     /// If TLS cannot begin.
-    pub fn new(socket: TcpStream, tls: Option<&Arc<ServerConfig>>) -> Result<Wire> {
+    pub fn new(socket: Arc<TcpStream>, tls: Option<&Arc<ServerConfig>>) -> Result<Wire> {
         let socket = Socket { socket, deadline: None };
         Ok(match tls {
             None => Wire::Plain(socket),

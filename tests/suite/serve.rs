@@ -545,6 +545,94 @@ fn clients_that_hold_on() {
     assert!(held.len() > 900);
 }
 
+/// What was checked is checked again when its file was changed.
+#[test]
+fn a_file_that_was_changed_is_not_what_it_was() {
+    let layer = noise(1, 50_000);
+    let (dir, digests) = one_image(std::slice::from_ref(&layer));
+    let serving = Serving::start(&dir, &["x.tar"]);
+    let path = format!("/v2/team/app/blobs/{}", digests[0]);
+    assert!(serving.get(&path, "").body == layer && serving.get(&path, "").body == layer);
+    let bytes = dir.read("x.tar");
+    let at = bytes.windows(64).position(|window| window == &layer[..64]).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(dir.join("x.tar")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"YYYY", at as u64).unwrap();
+    let reply = serving.get(&path, "");
+    assert!(reply.status == 500 || reply.body.len() < layer.len(), "wrong bytes with a whole length");
+    assert_eq!(serving.get(&path, "").status, 500);
+    // A file that is gone, or is cut, is an error, too.
+    file.set_len(at as u64).unwrap();
+    let reply = serving.get(&path, "");
+    assert!(reply.status == 500 || reply.body.len() < layer.len());
+}
+
+/// A layout holds what lies in it: links lead elsewhere, and what is no file has no content.
+#[test]
+fn links_lead_out_of_a_layout() {
+    let (dir, digests) = one_image(&[noise(1, 500)]);
+    fs::create_dir_all(dir.join("layout")).unwrap();
+    peer(&dir, "tar", &["-xf", "x.tar", "-C", "layout"]);
+    let secret = Digest::of(b"secret");
+    dir.write("secret", "secret");
+    std::os::unix::fs::symlink(dir.join("secret"), dir.join("layout").join(secret.path())).unwrap();
+    let serving = Serving::start(&dir, &["layout"]);
+    assert_eq!(serving.get(&format!("/v2/team/app/blobs/{secret}"), "").status, 404);
+    let blob = dir.join("layout").join(digests[0].path());
+    fs::remove_file(&blob).unwrap();
+    let path = format!("/v2/team/app/blobs/{}", digests[0]);
+    assert_eq!(serving.get(&path, "").status, 500, "it is gone");
+    peer(&dir, "mkfifo", &[blob.to_str().unwrap()]);
+    assert_eq!(serving.get(&path, "").status, 500, "nobody waits for a FIFO");
+    std::os::unix::fs::symlink(dir.join("secret"), dir.join("link")).unwrap();
+    fs::rename(dir.join("link"), &blob).unwrap();
+    assert_eq!(serving.get(&path, "").status, 500);
+}
+
+/// What archives call things is shown in one line, without what a terminal or a browser would obey.
+#[test]
+fn names_are_shown_and_not_obeyed() {
+    let mut content = Content::default();
+    let config =
+        json!({"architecture": "amd64", "os": format!("linux\u{1b}]0;x\u{7}<b>\nfake {}", "l".repeat(70_000))});
+    let config = content.blob("app", config.to_string().as_bytes());
+    let size = content.body(&format!("/v2/app/blobs/{config}")).unwrap().len();
+    let config = descriptor("application/vnd.oci.image.config.v1+json", &config, size);
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []});
+    content.manifest("app", MANIFEST, manifest.to_string().as_bytes(), Some("v1"));
+    let (dir, source) = (Dir::new(), Scripted::honest(content));
+    configure(&dir, &source.endpoint(), 25);
+    dir.write("s", "reg.example.com/app:v1\n");
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "x.tar"]).ok();
+    let serving = Serving::start(&dir, &["x.tar"]);
+    let text = String::from_utf8(serving.get("/", "").body).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() == 6 && !text.contains('\u{1b}') && text.len() < 5000, "{text}");
+    let html = String::from_utf8(serving.get("/", "Accept: text/html\r\n").body).unwrap();
+    assert!(!html.contains("<b>") && html.len() < 8000, "{html}");
+}
+
+/// A connection that is kept open does not hold up the end.
+#[test]
+fn who_has_his_answer_is_not_waited_for() {
+    let (dir, digests) = one_image(&[noise(1, 8_000_000)]);
+    let serving = Serving::start(&dir, &["x.tar"]);
+    let mut socket = TcpStream::connect(&serving.host).unwrap();
+    write!(socket, "GET /v2/team/app/blobs/{} HTTP/1.1\r\nHost: h\r\n\r\n", digests[0]).unwrap();
+    let mut first = [0; 1000];
+    socket.read_exact(&mut first).unwrap();
+    send(&serving.running.0, Signal::SIGTERM);
+    let reading = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(700));
+        let mut rest = Vec::new();
+        let _ = socket.read_to_end(&mut rest);
+        rest.len()
+    });
+    let begun = Instant::now();
+    let (status, said) = serving.end(Signal::SIGHUP);
+    assert_eq!((status, said.contains("not answered")), (Some(0), false), "{said}");
+    assert!(reading.join().unwrap() > 7_900_000 && begun.elapsed() < Duration::from_secs(8));
+}
+
 #[test]
 fn what_cannot_be_served() {
     let (dir, _) = one_image(&[b"x".to_vec()]);

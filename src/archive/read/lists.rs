@@ -243,8 +243,8 @@ fn cut(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The name that a descriptor gives an image.
-fn name_of(annotations: &Annotations) -> Option<&str> {
+/// The name that a descriptor gives an image: that of its source, that of containerd, or any other.
+pub fn name_of(annotations: &Annotations) -> Option<&str> {
     [annotation::SOURCE, IMAGE_NAME, annotation::REF_NAME]
         .iter()
         .find_map(|key| annotations.get(*key))
