@@ -13,6 +13,7 @@ for what in "$@"; do
         test)
             need docker-registry docker-registry
             need skopeo skopeo
+            need curl curl
             need mandoc mandoc
             need openssl openssl
             need htpasswd apache2-utils
