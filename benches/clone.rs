@@ -7,7 +7,6 @@
 mod common;
 
 use std::{
-    env,
     process::Command,
     time::{Duration, Instant},
 };
@@ -27,14 +26,7 @@ const IMAGES: usize = 20;
 const LAYER_LEN: usize = 25 * MIB;
 
 fn main() {
-    let only: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
-    let benches: [(&str, fn()); 3] = [("clone", clone), ("small", small), ("unarchive", unarchive)];
-    for (name, bench) in benches {
-        if wanted(name) {
-            bench();
-        }
-    }
+    common::run(&[("clone", clone), ("small", small), ("unarchive", unarchive)]);
 }
 
 /// Images of four layers each, two of their own and two that all share: 2 GB as often as they are met.

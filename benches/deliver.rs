@@ -7,7 +7,6 @@
 mod common;
 
 use std::{
-    env,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
@@ -35,14 +34,7 @@ use serde_json::json;
 const ROUNDS: usize = 5;
 
 fn main() {
-    let only: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
-    let benches: [(&str, fn()); 3] = [("large", large), ("small", small), ("drive", drive)];
-    for (name, bench) in benches {
-        if wanted(name) {
-            bench();
-        }
-    }
+    common::run(&[("large", large), ("small", small), ("drive", drive)]);
 }
 
 /// 2 GiB in 8 layers from a file into Docker's registry, its storage in memory.

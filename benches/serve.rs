@@ -7,11 +7,10 @@
 mod common;
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Child, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -21,6 +20,7 @@ use ace_dt::oci::Digest;
 use common::{
     InMemory, MIB, must,
     registry::{CONFIG, LAYER, MANIFEST, Storage, descriptor},
+    serving::Serving,
     tool,
     util::{Dir, noise},
 };
@@ -31,45 +31,14 @@ use serde_json::json;
 const ROUNDS: usize = 5;
 
 fn main() {
-    let only: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
-    let benches: [(&str, fn()); 3] = [("large", large), ("small", small), ("begin", begin)];
-    for (name, bench) in benches {
-        if wanted(name) {
-            bench();
-        }
-    }
+    common::run(&[("large", large), ("small", small), ("begin", begin)]);
 }
 
-/// `util serve`, which ends with this.
-struct Serving {
-    child: Child,
-    host: String,
-}
-
-impl Serving {
-    fn start(dir: &Dir, archive: &str) -> Serving {
-        let words = ["util", "serve", "--address", "127.0.0.1:0", archive];
-        let mut child = tool(dir, &words).stderr(Stdio::piped()).spawn().unwrap();
-        let said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let host = said.into_iter().find_map(|line| Some(line.split_once("://")?.1.trim_end_matches('/').to_string()));
-        let host = host.expect("it serves");
-        Serving { child, host }
-    }
-
-    /// The most memory that it had, in KiB (proc_pid_status(5)).
-    fn peak(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// The most memory that it had, in KiB (proc_pid_status(5)).
+fn peak(serving: &Serving) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", serving.running.0.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// Gets blobs over so many connections, each kept for the next blob, and throws the bytes away. Returns the bytes.
@@ -138,7 +107,7 @@ fn compare(what: &str, blobs: usize, len: usize) {
     };
     time(&registry.host(), "app", &mut Vec::new());
     for _ in 0..ROUNDS {
-        let serving = Serving::start(&dir, archive.to_str().unwrap());
+        let serving = Serving::start(&dir, &[archive.to_str().unwrap()]);
         time(&serving.host, "x", &mut first);
         time(&serving.host, "x", &mut ours);
         time(&registry.host(), "app", &mut theirs);
@@ -177,7 +146,7 @@ fn begin() {
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
         let begun = Instant::now();
-        let serving = Serving::start(&dir, "big.tar");
+        let serving = Serving::start(&dir, &["big.tar"]);
         let mut socket = TcpStream::connect(&serving.host).unwrap();
         write!(socket, "GET /v2/big/manifests/v1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
         let mut all = String::new();
@@ -201,13 +170,13 @@ fn begin() {
         let words = ["mirror", "serialize", "-q", &image, "y.tar", "--force", "--compression", format];
         let words = if format == "none" { &words[..6] } else { &words[..] };
         must(&mut tool(&dir, words));
-        let serving = Serving::start(&dir, "y.tar");
+        let serving = Serving::start(&dir, &["y.tar"]);
         for _ in 0..3 {
             pull(&serving.host, "y", &digests, 64);
         }
         println!(
             "  compression {format:<4}: 64 connections pull 64 blobs of 8 MiB, thrice: peak memory {} KiB",
-            serving.peak()
+            peak(&serving)
         );
     }
 }

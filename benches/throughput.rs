@@ -7,7 +7,6 @@
 mod common;
 
 use std::{
-    env,
     fs::{self, File},
     path::Path,
     process::{Command, Stdio},
@@ -88,9 +87,7 @@ fn built(name: &str) -> String {
 }
 
 fn main() {
-    let only: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|o| o == name);
-    let benches: [(&str, fn()); 9] = [
+    common::run(&[
         ("start", start_up),
         ("latency", latency),
         ("packets", packets),
@@ -100,12 +97,7 @@ fn main() {
         ("verify", verify),
         ("compression", compression),
         ("plan", plan),
-    ];
-    for (name, bench) in benches {
-        if wanted(name) {
-            bench();
-        }
-    }
+    ]);
 }
 
 fn start_up() {

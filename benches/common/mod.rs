@@ -10,12 +10,15 @@ pub mod registry;
 #[path = "../../tests/suite/scripted.rs"]
 #[allow(dead_code)]
 pub mod scripted;
+#[path = "../../tests/suite/serving.rs"]
+#[allow(dead_code)]
+pub mod serving;
 #[path = "../../tests/suite/util.rs"]
 #[allow(dead_code)]
 pub mod util;
 
 use std::{
-    fs,
+    env, fs,
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -32,6 +35,16 @@ use registry::Registry;
 
 pub const MIB: usize = 1 << 20;
 pub const TOOL: &str = env!("CARGO_BIN_EXE_ace-dt");
+
+/// Runs the benches that the command line names, or all.
+pub fn run(benches: &[(&str, fn())]) {
+    let only: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    for (name, bench) in benches {
+        if only.is_empty() || only.iter().any(|o| o == name) {
+            bench();
+        }
+    }
+}
 
 pub fn must(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; `make bench-deliver` installs it"));

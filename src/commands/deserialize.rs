@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     deliver::{DeliveredTo, DeliveryJob},
-    result_files::ResultFiles,
+    result_files::{self, ResultFiles},
     setup::Setup,
     wanted::WantedSource,
 };
@@ -21,7 +21,8 @@ use crate::{
 /// If not all could be delivered.
 pub fn run(options: &DeserializeOptions) -> Result<()> {
     let run = &options.run;
-    let files = ResultFiles::open(run, "SOURCE-FILE")?;
+    result_files::check_paths(run, "SOURCE-FILE")?;
+    let files = ResultFiles::open(run)?;
     let setup = Setup::new(&run.deliver.connection)?;
     let progress = Progress::new(&run.deliver.progress)?;
     let job = DeliveryJob::of(run, DeliveredTo::Image(&options.image), &setup, &progress);

@@ -16,12 +16,11 @@ pub struct ResultFiles {
 }
 
 impl ResultFiles {
-    /// Opens them, before anything is sent. `operand` is what the archives are called on the command line.
+    /// Opens them, before anything is sent, and after [`check_paths`].
     ///
     /// # Errors
-    /// If one cannot be written, or is named as something else, too.
-    pub fn open(options: &ArchiveRunOptions, operand: &'static str) -> Result<ResultFiles> {
-        check_paths(options, operand)?;
+    /// If one cannot be written.
+    pub fn open(options: &ArchiveRunOptions) -> Result<ResultFiles> {
         Ok(ResultFiles {
             report: options.report.as_deref().map(ReportFile::open).transpose()?,
             wanted: options.wanted.as_deref().map(WantedFile::open).transpose()?,
@@ -53,7 +52,7 @@ impl ResultFiles {
     }
 }
 
-/// No file is both read and written, or written twice.
+/// No file is both read and written, or written twice. `operand` is what the archives are called on the command line.
 ///
 /// # Errors
 /// Wrong usage, if one is.

@@ -30,7 +30,7 @@ pub fn run(options: &UnarchiveOptions) -> Result<()> {
     if map.check {
         return router.print(&sources_of(&find_gather(run)?)?);
     }
-    let files = ResultFiles::open(run, "TAR-FILE")?;
+    let files = ResultFiles::open(run)?;
     let progress = Progress::new(&run.deliver.progress)?;
     let route = |gather: &Manifest, homes: &Homes| router.route(&sources_of(gather)?, homes);
     let to = MappedDestinations {

@@ -2,10 +2,11 @@
 
 use std::{
     fmt,
-    fs::File,
-    io::{self, ErrorKind as IoErrorKind},
+    fs::{File, Metadata},
+    io::{self, ErrorKind as IoErrorKind, Read, Seek, SeekFrom},
     os::unix::fs::{FileExt, MetadataExt},
     path::PathBuf,
+    sync::Arc,
 };
 
 use crate::{
@@ -31,13 +32,9 @@ pub struct FileStamp {
 }
 
 impl FileStamp {
-    /// Of a file.
-    ///
-    /// # Errors
-    /// If it cannot be found out.
-    pub fn of(file: &File) -> io::Result<FileStamp> {
-        let meta = file.metadata()?;
-        Ok(FileStamp { number: meta.ino(), len: meta.len(), changed: (meta.mtime(), meta.mtime_nsec()) })
+    /// Of a file with these attributes.
+    pub fn of(meta: &Metadata) -> FileStamp {
+        FileStamp { number: meta.ino(), len: meta.len(), changed: (meta.mtime(), meta.mtime_nsec()) }
     }
 }
 
@@ -45,6 +42,44 @@ struct FilePart {
     file: File,
     /// Bytes of its label, which are no part of the stream.
     label: u64,
+}
+
+/// Reads [`Files`] from an offset on.
+pub struct FilesReader {
+    files: Arc<Files>,
+    at: u64,
+}
+
+impl FilesReader {
+    /// Begins at offset `at` of the files.
+    pub fn new(files: Arc<Files>, at: u64) -> FilesReader {
+        FilesReader { files, at }
+    }
+
+    /// What it reads.
+    pub fn files(&self) -> &Arc<Files> {
+        &self.files
+    }
+}
+
+impl Read for FilesReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.files.read_at(into, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for FilesReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.files.total().checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or(IoErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
 }
 
 impl fmt::Debug for Files {
@@ -123,7 +158,7 @@ impl Files {
     /// # Errors
     /// If it cannot be found out.
     pub fn stamp_at(&self, offset: u64) -> io::Result<FileStamp> {
-        FileStamp::of(self.file_at(offset))
+        Ok(FileStamp::of(&self.file_at(offset).metadata()?))
     }
 
     /// Reads some bytes; none at the end.

@@ -2,12 +2,12 @@
 //! read until somebody wants them.
 
 use std::{
-    io::{self, BufRead, BufReader, ErrorKind as IoErrorKind, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, ErrorKind as IoErrorKind, Read},
     sync::Arc,
 };
 
 use crate::media::{
-    files::Files,
+    files::{Files, FilesReader},
     source::{MediaSource, MediumPosition, Window, copy_piece},
 };
 
@@ -25,17 +25,12 @@ pub struct FilesCursor {
 /// What of a file that cannot be read is passed over, up to the next multiple: a page of the kernel's.
 const HOLE: u64 = 4096;
 
-struct FilesReader {
-    files: Arc<Files>,
-    at: u64,
-}
-
 impl FilesCursor {
     /// Begins at offset `at` of the files.
     pub fn new(files: Arc<Files>, at: u64) -> FilesCursor {
         let end = files.total();
         FilesCursor {
-            from: BufReader::with_capacity(16 << 10, FilesReader { files, at }),
+            from: BufReader::with_capacity(16 << 10, FilesReader::new(files, at)),
             at,
             end,
             passes_holes: false,
@@ -46,26 +41,6 @@ impl FilesCursor {
     /// Goes on behind what cannot be read.
     pub fn passing_holes(self, passes_holes: bool) -> FilesCursor {
         FilesCursor { passes_holes, ..self }
-    }
-}
-
-impl Read for FilesReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let n = self.files.read_at(into, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
-}
-
-impl Seek for FilesReader {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let at = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::End(by) => self.files.total().checked_add_signed(by),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-        };
-        self.at = at.ok_or(IoErrorKind::InvalidInput)?;
-        Ok(self.at)
     }
 }
 
@@ -98,13 +73,13 @@ impl MediaSource for FilesCursor {
 
     /// All of it, unread.
     fn take_window(&mut self, most: u64) -> io::Result<Window> {
-        let (files, from) = (self.from.get_ref().files.clone(), self.at);
+        let (files, from) = (self.from.get_ref().files().clone(), self.at);
         let len = self.skip(most)?;
         Ok(Window::Files { files, from, len })
     }
 
     fn position(&self) -> MediumPosition {
-        let files = &self.from.get_ref().files;
+        let files = self.from.get_ref().files();
         let volume = files.volume_at(self.at);
         MediumPosition { volume, ..MediumPosition::default() }
     }
@@ -116,6 +91,6 @@ impl MediaSource for FilesCursor {
     }
 
     fn end_at_file_boundary(&mut self) {
-        self.end = self.from.get_ref().files.part_end(self.at);
+        self.end = self.from.get_ref().files().part_end(self.at);
     }
 }

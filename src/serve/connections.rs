@@ -25,8 +25,6 @@ pub struct Connections {
 struct OpenConnections {
     next: u64,
     open: HashMap<u64, OpenConnection>,
-    /// How many are busy.
-    busy: usize,
     /// No more requests are taken.
     is_closing: bool,
 }
@@ -62,7 +60,7 @@ impl Connections {
         let socket = socket.clone();
         let mut all = self.all();
         if all.open.len() >= self.open_max {
-            all.give_up_one();
+            all.give_up_one(OpenConnection::may_go);
             let is_full = |all: &mut OpenConnections| all.open.len() >= self.open_max;
             all = self.ended.wait_timeout_while(all, ENDING, is_full).unwrap_or_else(PoisonError::into_inner).0;
             if all.open.len() >= self.open_max {
@@ -78,7 +76,7 @@ impl Connections {
 
     /// Descriptors have run out: ends the connection that was idle for longest.
     pub fn make_room(&self) {
-        self.all().give_up_one();
+        self.all().give_up_one(OpenConnection::may_go);
     }
 
     /// Takes no more requests, and waits until those are answered that are in work, for at most so long. Returns how many
@@ -89,7 +87,7 @@ impl Connections {
         all.open.values_mut().filter(|one| !one.is_busy).for_each(OpenConnection::give_up);
         let is_open = |all: &mut OpenConnections| !all.open.is_empty();
         all = self.ended.wait_timeout_while(all, most, is_open).unwrap_or_else(PoisonError::into_inner).0;
-        let left = all.busy;
+        let left = all.busy();
         all.open.values_mut().for_each(OpenConnection::give_up);
         all = self.ended.wait_timeout_while(all, ENDING, is_open).unwrap_or_else(PoisonError::into_inner).0;
         (left, all.open.len())
@@ -97,9 +95,14 @@ impl Connections {
 }
 
 impl OpenConnections {
-    /// Ends the connection on which nothing went for longest, unless its request is being answered.
-    fn give_up_one(&mut self) {
-        let may_go = |one: &&mut OpenConnection| !one.is_given_up && (!one.is_busy || one.active.elapsed() > STALE);
+    /// How many requests are being answered.
+    fn busy(&self) -> usize {
+        self.open.values().filter(|one| one.is_busy).count()
+    }
+
+    /// Of the connections that may go, ends the one on which nothing went for longest.
+    fn give_up_one(&mut self, may_go: impl Fn(&OpenConnection) -> bool) {
+        let may_go = |one: &&mut OpenConnection| !one.is_given_up && may_go(one);
         if let Some(one) = self.open.values_mut().filter(may_go).min_by_key(|one| one.active) {
             one.give_up();
         }
@@ -107,6 +110,15 @@ impl OpenConnections {
 }
 
 impl OpenConnection {
+    /// Its client has a request in work, and takes nothing of the answer.
+    fn is_stale(&self) -> bool {
+        self.is_busy && self.active.elapsed() > STALE
+    }
+
+    fn may_go(&self) -> bool {
+        !self.is_busy || self.is_stale()
+    }
+
     fn give_up(&mut self) {
         self.is_given_up = true;
         let _ = self.socket.shutdown(Shutdown::Both);
@@ -117,13 +129,11 @@ impl ConnectionPlace<'_> {
     /// A request is to be answered. `false`: there are too many.
     pub fn begin(&self) -> bool {
         let mut all = self.connections.all();
-        if all.busy >= self.connections.busy_max {
+        if all.busy() >= self.connections.busy_max {
             // Whoever takes nothing goes, and the next finds its place.
-            let stale = |one: &&mut OpenConnection| one.is_busy && !one.is_given_up && one.active.elapsed() > STALE;
-            all.open.values_mut().filter(stale).min_by_key(|one| one.active).into_iter().for_each(|one| one.give_up());
+            all.give_up_one(OpenConnection::is_stale);
             return false;
         }
-        all.busy += 1;
         self.set(&mut all, true);
         true
     }
@@ -131,7 +141,6 @@ impl ConnectionPlace<'_> {
     /// The request was answered. Returns whether no further one is taken.
     pub fn end(&self) -> bool {
         let mut all = self.connections.all();
-        all.busy -= 1;
         self.set(&mut all, false);
         all.is_closing
     }
@@ -161,9 +170,7 @@ impl ConnectionPlace<'_> {
 
 impl Drop for ConnectionPlace<'_> {
     fn drop(&mut self) {
-        let mut all = self.connections.all();
-        let was_busy = all.open.remove(&self.number).is_some_and(|one| one.is_busy);
-        all.busy -= usize::from(was_busy);
+        self.connections.all().open.remove(&self.number);
         self.connections.ended.notify_all();
     }
 }

@@ -5,12 +5,9 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Seek as _, SeekFrom},
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use nix::fcntl::OFlag;
@@ -19,7 +16,7 @@ use super::frames::FramedFile;
 use crate::{
     error::{Context, Error, Result},
     fd,
-    media::files::{FileStamp, Files},
+    media::files::{FileStamp, Files, FilesReader},
 };
 
 /// Where bytes lie.
@@ -51,34 +48,38 @@ pub struct Held {
     /// Bytes.
     pub size: u64,
     place: BlobPlace,
-    condition: AtomicU8,
-    /// Of the file that it lies in, when it was checked.
-    stamp: Mutex<Option<FileStamp>>,
+    checked: Mutex<Option<Checked>>,
+}
+
+/// What somebody found who has read all of a blob.
+struct Checked {
+    is_sound: bool,
+    /// Of the file that it lies in, before that.
+    stamp: Option<FileStamp>,
 }
 
 impl Held {
     /// A blob of `size` bytes that nobody has read.
     pub fn new(place: BlobPlace, size: u64) -> Held {
-        let condition = AtomicU8::new(Condition::Unchecked as u8);
-        Held { size, place, condition, stamp: Mutex::default() }
+        Held { size, place, checked: Mutex::default() }
     }
 
     /// Whether it is what its digest says, as far as is known. Where its file was changed nobody knows.
     pub fn condition(&self) -> Condition {
-        let condition = match self.condition.load(Ordering::Relaxed) {
-            n if n == Condition::Sound as u8 => Condition::Sound,
-            n if n == Condition::Damaged as u8 => Condition::Damaged,
-            _ => return Condition::Unchecked,
-        };
-        let checked = *self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
-        if checked == self.stamp() { condition } else { Condition::Unchecked }
+        match *self.checked() {
+            Some(Checked { is_sound, stamp }) if stamp == self.stamp() => match is_sound {
+                true => Condition::Sound,
+                false => Condition::Damaged,
+            },
+            _ => Condition::Unchecked,
+        }
     }
 
     /// Of the file that it lies in; none if it lies in none, or that cannot be told.
     pub fn stamp(&self) -> Option<FileStamp> {
         match &self.place {
             BlobPlace::Files(files, at) => files.stamp_at(*at).ok(),
-            BlobPlace::Path(path) => FileStamp::of(&open(path).ok()?).ok(),
+            BlobPlace::Path(path) => path.symlink_metadata().ok().as_ref().map(FileStamp::of),
             BlobPlace::Framed(stream, at) => stream.stamp_at(*at).ok(),
             BlobPlace::Memory(_) => None,
         }
@@ -86,9 +87,11 @@ impl Held {
 
     /// All of it was read, from when its file had this stamp on.
     pub fn is_checked(&self, is_sound: bool, stamp: Option<FileStamp>) {
-        let condition = if is_sound { Condition::Sound } else { Condition::Damaged };
-        *self.stamp.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
-        self.condition.store(condition as u8, Ordering::Relaxed);
+        *self.checked() = Some(Checked { is_sound, stamp });
+    }
+
+    fn checked(&self) -> MutexGuard<'_, Option<Checked>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its bytes from `from` on, unchecked; never more than it has.
@@ -99,8 +102,12 @@ impl Held {
         let from = from.min(self.size);
         let left = self.size - from;
         Ok(match &self.place {
-            BlobPlace::Files(files, at) => Box::new(HeldInFiles { files: files.clone(), at: at + from }.take(left)),
-            BlobPlace::Path(path) => Box::new(HeldInFile { file: open(path)?, at: from }.take(left)),
+            BlobPlace::Files(files, at) => Box::new(FilesReader::new(files.clone(), at + from).take(left)),
+            BlobPlace::Path(path) => {
+                let mut file = open(path)?;
+                file.seek(SeekFrom::Start(from)).doing(|| format!("reading {path:?}"))?;
+                Box::new(file.take(left))
+            }
             BlobPlace::Framed(stream, at) => Box::new(stream.open(at + from).doing(|| "decompressing")?.take(left)),
             BlobPlace::Memory(bytes) => {
                 let mut bytes = io::Cursor::new(bytes.clone());
@@ -153,31 +160,5 @@ fn open(path: &PathBuf) -> Result<File> {
     match file.metadata().doing(doing)?.is_file() {
         true => Ok(file),
         false => Err(Error::new("it is no regular file").doing(doing())),
-    }
-}
-
-struct HeldInFiles {
-    files: Arc<Files>,
-    at: u64,
-}
-
-impl Read for HeldInFiles {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let n = self.files.read_at(into, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
-}
-
-struct HeldInFile {
-    file: File,
-    at: u64,
-}
-
-impl Read for HeldInFile {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let n = std::os::unix::fs::FileExt::read_at(&self.file, into, self.at)?;
-        self.at += n as u64;
-        Ok(n)
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     compression::Format,
     error::{Context, Result},
     media::{
-        files::{FileStamp, Files},
+        files::{FileStamp, Files, FilesReader},
         source::{MediaSource, MediumPosition, Window, copy_piece},
     },
 };
@@ -89,8 +89,7 @@ impl FramedFile {
     /// If it cannot be decompressed up to there.
     pub fn open(&self, at: u64) -> io::Result<Box<dyn Read + Send>> {
         let (packed, plain) = self.frame_of(at);
-        let from = PackedReader { files: self.files.clone(), at: packed };
-        let from = BufReader::with_capacity(PIECE, from);
+        let from = BufReader::with_capacity(PIECE, FilesReader::new(self.files.clone(), packed));
         let mut stream: Box<dyn Read + Send> = match self.format {
             Format::Zstd => Box::new(zstd::Decoder::with_buffer(from)?),
             Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
@@ -100,19 +99,6 @@ impl FramedFile {
             true => Ok(stream),
             false => Err(IoErrorKind::UnexpectedEof.into()),
         }
-    }
-}
-
-struct PackedReader {
-    files: Arc<Files>,
-    at: u64,
-}
-
-impl Read for PackedReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let n = self.files.read_at(into, self.at)?;
-        self.at += n as u64;
-        Ok(n)
     }
 }
 

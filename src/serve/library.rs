@@ -86,6 +86,12 @@ struct FoundImage {
     stem: String,
 }
 
+impl FoundImage {
+    fn name(&self) -> Option<&String> {
+        self.source.carried.annotations.get(annotation::SOURCE)
+    }
+}
+
 impl Library {
     /// Opens archives and layouts. With `mapper` images are named as it says, otherwise as their sources are.
     ///
@@ -175,13 +181,12 @@ impl Library {
 
     /// Makes the indexes that list referrers.
     fn list_referrers(&mut self) {
-        for (subject, all) in &self.referrers {
-            let bytes = referrers_index(all.clone());
+        let all = self.referrers.iter();
+        let made: Vec<_> = all.map(|(subject, all)| (subject.clone(), referrers_index(all.clone()))).collect();
+        for (subject, bytes) in made {
             let index = Descriptor::new(media::INDEX, Digest::of(&bytes), bytes.len() as u64);
-            self.referrers_tags.insert(subject.to_string().replacen(':', "-", 1), index.digest.clone());
-            let held = Held::new(BlobPlace::Memory(bytes.into()), index.size);
-            self.blobs.entry(index.digest.clone()).or_insert_with(|| held.into());
-            self.manifests.insert(index.digest, index.media_type);
+            self.add_made(&index, Some(bytes.into()));
+            self.referrers_tags.insert(subject.to_string().replacen(':', "-", 1), index.digest);
         }
     }
 
@@ -219,9 +224,8 @@ impl Library {
     /// Serves images under the names of their sources.
     fn name_by_source(&mut self, found: &[FoundImage]) -> Result<()> {
         // The manifests of one source stand together.
-        let name = |one: &FoundImage| one.source.carried.annotations.get(annotation::SOURCE).cloned();
-        for group in found.chunk_by(|a, b| name(a).is_some() && name(a) == name(b) && a.stem == b.stem) {
-            let Some(source) = name(&group[0]) else {
+        for group in found.chunk_by(|a, b| a.name().is_some() && a.name() == b.name() && a.stem == b.stem) {
+            let Some(source) = group[0].name() else {
                 // It can be had by its digest.
                 self.repositories.entry(as_component(&group[0].stem)).or_default();
                 continue;
@@ -237,8 +241,7 @@ impl Library {
                     index.digest
                 }
             };
-            let names = served_as(&source, &group[0].stem);
-            self.serve(source, &names, &digest);
+            self.serve(source.clone(), &served_as(source, &group[0].stem), &digest);
         }
         Ok(())
     }

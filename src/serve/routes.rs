@@ -50,6 +50,21 @@ impl ServedAnswer {
         ServedAnswer::bytes(AnswerHead::new(status).with("Content-Type", "application/json"), error_json(code, message))
     }
 
+    /// For a request that would write.
+    fn only_read() -> ServedAnswer {
+        let mut answer = ServedAnswer::error(405, "UNSUPPORTED", "this registry is only read");
+        answer.head = answer.head.with("Allow", "GET, HEAD");
+        answer
+    }
+
+    /// For a request with a body, which is not read.
+    pub fn refused(request: &ClientRequest, refusal: Refusal) -> ServedAnswer {
+        match request.method.as_str() {
+            "GET" | "HEAD" => ServedAnswer::refusal(refusal),
+            _ => ServedAnswer::only_read(),
+        }
+    }
+
     /// For a request that is refused.
     pub fn refusal(refusal: Refusal) -> ServedAnswer {
         ServedAnswer::error(refusal.status, "UNSUPPORTED", refusal.why)
@@ -74,11 +89,7 @@ impl ServedAnswer {
 pub fn answer(library: &Library, request: &ClientRequest) -> ServedAnswer {
     match request.method.as_str() {
         "GET" | "HEAD" => route(library, request),
-        _ => {
-            let mut answer = ServedAnswer::error(405, "UNSUPPORTED", "this registry is only read");
-            answer.head = answer.head.with("Allow", "GET, HEAD");
-            answer
-        }
+        _ => ServedAnswer::only_read(),
     }
 }
 

@@ -6,7 +6,7 @@ use nix::{errno::Errno, sys::sendfile::sendfile64};
 
 use super::{
     connections::ConnectionPlace,
-    content::{Condition, Held},
+    content::{Condition, FilePiece, Held},
     wire::Wire,
 };
 use crate::{
@@ -30,8 +30,15 @@ pub struct BlobPart<'a> {
     len: u64,
     /// So many of them were sent.
     sent: u64,
-    /// Of a blob that nobody has read: all of it.
-    unchecked: Option<(Box<dyn Read + Send>, Option<FileStamp>)>,
+    opened: OpenedPart,
+}
+
+/// What of a blob is open.
+enum OpenedPart {
+    /// All of one that nobody has read, and the stamp that its file had before.
+    Unchecked(Box<dyn Read + Send>, Option<FileStamp>),
+    /// The file in which the part begins, if it lies in one, with place and length.
+    InFile(Option<(FilePiece, u64, u64)>),
 }
 
 fn failed(e: Error) -> io::Error {
@@ -44,17 +51,14 @@ impl<'a> BlobPart<'a> {
     /// # Errors
     /// If they cannot be.
     pub fn open(digest: &'a Digest, held: &'a Held, from: u64, len: u64) -> Result<BlobPart<'a>> {
-        let unchecked = match held.condition() {
-            Condition::Sound => {
-                held.in_file(from)?;
-                None
-            }
+        let opened = match held.condition() {
+            Condition::Sound => OpenedPart::InFile(held.in_file(from)?),
             _ => {
                 let stamp = held.stamp();
-                Some((held.open(0)?, stamp))
+                OpenedPart::Unchecked(held.open(0)?, stamp)
             }
         };
-        Ok(BlobPart { digest, held, from, len, sent: 0, unchecked })
+        Ok(BlobPart { digest, held, from, len, sent: 0, opened })
     }
 
     /// How many of its bytes were sent.
@@ -67,9 +71,9 @@ impl<'a> BlobPart<'a> {
     /// # Errors
     /// If it cannot be read, is damaged, or the connection ends.
     pub fn send(&mut self, wire: &mut Wire, place: &ConnectionPlace) -> io::Result<()> {
-        match self.unchecked.take() {
-            None => self.send_sound(wire, place),
-            Some((content, stamp)) => {
+        match std::mem::replace(&mut self.opened, OpenedPart::InFile(None)) {
+            OpenedPart::InFile(piece) => self.send_sound(piece, wire, place),
+            OpenedPart::Unchecked(content, stamp) => {
                 let sent = self.send_unchecked(content, stamp, wire, place);
                 if self.held.condition() == Condition::Damaged {
                     log::warn(format_args!("blob {} is damaged; its connection was ended", self.digest));
@@ -85,11 +89,15 @@ impl<'a> BlobPart<'a> {
         e
     }
 
-    fn send_sound(&mut self, wire: &mut Wire, place: &ConnectionPlace) -> io::Result<()> {
+    fn send_sound(
+        &mut self,
+        mut next: Option<(FilePiece, u64, u64)>,
+        wire: &mut Wire,
+        place: &ConnectionPlace,
+    ) -> io::Result<()> {
         while let Wire::Plain(socket) = wire
-            && self.sent < self.len
+            && let Some((piece, offset, here)) = next.take()
         {
-            let Some((piece, offset, here)) = self.held.in_file(self.from + self.sent).map_err(failed)? else { break };
             let (mut at, end) = (offset as i64, (offset + here.min(self.len - self.sent)) as i64);
             while at < end {
                 let most = (end - at).min(SENT_AT_ONCE as i64) as usize;
@@ -103,6 +111,9 @@ impl<'a> BlobPart<'a> {
                     Err(e @ Errno::EIO) => return Err(self.unreadable(e.into())),
                     Err(e) => return Err(e.into()),
                 }
+            }
+            if self.sent < self.len {
+                next = self.held.in_file(self.from + self.sent).map_err(failed)?;
             }
         }
         if self.sent == self.len {

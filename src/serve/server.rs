@@ -26,7 +26,10 @@ use super::{
     sending::BlobPart,
     wire::Wire,
 };
-use crate::{error::Context, log, signal};
+use crate::{
+    error::{Context, Result},
+    log, signal,
+};
 
 /// Connections that are open at a time, and requests that are answered at a time.
 const OPEN_MAX: usize = 512;
@@ -64,7 +67,7 @@ pub struct Server {
 }
 
 /// A request that was read, or what it is refused with.
-type ReadRequest = Result<ClientRequest, Refusal>;
+type ReadRequest = std::result::Result<ClientRequest, Refusal>;
 
 impl Server {
     /// One to which clients come at `listener`.
@@ -78,7 +81,7 @@ impl Server {
     ///
     /// # Errors
     /// If no connection can be taken.
-    pub fn run(&self, reopen: impl Fn() -> crate::error::Result<Served> + Sync) -> crate::error::Result<()> {
+    pub fn run(&self, reopen: impl Fn() -> Result<Served> + Sync) -> Result<()> {
         self.listener.set_nonblocking(true).doing(|| "listening")?;
         let is_reopening = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -118,7 +121,7 @@ impl Server {
         Ok(())
     }
 
-    fn reopen(&self, reopen: impl Fn() -> crate::error::Result<Served>) {
+    fn reopen(&self, reopen: impl Fn() -> Result<Served>) {
         match reopen() {
             Ok(served) => *self.served.write().unwrap_or_else(PoisonError::into_inner) = served.into(),
             Err(e) => log::error(e.after("what was served before is served on")),
@@ -194,14 +197,15 @@ impl Server {
         // To check a password takes a while, and nobody else waits for it.
         let user = self.user(&served, &request);
         let has_begun = place.begin();
-        let answer = match (&request, &user) {
+        let refusal = request.as_ref().map_or_else(|refusal| Some(*refusal), ClientRequest::refusal);
+        let answer = match (&request, refusal, &user) {
             _ if !has_begun => ServedAnswer::busy(),
-            (Err(refusal), _) => ServedAnswer::refusal(*refusal),
-            (Ok(request), _) if request.refusal().is_some() => refused(request),
-            (Ok(_), Err(())) => ServedAnswer::unauthorized(),
-            (Ok(request), Ok(_)) => answer(&served.library, request),
+            (Err(refusal), ..) => ServedAnswer::refusal(*refusal),
+            (Ok(request), Some(refusal), _) => ServedAnswer::refused(request, refusal),
+            (Ok(_), None, Err(())) => ServedAnswer::unauthorized(),
+            (Ok(request), None, Ok(_)) => answer(&served.library, request),
         };
-        let goes_on = request.as_ref().is_ok_and(|request| request.refusal().is_none() && !request.is_last());
+        let goes_on = refusal.is_none() && request.as_ref().is_ok_and(|request| !request.is_last());
         let is_last = !has_begun || !goes_on || place.is_closing();
         let head_only = request.as_ref().is_ok_and(|request| request.method == "HEAD");
         let (sent, bytes, status) = send(wire, answer, head_only, is_last, place);
@@ -218,19 +222,11 @@ impl Server {
     }
 
     /// Who sent a request; nobody, if everybody may read.
-    fn user(&self, served: &Served, request: &ReadRequest) -> Result<Option<String>, ()> {
+    fn user(&self, served: &Served, request: &ReadRequest) -> std::result::Result<Option<String>, ()> {
         match (&served.access, request) {
             (Some(access), Ok(request)) => access.user(request.field("authorization")).map(Some).ok_or(()),
             _ => Ok(None),
         }
-    }
-}
-
-/// For a request with a body.
-fn refused(request: &ClientRequest) -> ServedAnswer {
-    match request.method.as_str() {
-        "GET" | "HEAD" => request.refusal().map_or_else(ServedAnswer::busy, ServedAnswer::refusal),
-        _ => answer(&Library::default(), request),
     }
 }
 

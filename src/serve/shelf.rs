@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    io::Read as _,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
 };
@@ -12,28 +11,25 @@ use super::{
     frames::{FramedCursor, FramedFile},
 };
 use crate::{
-    archive::{
-        padded,
-        read::{
-            catalog::{Catalog, HeldBlob},
-            finding::{Finding, FindingKind},
-            foreign,
-            open::{FrameEnds, groups, scan_stream},
-            scan::Scanner,
-        },
+    archive::read::{
+        catalog::Catalog,
+        finding::{Finding, FindingKind},
+        foreign,
+        open::{FrameEnds, groups, scan_stream},
+        scan::Scanner,
     },
     compression::Format,
     error::{Context, Error, Result},
-    fd, log,
+    log,
     media::{
         files::Files,
         stream_input::{InputOptions, StreamInput},
     },
     oci::{
-        Descriptor, Digest, Manifest,
-        layout::{BLOBS, INDEX_FILE, MANIFEST_SIZE_MAX},
-        media,
+        Descriptor, Digest,
+        layout::{BLOBS, INDEX_FILE},
     },
+    store::layout,
     util::units::grouped,
 };
 
@@ -79,7 +75,7 @@ impl Shelf {
         Ok(shelves)
     }
 
-    fn of_catalog(path: &Path, catalog: &Catalog, place: impl Fn(&HeldBlob, u64) -> BlobPlace) -> Result<Shelf> {
+    fn of_catalog(path: &Path, catalog: &Catalog, place: impl Fn(u64) -> BlobPlace) -> Result<Shelf> {
         if catalog.is_docker_archive() {
             return Err(Error::new(foreign::DOCKER_ARCHIVE).doing(format!("opening {path:?}")));
         }
@@ -90,10 +86,8 @@ impl Shelf {
             };
             return Err(Error::new(why).doing(format!("opening {path:?}")));
         }
-        let blobs = catalog.blobs().iter().map(|(digest, held)| {
-            let begin = held.end - padded(held.size).unwrap_or(held.size);
-            (digest.clone(), Held::new(place(held, begin), held.size))
-        });
+        let blobs = catalog.blobs().iter();
+        let blobs = blobs.map(|(digest, held)| (digest.clone(), Held::new(place(held.begin()), held.size)));
         Ok(Shelf { stem: stem(path), blobs: blobs.collect(), roots: catalog.lists.roots().to_vec() })
     }
 }
@@ -157,7 +151,7 @@ fn open_plain(group: &[PathBuf], files: &Arc<Files>, shelves: &mut Vec<Shelf>) -
             let why = format!("it is no archive, and {:?} is complete without it", group[0]);
             return Err(Error::new(why).doing(format!("opening {path:?}")));
         }
-        let shelf = Shelf::of_catalog(path, &catalog, |_, begin| BlobPlace::Files(files.clone(), start + begin))?;
+        let shelf = Shelf::of_catalog(path, &catalog, |begin| BlobPlace::Files(files.clone(), start + begin))?;
         tell(path, &findings);
         shelves.push(shelf);
         if ended.end.is_none() {
@@ -201,21 +195,17 @@ fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format) -> Res
         }
     };
     drop(noting);
-    let shelf = Shelf::of_catalog(path, &catalog, |_, begin| BlobPlace::Framed(stream.clone(), begin))?;
+    let shelf = Shelf::of_catalog(path, &catalog, |begin| BlobPlace::Framed(stream.clone(), begin))?;
     tell(path, &findings);
     Ok(shelf)
 }
 
 /// Opens an image layout in a directory.
 fn open_layout(dir: &Path) -> Result<Shelf> {
-    let path = dir.join(INDEX_FILE);
-    if !path.exists() {
+    if !dir.join(INDEX_FILE).exists() {
         return Err(Error::new("it is no image layout: it holds no index.json").doing(format!("opening {dir:?}")));
     }
-    let doing = || format!("reading {path:?}");
-    let mut bytes = Vec::new();
-    fd::open_to_read(&path).doing(doing)?.take(MANIFEST_SIZE_MAX + 1).read_to_end(&mut bytes).doing(doing)?;
-    let index = Manifest::parse(media::INDEX, &bytes).map_err(Error::new).doing(doing)?;
+    let index = layout::read_index(dir)?;
     let mut blobs = HashMap::new();
     let listing = || format!("reading the directory {:?}", dir.join(BLOBS));
     for algorithm in std::fs::read_dir(dir.join(BLOBS)).doing(listing)? {

@@ -3,13 +3,16 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
+use nix::libc;
+
 use crate::{
     error::{Context, Error, ErrorKind, Result},
+    fd,
     oci::{
         Annotations, Descriptor, Digest, Manifest, annotation,
         layout::{INDEX_FILE, MANIFEST_SIZE_MAX},
@@ -151,7 +154,11 @@ impl Layouts {
     }
 }
 
-fn read_index(dir: &Path) -> Result<Manifest> {
+/// What `index.json` says.
+///
+/// # Errors
+/// If there is none, or it cannot be read.
+pub fn read_index(dir: &Path) -> Result<Manifest> {
     let path = dir.join(INDEX_FILE);
     let bytes = read_bounded(&path)?;
     Manifest::parse(media::INDEX, &bytes).map_err(|why| Error::new(why).doing(format!("reading {path:?}")))
@@ -160,8 +167,8 @@ fn read_index(dir: &Path) -> Result<Manifest> {
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let reading = || format!("reading {path:?}");
     let mut bytes = Vec::new();
-    let opened = File::open(path);
-    let is_missing = opened.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    let opened = fd::open_to_read(path);
+    let is_missing = opened.as_ref().is_err_and(|e| e.os_error() == Some(libc::ENOENT));
     let file = opened.doing(reading).map_err(|e| if is_missing { e.of(ErrorKind::Missing) } else { e })?;
     file.take(MANIFEST_SIZE_MAX + 1).read_to_end(&mut bytes).doing(reading)?;
     if bytes.len() as u64 > MANIFEST_SIZE_MAX {

@@ -45,6 +45,15 @@ fn one_image(layers: &[Vec<u8>]) -> (Dir, Vec<Digest>) {
     (dir, layers.iter().map(|layer| Digest::of(layer)).collect())
 }
 
+/// A connection on which the answer with a blob has begun, and its first bytes. It stays open behind that.
+fn half_answered(serving: &Serving, digest: &Digest) -> (TcpStream, Vec<u8>) {
+    let mut socket = TcpStream::connect(&serving.host).unwrap();
+    write!(socket, "GET /v2/team/app/blobs/{digest} HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let mut first = vec![0; 1000];
+    socket.read_exact(&mut first).unwrap();
+    (socket, first)
+}
+
 /// The archive of what is served is the archive that is served, byte for byte, however it is compressed.
 #[test]
 fn what_is_archived_from_it_is_what_it_serves() {
@@ -418,13 +427,10 @@ fn signals_and_sockets() {
 
     // A request that is in work when the signal comes is answered to its end.
     let serving = Serving::start(&dir, &["x.tar"]);
-    let mut socket = TcpStream::connect(&serving.host).unwrap();
-    write!(socket, "GET /v2/team/app/blobs/{} HTTP/1.1\r\nHost: h\r\n\r\n", digests[0]).unwrap();
-    let mut first = [0; 1000];
-    socket.read_exact(&mut first).unwrap();
+    let (mut socket, first) = half_answered(&serving, &digests[0]);
     send(&serving.running.0, Signal::SIGTERM);
     thread::sleep(Duration::from_millis(700));
-    let mut all = first.to_vec();
+    let mut all = first;
     socket.read_to_end(&mut all).unwrap();
     assert!(Reply::of(&all).body == noise(1, 8_000_000));
     drop(serving);
@@ -622,10 +628,7 @@ fn names_are_shown_and_not_obeyed() {
 fn who_has_his_answer_is_not_waited_for() {
     let (dir, digests) = one_image(&[noise(1, 8_000_000)]);
     let serving = Serving::start(&dir, &["x.tar"]);
-    let mut socket = TcpStream::connect(&serving.host).unwrap();
-    write!(socket, "GET /v2/team/app/blobs/{} HTTP/1.1\r\nHost: h\r\n\r\n", digests[0]).unwrap();
-    let mut first = [0; 1000];
-    socket.read_exact(&mut first).unwrap();
+    let (mut socket, _) = half_answered(&serving, &digests[0]);
     send(&serving.running.0, Signal::SIGTERM);
     let reading = thread::spawn(move || {
         thread::sleep(Duration::from_millis(700));

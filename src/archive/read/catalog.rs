@@ -9,10 +9,13 @@ use std::{
 };
 
 use crate::{
-    archive::read::{
-        document::Document,
-        lists::{IndexLists, Interner, KnownContent, ListedManifest},
-        tar::StreamPosition,
+    archive::{
+        padded,
+        read::{
+            document::Document,
+            lists::{IndexLists, Interner, KnownContent, ListedManifest},
+            tar::StreamPosition,
+        },
     },
     error::{Error, Result},
     oci::{Descriptor, Digest, Manifest, media},
@@ -38,6 +41,13 @@ pub struct HeldBlob {
     pub end: u64,
     /// Its content has its digest.
     pub sound: bool,
+}
+
+impl HeldBlob {
+    /// Offset in the TAR stream of its first byte.
+    pub fn begin(&self) -> u64 {
+        self.end - padded(self.size).unwrap_or(self.size)
+    }
 }
 
 /// What a manifest says of something else.

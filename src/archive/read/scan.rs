@@ -18,15 +18,12 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    archive::{
-        padded,
-        read::{
-            catalog::{Catalog, HeldBlob},
-            document::{self, Document},
-            events::{ArchiveEnd, BlobEvent, BlobMember, Event, EventReader, ManifestEvent, SmallFile},
-            finding::Finding,
-            foreign,
-        },
+    archive::read::{
+        catalog::{Catalog, HeldBlob},
+        document::{self, Document},
+        events::{ArchiveEnd, BlobEvent, BlobMember, Event, EventReader, ManifestEvent, SmallFile},
+        finding::Finding,
+        foreign,
     },
     error::{Error, Result, io_reason},
     media::{files::Files, files_cursor::FilesCursor, source::MediaSource, source::Window},
@@ -321,7 +318,7 @@ pub fn documents(files: &Files, start: u64, catalog: &mut Catalog) -> Result<()>
             continue;
         }
         let mut bytes = vec![0; held.size as usize];
-        let (mut filled, from) = (0, start + held.end - padded(held.size).unwrap_or(held.size));
+        let (mut filled, from) = (0, start + held.begin());
         while filled < bytes.len() {
             match files.read_at(&mut bytes[filled..], from + filled as u64) {
                 Ok(0) => break,

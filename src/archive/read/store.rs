@@ -2,21 +2,22 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Read},
+    io::{Read, Take},
     path::Path,
     sync::{Arc, OnceLock},
 };
 
 use crate::{
-    archive::{
-        padded,
-        read::{
-            catalog::{Catalog, HeldBlob},
-            open::look_at,
-        },
+    archive::read::{
+        catalog::{Catalog, HeldBlob},
+        open::look_at,
     },
     error::{Context, Error, ErrorKind, Result},
-    media::{files::Files, input::Input, stream_input::InputOptions},
+    media::{
+        files::{Files, FilesReader},
+        input::Input,
+        stream_input::InputOptions,
+    },
     oci::{Descriptor, Digest, Manifest, layout::MANIFEST_SIZE_MAX, media},
     store::{Locator, Origin, Store, router::SharedStore},
 };
@@ -71,9 +72,9 @@ impl ArchiveStore {
         }
     }
 
-    fn content(&self, held: &HeldBlob, from: u64) -> HeldContent {
-        let begin = held.end - padded(held.size).unwrap_or(held.size);
-        HeldContent { files: self.files.clone(), at: begin + from.min(held.size), end: begin + held.size }
+    fn content(&self, held: &HeldBlob, from: u64) -> Take<FilesReader> {
+        let from = from.min(held.size);
+        FilesReader::new(self.files.clone(), held.begin() + from).take(held.size - from)
     }
 
     fn find_referrers(&self) -> Result<HashMap<Digest, Vec<Descriptor>>> {
@@ -89,22 +90,6 @@ impl ArchiveStore {
             found.entry(subject.clone()).or_default().push(manifest.as_referrer(&descriptor));
         }
         Ok(found)
-    }
-}
-
-/// A blob's bytes, at their place.
-struct HeldContent {
-    files: Arc<Files>,
-    at: u64,
-    end: u64,
-}
-
-impl Read for HeldContent {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let most = into.len().min(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
-        let n = self.files.read_at(&mut into[..most], self.at)?;
-        self.at += n as u64;
-        Ok(n)
     }
 }
 

@@ -37,8 +37,11 @@ impl Tracker {
 
     /// A descriptor may name the source of what it describes.
     pub(super) fn note_origin(&mut self, manifest: usize, descriptor: &Descriptor) {
+        if self.manifests[manifest].origin != 0 {
+            return;
+        }
         let source = descriptor.annotations.get(annotation::SOURCE).and_then(|source| source.parse::<Reference>().ok());
-        if let Some(source) = source.filter(|_| self.manifests[manifest].origin == 0) {
+        if let Some(source) = source {
             self.manifests[manifest].origin = self.origins.number(source.repository);
         }
     }
