@@ -6,10 +6,12 @@ MANDIR ?= $(PREFIX)/share/man
 CARGO  ?= cargo
 # Seconds of `make stress`.
 STRESS_SECONDS ?= 60
+# Seconds of `make soak-serve`.
+PULL_SECONDS ?= 3600
 # Seconds of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak loom miri stress fuzz bench bench-archive bench-deliver bench-clone bench-serve strokes
+.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak soak-serve loom miri stress fuzz bench bench-archive bench-deliver bench-clone bench-serve strokes
 .PHONY: tools
 .PHONY: install clean
 
@@ -86,6 +88,10 @@ test-position: static
 # gathers and 200 deliveries into one, all whole; kills; 10,000 archives with a flipped bit.
 soak:
 	$(CARGO) test --release --locked --test suite soak -- --ignored --nocapture
+
+# An hour of 32 clients of `util serve` that pull at random and break off: no growth.
+soak-serve:
+	PULL_SECONDS=$(PULL_SECONDS) $(CARGO) test --release --locked --test suite soak_clients -- --ignored --nocapture
 
 # The ring under loom's model checker: all interleavings within each model's bound.
 loom:

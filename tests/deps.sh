@@ -13,6 +13,8 @@ for what in "$@"; do
         test)
             need docker-registry docker-registry
             need skopeo skopeo
+            need podman podman
+            need ctr containerd
             need curl curl
             need mandoc mandoc
             need openssl openssl

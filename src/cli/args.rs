@@ -165,6 +165,8 @@ pub struct Args {
     pub tls_cert: Option<PathBuf>,
     /// The key.
     pub tls_key: Option<PathBuf>,
+    /// An index of frames is kept beside an archive.
+    pub frame_index: bool,
     /// Users and their passwords.
     pub htpasswd: Option<PathBuf>,
     /// Name of the tracker file in the sync directory.
@@ -241,6 +243,7 @@ impl Default for Args {
             address: DEFAULT_ADDRESS,
             map: None,
             tls_cert: None,
+            frame_index: false,
             tls_key: None,
             htpasswd: None,
             given: Vec::new(),

@@ -16,7 +16,7 @@ pub const SERVE_COMMAND: Command = Command {
         Operand {
             name: "ARCHIVE",
             count: Count::One,
-            text: "A file that `ace-dt mirror archive` or `ace-dt mirror serialize` wrote, or another tool that writes image layouts into TAR archives, compressed or not; or a directory with an image layout.",
+            text: "A file that `ace-dt mirror archive` or `ace-dt mirror serialize` wrote, or another tool that writes image layouts into TAR archives, or archives for `docker load`, compressed or not; or a directory with an image layout.",
         },
         Operand {
             name: "ARCHIVE",
@@ -24,10 +24,10 @@ pub const SERVE_COMMAND: Command = Command {
             text: "More of them. A file that does not begin with `oci-layout` goes on with the one before, as volumes do. What an increment leaves out is taken from the others.",
         },
     ],
-    description: "Serves what archives hold as a registry that can only be read, as it lies there: nothing is unpacked and nothing is written. `docker pull`, containerd, `skopeo` and every other client of the distribution specification 1.1 can pull from it, and so can `ace-dt mirror archive`: an `endpoints` entry for `reg.example.com` with this address keeps the names.\n\n\
-        Every source is served under its own repository and tag, without its registry and with it: `reg.example.com/library/alpha:v1` is `HOST/library/alpha:v1` and `HOST/reg.example.com/library/alpha:v1` (a colon in front of a port becomes `_`). What was gathered is itself served under the name of the file, without directory and ending, with its own tag; what a repository's name cannot hold becomes small or a dash. containerd's `ns` parameter is understood: with it only that registry's images are found. An image that is called by a tag alone is a tag of the name of the file. If two images have one name, that which comes first keeps it, and a warning says so. `--map` gives other names. Content is found by its digest in every repository. `http://ADDRESS/` lists all images, for people.\n\n\
-        A plain archive is ready at once: headers are read, and manifests. One that this tool compressed with zstd is found by the headers of its frames, and a blob is decompressed from the frame on in which it begins. Of gzip, and of what other programs compressed, all is decompressed once when it is opened; and if it is one frame, for each blob all that stands before it.\n\n\
-        The digest of a blob is checked when it is read for the first time. The last byte of the answer is sent when it proves right; if it does not, the connection ends before that, and the blob is an error from then on. So the first answer to a `Range` ends when all of the blob was read. A file that was changed since is checked again.\n\n\
+    description: "Serves what archives hold as a registry that can only be read, as it lies there: nothing is unpacked, and nothing is written unless `--frame-index` asks for it. `docker pull`, containerd, `skopeo` and every other client of the distribution specification 1.1 can pull from it, and so can `ace-dt mirror archive`: an `endpoints` entry for `reg.example.com` with this address keeps the names.\n\n\
+        Every source is served under its own repository and tag, without its registry and with it: `reg.example.com/library/alpha:v1` is `HOST/library/alpha:v1` and `HOST/reg.example.com/library/alpha:v1` (a colon in front of a port becomes `_`). What was gathered is itself served under the name of the file, without directory and ending, with its own tag; what a repository's name cannot hold becomes small or a dash. containerd's `ns` parameter is understood: with it only that registry's images are found. An image that is called by a tag alone is a tag of the name of the file. What `docker save`, podman and crane write for `docker load` lists no manifests: they are made, and names without a registry are of `docker.io`. If two images have one name, that which comes first keeps it, and a warning says so. `--map` gives other names. Content is found by its digest in every repository. `http://ADDRESS/` lists all images, for people.\n\n\
+        A plain archive is ready at once: headers are read, and manifests. One that this tool compressed with zstd is found by the headers of its frames, and a blob is decompressed from the frame on in which it begins. Of gzip, and of what other programs compressed, all is decompressed once when it is opened (`--frame-index` keeps what was found); and if it is one frame, for each blob all that stands before it.\n\n\
+        The digest of a blob is checked when it is read for the first time. The last byte of the answer is sent when it proves right; if it does not, the connection ends before that, and the blob is an error from then on. The first answer to a `Range` waits until all of the blob was read, once for all that ask. A file that was changed since is checked again.\n\n\
         SIGHUP opens everything anew: archives, map, passwords, certificate, log; clients notice nothing, and if something cannot be opened, all stays as it was. Replace an archive by renaming a new file to its name (`mv`): one that is written over where it lies is neither what it was nor what it will be. SIGTERM and SIGINT end it when the requests in work are answered, after ten seconds at the latest. A client is given up that sends no whole request within ten seconds, sends none for thirty, or takes nothing for half a minute. At most 512 connections are open and 256 requests in work; beyond that the connection that was idle for longest ends, or the answer is 503.",
     sections: &[
         (
@@ -118,6 +118,16 @@ pub static SERVE_FLAGS: &[Flag] = &[
         text: "Serve only those whose name and password are in this file, as `htpasswd -B` writes it (bcrypt). Without TLS passwords can be read on the way.",
         set: |a, v| {
             a.htpasswd = Some(args::file(v)?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
+        long: "frame-index",
+        on: SERVE,
+        text: "When an archive is decompressed once to find what is in it, write beside it, into `ARCHIVE.frames`, where its frames end. If that file is there, and the archive was not changed since, nothing has to be decompressed, with this flag or without.",
+        set: |a, _| {
+            a.frame_index = true;
             Ok(())
         },
         ..FLAG

@@ -20,6 +20,8 @@ pub struct ServeOptions {
     pub htpasswd: Option<PathBuf>,
     /// Where requests are noted.
     pub log: Option<PathBuf>,
+    /// Keep beside an archive where its frames end.
+    pub frame_index: bool,
     /// Say nothing if all goes well.
     pub quiet: bool,
 }
@@ -39,6 +41,7 @@ impl FromArgs for ServeOptions {
             tls,
             htpasswd: args.htpasswd,
             log: args.log,
+            frame_index: args.frame_index,
             quiet: args.progress.quiet,
         })
     }

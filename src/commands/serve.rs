@@ -61,6 +61,6 @@ fn open(options: &ServeOptions) -> Result<Served> {
         tls: tls.map(tls_config).transpose()?,
         access: options.htpasswd.as_deref().map(PasswordFile::read).transpose()?,
         log: options.log.as_deref().map(AccessLog::open).transpose()?,
-        library: Library::open(&options.archives, mapper.as_ref())?,
+        library: Library::open(&options.archives, mapper.as_ref(), options.frame_index)?,
     })
 }

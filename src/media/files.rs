@@ -27,8 +27,10 @@ pub struct Files {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStamp {
     number: u64,
-    len: u64,
-    changed: (i64, i64),
+    /// Bytes.
+    pub len: u64,
+    /// When it was changed last, in seconds and nanoseconds.
+    pub changed: (i64, i64),
 }
 
 impl FileStamp {
@@ -159,6 +161,14 @@ impl Files {
     /// If it cannot be found out.
     pub fn stamp_at(&self, offset: u64) -> io::Result<FileStamp> {
         Ok(FileStamp::of(&self.file_at(offset).metadata()?))
+    }
+
+    /// Of each file, as [`Files::stamp_at`].
+    ///
+    /// # Errors
+    /// If one cannot be found out.
+    pub fn stamps(&self) -> io::Result<Vec<FileStamp>> {
+        self.parts.iter().map(|(part, _)| Ok(FileStamp::of(&part.file.metadata()?))).collect()
     }
 
     /// Reads some bytes; none at the end.

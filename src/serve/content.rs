@@ -7,7 +7,10 @@ use std::{
     fs::File,
     io::{self, Read, Seek as _, SeekFrom},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use nix::fcntl::OFlag;
@@ -47,27 +50,55 @@ pub enum Condition {
 pub struct Held {
     /// Bytes.
     pub size: u64,
-    place: BlobPlace,
+    /// Where copies of it lie.
+    places: Vec<BlobPlace>,
+    /// So many of them were found damaged; the next is read.
+    damaged: AtomicUsize,
     checked: Mutex<Option<Checked>>,
+    reading: Mutex<()>,
 }
 
 /// What somebody found who has read all of a blob.
 struct Checked {
     is_sound: bool,
-    /// Of the file that it lies in, before that.
+    copy: BlobCopy,
+}
+
+/// The copy of a blob that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobCopy {
+    number: usize,
+    /// Of the file that it lies in, before that; none if it lies in none, or that cannot be told.
     stamp: Option<FileStamp>,
 }
 
 impl Held {
     /// A blob of `size` bytes that nobody has read.
     pub fn new(place: BlobPlace, size: u64) -> Held {
-        Held { size, place, checked: Mutex::default() }
+        let (checked, reading) = Default::default();
+        Held { size, places: vec![place], damaged: AtomicUsize::new(0), checked, reading }
+    }
+
+    /// Takes the copies that another has, if they are as long.
+    pub fn add(&mut self, other: Held) {
+        if other.size == self.size {
+            self.places.extend(other.places);
+        }
+    }
+
+    /// How many copies there are.
+    pub fn copies(&self) -> usize {
+        self.places.len()
+    }
+
+    fn place(&self) -> &BlobPlace {
+        &self.places[self.damaged.load(Ordering::Relaxed)]
     }
 
     /// Whether it is what its digest says, as far as is known. Where its file was changed nobody knows.
     pub fn condition(&self) -> Condition {
         match *self.checked() {
-            Some(Checked { is_sound, stamp }) if stamp == self.stamp() => match is_sound {
+            Some(Checked { is_sound, copy }) if copy == self.copy() => match is_sound {
                 true => Condition::Sound,
                 false => Condition::Damaged,
             },
@@ -75,19 +106,36 @@ impl Held {
         }
     }
 
-    /// Of the file that it lies in; none if it lies in none, or that cannot be told.
-    pub fn stamp(&self) -> Option<FileStamp> {
-        match &self.place {
+    /// Only one at a time reads all of it for a part.
+    pub fn reading(&self) -> MutexGuard<'_, ()> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The copy that is read now.
+    pub fn copy(&self) -> BlobCopy {
+        let number = self.damaged.load(Ordering::Relaxed);
+        let stamp = match &self.places[number] {
             BlobPlace::Files(files, at) => files.stamp_at(*at).ok(),
             BlobPlace::Path(path) => path.symlink_metadata().ok().as_ref().map(FileStamp::of),
             BlobPlace::Framed(stream, at) => stream.stamp_at(*at).ok(),
             BlobPlace::Memory(_) => None,
-        }
+        };
+        BlobCopy { number, stamp }
     }
 
-    /// All of it was read, from when its file had this stamp on.
-    pub fn is_checked(&self, is_sound: bool, stamp: Option<FileStamp>) {
-        *self.checked() = Some(Checked { is_sound, stamp });
+    /// All of a copy was read. If it is damaged and there is another, that is read from now on.
+    pub fn is_checked(&self, is_sound: bool, copy: BlobCopy) {
+        let mut checked = self.checked();
+        if copy.number != self.damaged.load(Ordering::Relaxed) {
+            return;
+        }
+        *checked = match !is_sound && copy.number + 1 < self.places.len() {
+            true => {
+                self.damaged.store(copy.number + 1, Ordering::Relaxed);
+                None
+            }
+            false => Some(Checked { is_sound, copy }),
+        };
     }
 
     fn checked(&self) -> MutexGuard<'_, Option<Checked>> {
@@ -101,7 +149,7 @@ impl Held {
     pub fn open(&self, from: u64) -> Result<Box<dyn Read + Send>> {
         let from = from.min(self.size);
         let left = self.size - from;
-        Ok(match &self.place {
+        Ok(match self.place() {
             BlobPlace::Files(files, at) => Box::new(FilesReader::new(files.clone(), at + from).take(left)),
             BlobPlace::Path(path) => {
                 let mut file = open(path)?;
@@ -124,7 +172,7 @@ impl Held {
     /// If it cannot be opened.
     pub fn in_file(&self, from: u64) -> Result<Option<(FilePiece, u64, u64)>> {
         let left = self.size - from.min(self.size);
-        Ok(match &self.place {
+        Ok(match self.place() {
             BlobPlace::Files(files, at) => files.piece_at(at + from).map(|(offset, len)| {
                 let piece = FilePiece::Part(files.clone(), at + from);
                 (piece, offset, len.min(left))

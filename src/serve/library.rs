@@ -1,7 +1,7 @@
 //! All that is served as one: blobs and manifests by digest, and the names of images.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry, hash_map},
     io::Read as _,
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -78,6 +78,8 @@ pub struct ImageSummary {
     pub platforms: Vec<String>,
     /// Bytes of all below it, each blob once.
     pub size: u64,
+    /// It is what was gathered, and no image.
+    pub is_gathered: bool,
 }
 
 /// An image before it is served.
@@ -93,18 +95,24 @@ impl FoundImage {
 }
 
 impl Library {
-    /// Opens archives and layouts. With `mapper` images are named as it says, otherwise as their sources are.
+    /// Opens archives and layouts. With `mapper` images are named as it says, otherwise as their sources are. With
+    /// `keeps_frames` what was decompressed to be opened gets an index of its frames beside it.
     ///
     /// # Errors
     /// If one cannot be opened, or nothing is left to be served.
-    pub fn open(paths: &[PathBuf], mapper: Option<&Mapper>) -> Result<Library> {
-        let (mut library, mut listed) = (Library::default(), Vec::new());
-        for Shelf { stem, blobs, roots } in Shelf::open(paths)? {
-            for (digest, held) in blobs {
-                library.blobs.entry(digest).or_insert_with(|| held.into());
+    pub fn open(paths: &[PathBuf], mapper: Option<&Mapper>, keeps_frames: bool) -> Result<Library> {
+        let (mut blobs, mut listed) = (HashMap::<Digest, Held>::new(), Vec::new());
+        for Shelf { stem, blobs: of_shelf, roots } in Shelf::open(paths, keeps_frames)? {
+            for (digest, held) in of_shelf {
+                match blobs.entry(digest) {
+                    hash_map::Entry::Vacant(entry) => drop(entry.insert(held)),
+                    hash_map::Entry::Occupied(mut entry) => entry.get_mut().add(held),
+                }
             }
             listed.push((stem, roots));
         }
+        let blobs = blobs.into_iter().map(|(digest, held)| (digest, Arc::new(held))).collect();
+        let mut library = Library { blobs, ..Library::default() };
         library.walk(listed.iter().flat_map(|(_, roots)| roots));
         let mut found = Vec::new();
         for (stem, roots) in &listed {
@@ -369,14 +377,16 @@ impl Library {
         if held.size > MANIFEST_SIZE_MAX {
             return Err(Error::new(format!("it has more than {MANIFEST_SIZE_MAX} bytes")).doing(doing()));
         }
-        let (mut bytes, stamp) = (Vec::new(), held.stamp());
-        held.open(0)?.read_to_end(&mut bytes).map_err(Error::from_io).doing(doing)?;
-        let is_sound = digest.matches(&bytes);
-        held.is_checked(is_sound, stamp);
-        match is_sound {
-            true => Ok(bytes),
-            false => Err(Error::new("its content does not match its digest").doing(doing())),
+        for _ in 0..held.copies() {
+            let (mut bytes, copy) = (Vec::new(), held.copy());
+            held.open(0)?.read_to_end(&mut bytes).map_err(Error::from_io).doing(doing)?;
+            let is_sound = digest.matches(&bytes);
+            held.is_checked(is_sound, copy);
+            if is_sound {
+                return Ok(bytes);
+            }
         }
+        Err(Error::new("its content does not match its digest").doing(doing()))
     }
 
     /// What people want to know of each image, in the same order.
@@ -408,6 +418,7 @@ impl Library {
             let media_type = self.manifests.get(&descriptor.digest);
             let Some((media_type, bytes)) = media_type.zip(self.content(&descriptor.digest).ok()) else { continue };
             let Ok(mut manifest) = Manifest::parse(media_type, &bytes) else { continue };
+            summary.is_gathered |= manifest.artifact_type == media::GATHER;
             // That is no part of it.
             manifest.subject = None;
             if let Some(config) = manifest.config.as_ref().filter(|_| descriptor.platform.is_none()) {

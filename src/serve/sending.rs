@@ -6,13 +6,12 @@ use nix::{errno::Errno, sys::sendfile::sendfile64};
 
 use super::{
     connections::ConnectionPlace,
-    content::{Condition, FilePiece, Held},
+    content::{BlobCopy, Condition, FilePiece, Held},
     wire::Wire,
 };
 use crate::{
     error::{Error, Result},
     log,
-    media::files::FileStamp,
     oci::Digest,
 };
 
@@ -35,8 +34,10 @@ pub struct BlobPart<'a> {
 
 /// What of a blob is open.
 enum OpenedPart {
-    /// All of one that nobody has read, and the stamp that its file had before.
-    Unchecked(Box<dyn Read + Send>, Option<FileStamp>),
+    /// All of one that nobody has read, and which copy of it.
+    Unchecked(Box<dyn Read + Send>, BlobCopy),
+    /// A part of one that nobody has read: nothing is open.
+    PartUnchecked,
     /// The file in which the part begins, if it lies in one, with place and length.
     InFile(Option<(FilePiece, u64, u64)>),
 }
@@ -53,9 +54,10 @@ impl<'a> BlobPart<'a> {
     pub fn open(digest: &'a Digest, held: &'a Held, from: u64, len: u64) -> Result<BlobPart<'a>> {
         let opened = match held.condition() {
             Condition::Sound => OpenedPart::InFile(held.in_file(from)?),
+            _ if len < held.size => OpenedPart::PartUnchecked,
             _ => {
-                let stamp = held.stamp();
-                OpenedPart::Unchecked(held.open(0)?, stamp)
+                let copy = held.copy();
+                OpenedPart::Unchecked(held.open(0)?, copy)
             }
         };
         Ok(BlobPart { digest, held, from, len, sent: 0, opened })
@@ -66,20 +68,22 @@ impl<'a> BlobPart<'a> {
         self.sent
     }
 
-    /// Sends it. What nobody has read to its end is hashed, and the last byte is sent when the digest proves right.
+    /// Sends it. What nobody has read to its end is hashed: all of it on the way, and the last byte is sent when the digest
+    /// proves right; a part when all was read.
     ///
     /// # Errors
     /// If it cannot be read, is damaged, or the connection ends.
     pub fn send(&mut self, wire: &mut Wire, place: &ConnectionPlace) -> io::Result<()> {
-        match std::mem::replace(&mut self.opened, OpenedPart::InFile(None)) {
-            OpenedPart::InFile(piece) => self.send_sound(piece, wire, place),
-            OpenedPart::Unchecked(content, stamp) => {
-                let sent = self.send_unchecked(content, stamp, wire, place);
-                if self.held.condition() == Condition::Damaged {
-                    log::warn(format_args!("blob {} is damaged; its connection was ended", self.digest));
-                }
-                sent
-            }
+        let done = match std::mem::replace(&mut self.opened, OpenedPart::InFile(None)) {
+            OpenedPart::InFile(piece) => return self.send_sound(piece, wire, place),
+            OpenedPart::Unchecked(content, copy) => self.send_unchecked(content, copy, wire, place),
+            OpenedPart::PartUnchecked => self.check(place),
+        };
+        done?;
+        // What was read for a part is sent now.
+        match self.sent < self.len {
+            true => self.send_sound(self.held.in_file(self.from).map_err(failed)?, wire, place),
+            false => Ok(()),
         }
     }
 
@@ -135,28 +139,74 @@ impl<'a> BlobPart<'a> {
         Ok(())
     }
 
+    /// Sends all of it while it is hashed.
     fn send_unchecked(
         &mut self,
-        mut content: Box<dyn Read + Send>,
-        stamp: Option<FileStamp>,
+        content: Box<dyn Read + Send>,
+        copy: BlobCopy,
         wire: &mut Wire,
         place: &ConnectionPlace,
     ) -> io::Result<()> {
+        let (mut kept, mut sent) = (None, 0);
+        let all = self.held.size;
+        let outcome = self.read_all(content, copy, place, &mut |piece| {
+            let is_last = sent + piece.len() as u64 == all;
+            let now = if is_last { &piece[..piece.len() - 1] } else { piece };
+            kept = piece.last().copied().filter(|_| is_last);
+            wire.write_all(now)?;
+            sent += now.len() as u64;
+            Ok(())
+        });
+        self.sent = sent;
+        outcome?;
+        if let Some(byte) = kept {
+            wire.write_all(&[byte])?;
+            self.sent += 1;
+        }
+        Ok(())
+    }
+
+    /// Reads all of a blob of which only a part is to be sent. If several are asked for, one reads for all of them.
+    fn check(&self, place: &ConnectionPlace) -> io::Result<()> {
+        let _one = self.held.reading();
+        let mut read = Err(IoErrorKind::InvalidData.into());
+        for _ in 0..self.held.copies() {
+            match self.held.condition() {
+                Condition::Sound => return Ok(()),
+                Condition::Damaged => break,
+                Condition::Unchecked => {}
+            }
+            let copy = self.held.copy();
+            read = self.read_all(self.held.open(0).map_err(failed)?, copy, place, &mut |_| Ok(()));
+            if !read.as_ref().is_err_and(|e| e.kind() == IoErrorKind::InvalidData) {
+                break;
+            }
+        }
+        read
+    }
+
+    /// Reads all of it and notes whether it is sound; `each` gets its pieces.
+    fn read_all(
+        &self,
+        mut content: Box<dyn Read + Send>,
+        copy: BlobCopy,
+        place: &ConnectionPlace,
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         let (mut hasher, mut piece, mut at) = (self.digest.hasher(), vec![0; PIECE], 0);
-        // The last byte, until the digest proves right.
-        let (last, mut kept) = ((self.from + self.len).saturating_sub(1), None);
         while at < self.held.size {
             let n = match content.read(&mut piece) {
                 Ok(0) => {
-                    self.held.is_checked(false, stamp);
-                    return Err(IoErrorKind::UnexpectedEof.into());
+                    self.is_damaged(copy);
+                    return Err(IoErrorKind::InvalidData.into());
                 }
                 Ok(n) => n,
                 Err(e) if e.kind() == IoErrorKind::Interrupted => continue,
                 Err(e) => {
                     // What a decoder refuses is damaged; what the system cannot read may be read later.
                     if e.raw_os_error().is_none() {
-                        self.held.is_checked(false, stamp);
+                        self.is_damaged(copy);
+                        return Err(IoErrorKind::InvalidData.into());
                     }
                     return Err(self.unreadable(e));
                 }
@@ -165,29 +215,24 @@ impl<'a> BlobPart<'a> {
                 return Err(IoErrorKind::ConnectionAborted.into());
             }
             hasher.update(&piece[..n]);
-            let end = at + n as u64;
-            let wanted = self.from.clamp(at, end) - at..last.clamp(at, end) - at;
-            if !wanted.is_empty() {
-                let wanted = &piece[wanted.start as usize..wanted.end as usize];
-                wire.write_all(wanted)?;
-                self.sent += wanted.len() as u64;
-            }
-            if self.len > 0 && (at..end).contains(&last) {
-                kept = Some(piece[(last - at) as usize]);
-            }
+            each(&piece[..n])?;
             place.is_active();
-            at = end;
+            at += n as u64;
         }
-        let is_sound = hasher.finish() == *self.digest;
-        self.held.is_checked(is_sound, stamp);
-        match kept {
-            _ if !is_sound => Err(IoErrorKind::InvalidData.into()),
-            Some(byte) => {
-                wire.write_all(&[byte])?;
-                self.sent += 1;
-                Ok(())
-            }
-            None => Ok(()),
+        if hasher.finish() == *self.digest {
+            self.held.is_checked(true, copy);
+            return Ok(());
         }
+        self.is_damaged(copy);
+        Err(IoErrorKind::InvalidData.into())
+    }
+
+    fn is_damaged(&self, copy: BlobCopy) {
+        self.held.is_checked(false, copy);
+        let then = match self.held.condition() {
+            Condition::Damaged => "its connection was ended",
+            _ => "another copy of it is read from now on",
+        };
+        log::warn(format_args!("blob {} is damaged; {then}", self.digest));
     }
 }

@@ -8,13 +8,13 @@ use std::{
 
 use super::{
     content::{BlobPlace, Held},
+    docker_archive, frame_index,
     frames::{FramedCursor, FramedFile},
 };
 use crate::{
     archive::read::{
         catalog::Catalog,
         finding::{Finding, FindingKind},
-        foreign,
         open::{FrameEnds, groups, scan_stream},
         scan::Scanner,
     },
@@ -23,6 +23,7 @@ use crate::{
     log,
     media::{
         files::Files,
+        files_cursor::FilesCursor,
         stream_input::{InputOptions, StreamInput},
     },
     oci::{
@@ -49,14 +50,15 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    /// Opens all that is named: directories are layouts, and files are archives, or go on with the one before.
+    /// Opens all that is named: directories are layouts, and files are archives, or go on with the one before. With
+    /// `keeps_frames` what has to be decompressed gets an index of its frames beside it.
     ///
     /// # Errors
     /// If something cannot be opened, or is neither.
-    pub fn open(paths: &[PathBuf]) -> Result<Vec<Shelf>> {
+    pub fn open(paths: &[PathBuf], keeps_frames: bool) -> Result<Vec<Shelf>> {
         let (mut shelves, mut files): (Vec<Shelf>, Vec<PathBuf>) = Default::default();
         let archives = |files: &mut Vec<PathBuf>, shelves: &mut Vec<Shelf>| -> Result<()> {
-            groups(&std::mem::take(files))?.iter().try_for_each(|group| open_archives(group, shelves))
+            groups(&std::mem::take(files))?.iter().try_for_each(|group| open_archives(group, keeps_frames, shelves))
         };
         for path in paths {
             let meta = std::fs::metadata(path).doing(|| format!("opening {path:?}"))?;
@@ -76,9 +78,6 @@ impl Shelf {
     }
 
     fn of_catalog(path: &Path, catalog: &Catalog, place: impl Fn(u64) -> BlobPlace) -> Result<Shelf> {
-        if catalog.is_docker_archive() {
-            return Err(Error::new(foreign::DOCKER_ARCHIVE).doing(format!("opening {path:?}")));
-        }
         if catalog.lists.count() == 0 {
             let why = match catalog.blobs().is_empty() {
                 true => "it is no archive of images: it holds no index.json",
@@ -122,7 +121,7 @@ fn noting(findings: &mut Vec<Finding>) -> impl FnMut(Finding) {
 }
 
 /// Opens the archives in files that follow each other.
-fn open_archives(group: &[PathBuf], shelves: &mut Vec<Shelf>) -> Result<()> {
+fn open_archives(group: &[PathBuf], keeps_frames: bool, shelves: &mut Vec<Shelf>) -> Result<()> {
     let first = &group[0];
     let doing = || format!("opening {first:?}");
     let files = Arc::new(Files::open(group)?);
@@ -131,7 +130,7 @@ fn open_archives(group: &[PathBuf], shelves: &mut Vec<Shelf>) -> Result<()> {
     match Format::of(&magic[..n]) {
         None => open_plain(group, &files, shelves),
         Some(format) => {
-            shelves.push(open_compressed(group, &files, format).doing(doing)?);
+            shelves.push(open_compressed(group, &files, format, keeps_frames).doing(doing)?);
             Ok(())
         }
     }
@@ -151,8 +150,20 @@ fn open_plain(group: &[PathBuf], files: &Arc<Files>, shelves: &mut Vec<Shelf>) -
             let why = format!("it is no archive, and {:?} is complete without it", group[0]);
             return Err(Error::new(why).doing(format!("opening {path:?}")));
         }
-        let shelf = Shelf::of_catalog(path, &catalog, |begin| BlobPlace::Files(files.clone(), start + begin))?;
-        tell(path, &findings);
+        let place = |begin| BlobPlace::Files(files.clone(), start + begin);
+        let shelf = match catalog.is_docker_archive() {
+            true => {
+                let mut from = FilesCursor::new(files.clone(), start);
+                let listed = catalog.lists.images_of_docker();
+                let opened = docker_archive::open(path, listed, &mut from, &place);
+                let (blobs, roots) = opened.doing(|| format!("opening {path:?}"))?;
+                Shelf { stem: stem(path), blobs, roots }
+            }
+            false => {
+                tell(path, &findings);
+                Shelf::of_catalog(path, &catalog, place)?
+            }
+        };
         shelves.push(shelf);
         if ended.end.is_none() {
             break;
@@ -162,7 +173,7 @@ fn open_plain(group: &[PathBuf], files: &Arc<Files>, shelves: &mut Vec<Shelf>) -
     Ok(())
 }
 
-fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format) -> Result<Shelf> {
+fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format, keeps_frames: bool) -> Result<Shelf> {
     let path = &group[0];
     let (read, mut catalog, mut findings) = (AtomicU64::new(0), Catalog::default(), Vec::new());
     let mut noting = noting(&mut findings);
@@ -171,7 +182,9 @@ fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format) -> Res
         Format::Zstd => FramedFile::by_headers(files.clone())?,
         Format::Gzip => None,
     };
-    let stream = match found.filter(|found| found.frame_max() <= FRAME_MAX) {
+    let found = found.filter(|found| found.frame_max() <= FRAME_MAX);
+    let indexed = || frame_index::read(path, files).map(|ends| FramedFile::new(files.clone(), format, ends));
+    let stream = match found.or_else(indexed) {
         Some(found) => {
             let found = Arc::new(found);
             scanner.stream(&mut FramedCursor::new(found.clone()), &mut catalog)?;
@@ -185,6 +198,10 @@ fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format) -> Res
             let (mut input, mut ends) =
                 (StreamInput::start(group.to_vec(), InputOptions::default())?, FrameEnds::new());
             scan_stream(scanner, &mut input, &mut catalog, &mut ends)?;
+            if keeps_frames {
+                let written = frame_index::write(path, files, ends.clone());
+                written.unwrap_or_else(|e| log::warn(format_args!("{e}")));
+            }
             let found = FramedFile::new(files.clone(), format, ends);
             if found.frame_max() > FRAME_MAX {
                 log::warn(format_args!(
@@ -195,9 +212,14 @@ fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format) -> Res
         }
     };
     drop(noting);
-    let shelf = Shelf::of_catalog(path, &catalog, |begin| BlobPlace::Framed(stream.clone(), begin))?;
+    let place = |begin| BlobPlace::Framed(stream.clone(), begin);
+    if catalog.is_docker_archive() {
+        let mut from = FramedCursor::new(stream.clone());
+        let (blobs, roots) = docker_archive::open(path, catalog.lists.images_of_docker(), &mut from, &place)?;
+        return Ok(Shelf { stem: stem(path), blobs, roots });
+    }
     tell(path, &findings);
-    Ok(shelf)
+    Shelf::of_catalog(path, &catalog, place)
 }
 
 /// Opens an image layout in a directory.

@@ -283,6 +283,36 @@ fn what_is_damaged_ends_short() {
     }
 }
 
+/// Of what is damaged in one archive the copy in another is served.
+#[test]
+fn a_sound_copy_takes_the_place_of_a_damaged_one() {
+    let layers = [noise(1, 500_000), noise(2, 300_000)];
+    let (dir, digests) = one_image(&layers);
+    let sound = dir.read("x.tar");
+    let mut bytes = sound.clone();
+    for layer in &layers {
+        let at = bytes.windows(64).position(|window| window == &layer[..64]).unwrap();
+        bytes[at + 200_000] ^= 1;
+    }
+    let manifest = sound.windows(16).position(|window| window == b"{\"config\":{\"dige").unwrap();
+    bytes[manifest + 20] ^= 1;
+    dir.write("bad.tar", &bytes);
+    let serving = Serving::start(&dir, &["bad.tar", "x.tar"]);
+    assert_eq!(serving.get("/v2/team/app/manifests/v1", "").status, 200, "{}", serving.said);
+    for (digest, layer) in digests.iter().zip(&layers) {
+        let path = format!("/v2/team/app/blobs/{digest}");
+        let part = if *digest == digests[0] { "" } else { "Range: bytes=7-200000\r\n" };
+        let first = serving.get(&path, part);
+        // Of a part nothing was sent when the damage was found.
+        let whole: usize = first.field("content-length").unwrap().parse().unwrap();
+        assert_eq!(first.body.len() == whole, !part.is_empty());
+        assert!(serving.get(&path, "Range: bytes=7-99\r\n").body == layer[7..100]);
+        assert!(serving.get(&path, "").body == *layer);
+    }
+    let (status, said) = serving.end(Signal::SIGINT);
+    assert!(status == Some(0) && said.matches("another copy of it is read").count() == 2, "{said}");
+}
+
 /// Volumes, increments, and what two archives call alike.
 #[test]
 fn several_archives_are_one() {

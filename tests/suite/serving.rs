@@ -26,6 +26,8 @@ impl Drop for Running {
 pub struct Serving {
     pub running: Running,
     pub host: String,
+    /// What it said before it served.
+    pub said: String,
     err: BufReader<ChildStderr>,
 }
 
@@ -41,7 +43,7 @@ impl Serving {
             assert!(err.read_line(&mut line).unwrap() > 0, "it does not serve: {said}");
             if let Some((_, host)) = line.trim().split_once("://") {
                 let host = host.trim_end_matches('/').to_string();
-                return Serving { running, host, err };
+                return Serving { running, host, said, err };
             }
             said.push_str(&line);
         }

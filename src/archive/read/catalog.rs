@@ -29,7 +29,7 @@ pub use elsewhere::Elsewhere;
 /// Of so many bytes of manifests the references are kept: some three times that in memory.
 const DOCUMENTS_MAX: u64 = 512 << 20;
 /// So many blobs are kept in mind, in some 200 bytes each.
-const BLOBS_MAX: usize = 4 << 20;
+pub const BLOBS_MAX: usize = 4 << 20;
 /// A blob of the archive.
 #[derive(Clone, Debug)]
 pub struct HeldBlob {
@@ -125,7 +125,7 @@ impl Catalog {
 
     /// Whether it lists images as `docker save` does, and has nothing of a layout.
     pub fn is_docker_archive(&self) -> bool {
-        self.lists.has_images_of_docker() && !self.has_layout && self.lists.count() == 0
+        !self.lists.images_of_docker().is_empty() && !self.has_layout && self.lists.count() == 0
     }
 
     /// Notes a blob. Returns where it stands already, if it does, and whether it is sound there.

@@ -33,6 +33,14 @@ pub fn named(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
+/// Whether a docker-archive begins with a member of this name: a configuration, or a layer or its directory, is called by a
+/// digest, and nothing of the archives of this tool is.
+pub fn begins_docker_archive(name: &str) -> bool {
+    let hex = name.trim_start_matches("sha256:");
+    let digits = hex.bytes().take_while(u8::is_ascii_hexdigit).count();
+    digits == 64 && (hex.len() < name.len() || hex[digits..].starts_with(['.', '/']))
+}
+
 fn is_text(bytes: &[u8]) -> bool {
     let is_plain = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);
     bytes.len() >= 512 && bytes[..512].iter().all(is_plain)
@@ -46,6 +54,18 @@ pub fn is_left_behind(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn docker_archives_begin_with_a_digest() {
+        let hex = "0123456789abcdef".repeat(4);
+        for end in [".json", ".tar", ".tar.gz", "/", "/layer.tar"] {
+            assert!(begins_docker_archive(&format!("{hex}{end}")), "{end}");
+        }
+        assert!(begins_docker_archive(&format!("sha256:{hex}")));
+        for none in [&hex[..], &hex[1..], "blobs/sha256/", "index.json", "", "sha256:"] {
+            assert!(!begins_docker_archive(none), "{none}");
+        }
+    }
 
     #[test]
     fn formats_are_named() {

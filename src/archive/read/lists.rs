@@ -87,12 +87,15 @@ fn fingerprint(descriptor: &Descriptor) -> [u8; 16] {
 /// An image of `manifest.json`, as `docker save` and others write it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct DockerListed {
-    config: String,
+pub struct DockerListed {
+    /// The file that holds its configuration.
+    pub config: String,
+    /// Its names.
     #[serde(default, deserialize_with = "few_items")]
-    repo_tags: Vec<String>,
+    pub repo_tags: Vec<String>,
+    /// The files that hold its layers, the lowest first.
     #[serde(default, deserialize_with = "few_items")]
-    layers: Vec<String>,
+    pub layers: Vec<String>,
 }
 
 /// The lists of an archive.
@@ -162,9 +165,9 @@ impl IndexLists {
         self.index.as_ref().is_some_and(is_ours)
     }
 
-    /// Whether `manifest.json` lists images.
-    pub fn has_images_of_docker(&self) -> bool {
-        !self.docker.is_empty()
+    /// The images that `manifest.json` lists.
+    pub fn images_of_docker(&self) -> &[DockerListed] {
+        &self.docker
     }
 
     /// What digests do not protect: `index.json` and `manifest.json` must say what manifests say. `listed` gives what all

@@ -15,6 +15,7 @@ use crate::{
             decompress::Decompressed,
             events::ArchiveEnd,
             finding::{Finding, FindingKind},
+            foreign,
             scan::{self, Scanner},
             tar,
         },
@@ -98,7 +99,7 @@ pub fn look_at(input: Input) -> Result<(Catalog, Vec<Finding>)> {
 }
 
 /// Groups files: those of one archive, which the first of a group begins. A file that begins with `oci-layout` begins a
-/// group, and so does one that is empty; any other goes on with the one before, where an archive may end in any place.
+/// group, and so does one that begins as a docker-archive does, or is empty; any other goes on with the one before, where an archive may end in any place.
 ///
 /// # Errors
 /// If one cannot be read.
@@ -135,6 +136,7 @@ fn begins_anew(path: &Path) -> Result<bool> {
             zstd::Decoder::new(&bytes[..]).and_then(|zstd| zstd.take(TAR_BLOCK).read_to_end(&mut plain)).map(drop)
         }
     };
-    let is_layout = tar::first_name(&plain).is_some_and(|name| name.trim_start_matches("./") == LAYOUT_FILE);
-    Ok(is_layout || plain.is_empty())
+    let name = tar::first_name(&plain).unwrap_or_default();
+    let name = name.trim_start_matches("./");
+    Ok(name == LAYOUT_FILE || foreign::begins_docker_archive(name) || plain.is_empty())
 }
