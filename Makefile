@@ -2,7 +2,8 @@
 
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
-MANDIR ?= $(PREFIX)/share/man
+DATADIR ?= $(PREFIX)/share
+MANDIR ?= $(DATADIR)/man
 CARGO  ?= cargo
 # Seconds of `make stress`.
 STRESS_SECONDS ?= 60
@@ -13,7 +14,7 @@ FUZZ_SECONDS ?= 60
 
 .PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak soak-serve loom miri stress fuzz bench bench-archive bench-deliver bench-clone bench-serve strokes
 .PHONY: tools
-.PHONY: install clean
+.PHONY: install install-files uninstall clean deb dist
 
 all:
 	$(CARGO) build --release --locked
@@ -23,7 +24,18 @@ MUSL   = x86_64-unknown-linux-musl
 STATIC = target/static/$(MUSL)/release/ace-dt
 static:
 	tests/deps.sh static
+	RUSTFLAGS="$(REMAP)" CFLAGS="$(CREMAP)" \
 	$(CARGO) build --release --locked --target $(MUSL) --target-dir target/static
+# No path of this machine is in it, so that it is the same wherever it is built.
+CARGO_HOME ?= $(HOME)/.cargo
+REMAP  = --remap-path-prefix=$(CURDIR)=/ace-dt --remap-path-prefix=$(CARGO_HOME)=/cargo
+CREMAP = -ffile-prefix-map=$(CURDIR)=/ace-dt -ffile-prefix-map=$(CARGO_HOME)=/cargo
+
+# A Debian package of it, and what is handed on: that, a TAR, digests, and what it is made of.
+deb: static
+	src/package.sh deb
+dist: static
+	src/package.sh dist
 
 # Everything quick.
 test:
@@ -142,10 +154,28 @@ strokes:
 	tests/deps.sh bench
 	$(CARGO) bench --locked --bench strokes
 
-install: all
-	install -D -m 755 target/release/ace-dt $(DESTDIR)$(BINDIR)/ace-dt
+install: all install-files
+
+# What was built is laid down, with pages and completions.
+BINARY ?= target/release/ace-dt
+install-files:
+	install -D -m 755 $(BINARY) $(DESTDIR)$(BINDIR)/ace-dt
 	install -d $(DESTDIR)$(MANDIR)/man1
 	install -m 644 man/*.1 $(DESTDIR)$(MANDIR)/man1
+	install -d $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7
+	install -m 644 man/*.5 $(DESTDIR)$(MANDIR)/man5
+	install -m 644 man/*.7 $(DESTDIR)$(MANDIR)/man7
+	install -D -m 644 src/cli/completion/ace-dt.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/ace-dt
+	install -D -m 644 src/cli/completion/_ace-dt $(DESTDIR)$(DATADIR)/zsh/site-functions/_ace-dt
+	install -D -m 644 src/cli/completion/ace-dt.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d/ace-dt.fish
+
+# Takes away what `make install` has put there.
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/ace-dt $(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1)) \
+	$(patsubst man/%,$(DESTDIR)$(MANDIR)/man5/%,$(wildcard man/*.5)) \
+	$(patsubst man/%,$(DESTDIR)$(MANDIR)/man7/%,$(wildcard man/*.7)) \
+	$(DESTDIR)$(DATADIR)/bash-completion/completions/ace-dt $(DESTDIR)$(DATADIR)/zsh/site-functions/_ace-dt \
+	$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/ace-dt.fish
 
 clean:
 	$(CARGO) clean

@@ -17,11 +17,13 @@ use crate::{
     error::{Context, Error, ErrorKind, Result},
     fd, log,
     oci::{Reference, is_loopback, json::or_default, split_port},
-    util::units,
+    util::{nearest::nearest, units},
 };
 
-const API_VERSION: &str = "config.dt.act3-ace.io/v1alpha1";
-const KIND: &str = "Configuration";
+/// What a configuration says that it is.
+pub const API_VERSION: &str = "config.dt.act3-ace.io/v1alpha1";
+/// And of which kind.
+pub const KIND: &str = "Configuration";
 const CONCURRENT_HTTP: usize = 25;
 const CHUNK_SIZE: u64 = 100 << 20;
 const CACHE_PRUNE_MAX: u64 = 500 << 20;
@@ -197,6 +199,21 @@ const KNOWN: [&str; 19] = [
 /// If none of the files named is there, one cannot be read as a configuration, or a value makes no
 /// sense. All are wrong usage.
 pub fn load(named: &[PathBuf]) -> Result<Config> {
+    let Some((path, text)) = find(named)? else { return resolve(ConfigFile::default()) };
+    log::debug(format_args!("configuration from {}", path.display()));
+    let file = parse(&text, &mut |key| log::warn(format_args!("{}: unknown key {key}", path.display())));
+    file.map_err(Error::usage).and_then(resolve).doing(|| reading(&path))
+}
+
+fn reading(path: &Path) -> String {
+    format!("reading the configuration file {path:?}")
+}
+
+/// The configuration file that counts, and its text; none if there is none. `named` are the files of `--config`.
+///
+/// # Errors
+/// If none of the files named is there, or it cannot be read.
+pub fn find(named: &[PathBuf]) -> Result<Option<(PathBuf, String)>> {
     let named: Vec<PathBuf> = match (named.is_empty(), env_path("ACE_DT_CONFIG")) {
         (true, Some(path)) => vec![path],
         _ => named.to_vec(),
@@ -204,17 +221,14 @@ pub fn load(named: &[PathBuf]) -> Result<Config> {
     let candidates = if named.is_empty() { usual_places() } else { named.clone() };
     let Some(path) = candidates.iter().find(|path| path.exists()) else {
         if named.is_empty() {
-            return resolve(ConfigFile::default());
+            return Ok(None);
         }
         let names: Vec<String> = named.iter().map(|p| format!("{p:?}")).collect();
         return Err(Error::usage(format!("none of the configuration files is there: {}", names.join(", "))));
     };
-    let doing = || format!("reading the configuration file {path:?}");
-    log::debug(format_args!("configuration from {}", path.display()));
-    let bytes = fd::read_file(path).doing(doing).map_err(|e| e.of(ErrorKind::Usage))?;
-    let text = String::from_utf8(bytes).map_err(|e| Error::usage(e.utf8_error()).doing(doing()))?;
-    let file = parse(&text, &mut |key| log::warn(format_args!("{}: unknown key {key}", path.display())));
-    file.map_err(Error::usage).and_then(resolve).doing(doing)
+    let bytes = fd::read_file(path).doing(|| reading(path)).map_err(|e| e.of(ErrorKind::Usage))?;
+    let text = String::from_utf8(bytes).map_err(|e| Error::usage(e.utf8_error()).doing(reading(path)))?;
+    Ok(Some((path.clone(), text)))
 }
 
 /// Applies the environment and checks what is left to check.
@@ -319,15 +333,63 @@ pub(crate) fn parse(text: &str, unknown: &mut dyn FnMut(&str)) -> std::result::R
     if tree.is_null() {
         return Ok(ConfigFile::default());
     }
-    let file: ConfigFile = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
+    let file: ConfigFile = serde_yaml::from_str(text).map_err(|e| plainly(&e.to_string()))?;
     for (key, found, wanted) in [("apiVersion", &file.api_version, API_VERSION), ("kind", &file.kind, KIND)] {
         if let Some(found) = found.as_deref().filter(|found| *found != wanted) {
             let line = 1 + text.lines().take_while(|l| !l.starts_with(key)).count();
             return Err(format!("{key} is {found:?}, but must be {wanted} at line {line}"));
         }
     }
-    tell_unknown(&tree, "", "", unknown);
+    let mut keys = Vec::new();
+    tell_unknown(&tree, "", "", &mut |key| keys.push(key.to_string()));
+    for key in keys {
+        let line = line_of(text, &key).map_or(String::new(), |line| format!(" at line {line}"));
+        let last = |key: &'static str| key.rsplit('.').next().unwrap_or(key);
+        let near = nearest(key.rsplit('.').next().unwrap_or(&key), KNOWN.map(last));
+        let near = near.map_or(String::new(), |near| format!(": is {near} meant?"));
+        unknown(&format!("{key}{line}{near}"));
+    }
     Ok(file)
+}
+
+/// What a parser expects, in words for those who write the file.
+fn plainly(text: &str) -> String {
+    let Some((before, behind)) = text.split_once("expected ") else { return text.into() };
+    let end = behind.find(" at line ").unwrap_or(behind.len());
+    let (expected, place) = behind.split_at(end);
+    let expected = match expected {
+        "usize" | "u64" | "u32" => "a whole number",
+        "path string" | "a string" => "text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        _ if expected.starts_with("struct ") || expected == "a map" => "a mapping of keys to values",
+        other => other,
+    };
+    format!("{before}expected {expected}{place}")
+}
+
+/// The line in which a key stands, if its map is written in lines: each part of its path behind that of the one before.
+fn line_of(text: &str, path: &str) -> Option<usize> {
+    let is_key = |line: &str, key: &str| {
+        let line = line.trim_start().trim_start_matches(['"', '\'']);
+        line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
+    };
+    let mut lines = text.lines().enumerate();
+    let (mut at, mut rest) = (None, path);
+    // A name such as that of a registry holds full stops itself.
+    while !rest.is_empty() {
+        let mut taken = lines.clone();
+        let ends = rest.match_indices('.').map(|(end, _)| end).chain([rest.len()]);
+        let (line, end) = ends
+            .filter_map(|end| {
+                let (line, _) = taken.clone().find(|(_, line)| is_key(line, &rest[..end]))?;
+                Some((line, end))
+            })
+            .next()?;
+        taken.by_ref().find(|(number, _)| *number == line)?;
+        (lines, at, rest) = (taken, Some(line + 1), rest[end..].trim_start_matches('.'));
+    }
+    at
 }
 
 /// Walks the keys; `pattern` is the path with `*` where any name may stand.
@@ -424,7 +486,7 @@ mod tests {
             '^(.*)$': mirror/$1\n      also: 1\n  endpointConfig:\n    http://a:1:\n      supportsReferrers: tag\n      tls:\n        \
             insecureSkipVerify: true\n";
         let (file, unknown) = read(text).unwrap();
-        assert_eq!(unknown, ["wrong", "registryConfig.registries.reg.io.also"]);
+        assert_eq!(unknown, ["wrong at line 5", "registryConfig.registries.reg.io.also at line 12"]);
         assert_eq!(file.concurrent_http, Some(3));
         let registry = &file.registry_config.registries["reg.io"];
         let (pattern, replacement) = &registry.rewrite_pull[0];
@@ -432,6 +494,19 @@ mod tests {
         let endpoint = &file.registry_config.endpoint_config["http://a:1"];
         assert_eq!(endpoint.supports_referrers, ReferrersSupport::Tag);
         assert!(endpoint.tls.insecure_skip_verify);
+    }
+
+    #[test]
+    fn unknown_keys_are_told_with_line_and_nearest_key() {
+        let text = "kind: Configuration\nconcurentHTTP: 3\nregistryConfig:\n  registries:\n    reg.io:\n      \
+            endpoint: [http://a:1]\n    other.io: {rewritePul: {}}\n";
+        let (_, unknown) = read(text).unwrap();
+        let wanted = [
+            "concurentHTTP at line 2: is concurrentHTTP meant?",
+            "registryConfig.registries.reg.io.endpoint at line 6: is endpoints meant?",
+            "registryConfig.registries.other.io.rewritePul: is rewritePull meant?",
+        ];
+        assert_eq!(unknown, wanted);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod cli;
 mod commands;
 mod compression;
 mod config;
+mod config_text;
 mod copy;
 mod delivery;
 pub mod error;
@@ -42,7 +43,9 @@ use cli::{
 /// Runs the command that the arguments of this process name, and says how it went.
 pub fn main() -> ExitCode {
     let outcome = match parse::parse(std::env::args_os().skip(1)) {
-        Ok(Parsed::Help(command)) => output::print(&help::text(command)),
+        Ok(Parsed::Brief(command)) => output::print(&help::brief(command)),
+        Ok(Parsed::Help(command)) => output::print(&help::full(command)),
+        Ok(Parsed::Complete(words)) => commands::complete(&words),
         Ok(Parsed::Version) => output::print(&output::version_line()),
         Ok(Parsed::Generate(command, Generate::ManPage)) => output::print(&man::page(command)),
         Ok(Parsed::Generate(command, Generate::ManPages(dir))) => man::write_all(command, &dir),

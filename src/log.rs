@@ -1,4 +1,4 @@
-//! Lines on standard error, and in a file if there is to be one, and the status line that is redrawn
+//! Lines on standard error, and in a file if there is to be one, and the status lines that are redrawn
 //! below them on a terminal.
 
 use std::{
@@ -45,23 +45,32 @@ impl FromStr for Level {
 }
 
 struct Status {
-    /// The status line that stands on the terminal now.
-    line: String,
+    /// The status lines that stand on the terminal now, as they were printed.
+    drawn: String,
     /// A question stands there.
     asking: bool,
 }
 
 impl Status {
-    /// It is cut at the terminal's edge (DECAWM off), since a line that wraps cannot be redrawn.
-    fn draw(&mut self, text: String) {
-        let text = if text.is_empty() { text } else { format!("\x1b[?7l{text}\x1b[?7h") };
-        print(&format!("\r\x1b[K{text}"));
-        self.line = text;
+    /// Lines are cut at the terminal's edge (DECAWM off), since one that wraps cannot be redrawn.
+    fn draw(&mut self, text: &str) {
+        let text =
+            if text.is_empty() { String::new() } else { format!("\x1b[?7l{}\x1b[?7h", text.replace('\n', "\r\n")) };
+        print(&format!("{}{text}", self.taken_away()));
+        self.drawn = text;
+    }
+
+    /// What takes the lines away: up to the first of them, and clear to the end of the screen.
+    fn taken_away(&self) -> String {
+        match self.drawn.matches('\n').count() {
+            0 => "\r\x1b[K".into(),
+            above => format!("\r\x1b[{above}A\x1b[J"),
+        }
     }
 }
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
-static STATUS: Mutex<Status> = Mutex::new(Status { line: String::new(), asking: false });
+static STATUS: Mutex<Status> = Mutex::new(Status { drawn: String::new(), asking: false });
 
 /// Where every line goes too.
 static FILE: Mutex<Option<File>> = Mutex::new(None);
@@ -118,9 +127,9 @@ pub fn line(what: fmt::Arguments) {
     let what = one_line(&what.to_string());
     note(&what);
     let status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
-    match status.line.as_str() {
+    match status.drawn.as_str() {
         "" => print(&format!("{what}\n")),
-        line => print(&format!("\r\x1b[K{what}\n{line}")),
+        drawn => print(&format!("{}{what}\r\n{drawn}", status.taken_away())),
     }
 }
 
@@ -150,8 +159,8 @@ pub fn note(what: &str) {
     }
 }
 
-/// Draws the status line anew, unless a question stands there; an empty one takes it away.
-pub fn status(text: String) {
+/// Draws the status lines anew, unless a question stands there; an empty text takes them away.
+pub fn status(text: &str) {
     let mut status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
     if !status.asking {
         status.draw(text);
@@ -164,7 +173,7 @@ pub struct Asking(());
 /// Takes the status line away, until what is returned is dropped.
 pub fn asking() -> Asking {
     let mut status = STATUS.lock().unwrap_or_else(|e| e.into_inner());
-    status.draw(String::new());
+    status.draw("");
     status.asking = true;
     Asking(())
 }

@@ -16,6 +16,10 @@ for what in "$@"; do
             need podman podman
             need ctr containerd
             need curl curl
+            need tmux tmux
+            need zsh zsh
+            need age age
+            need fish fish
             need mandoc mandoc
             need openssl openssl
             need htpasswd apache2-utils

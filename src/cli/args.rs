@@ -167,6 +167,10 @@ pub struct Args {
     pub tls_key: Option<PathBuf>,
     /// An index of frames is kept beside an archive.
     pub frame_index: bool,
+    /// A sample of the configuration is wanted.
+    pub sample: bool,
+    /// A tree is wanted.
+    pub tree: bool,
     /// Users and their passwords.
     pub htpasswd: Option<PathBuf>,
     /// Name of the tracker file in the sync directory.
@@ -244,6 +248,8 @@ impl Default for Args {
             map: None,
             tls_cert: None,
             frame_index: false,
+            tree: false,
+            sample: false,
             tls_key: None,
             htpasswd: None,
             given: Vec::new(),

@@ -80,7 +80,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror",
-        summary: "gather images, write archives of them, check those, and deliver them",
+        summary: "gather images, write, check and deliver archives of them",
         operands: NO_OPERANDS,
         description: "The commands that carry images.",
         sections: &[],
@@ -88,7 +88,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror archive",
-        summary: "gather images from registries and write one TAR archive of them",
+        summary: "gather images from registries into one TAR archive",
         operands: &[SOURCES_FILE, DEST_FILE, EXISTING_IMAGE],
         description: "Resolves every source, fetches all manifests, and so knows the whole archive to the byte before the first layer is fetched. Then the layers go from the registries through a buffer in memory onto the device. No layer is ever stored on disk.\n\n\
             A line of `SOURCES-FILE` is a reference, followed by labels `key=value` in Kubernetes syntax, separated by commas. Empty lines and lines that begin with `#` are ignored.\n\n\
@@ -157,7 +157,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror gather",
-        summary: "gather images from registries into one artifact in a registry",
+        summary: "gather images into one artifact in a registry",
         operands: &[
             SOURCES_FILE,
             Operand {
@@ -189,7 +189,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror batch-serialize",
-        summary: "write an archive of each artifact of a list that was not sent yet",
+        summary: "write an archive of each new artifact of a list",
         operands: &[
             Operand {
                 name: "BATCH-LIST",
@@ -251,7 +251,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror batch-deserialize",
-        summary: "deliver each archive of a directory that was not delivered yet",
+        summary: "deliver each new archive of a directory",
         operands: &[
             Operand {
                 name: "SYNC-DIRECTORY",
@@ -285,7 +285,7 @@ pub static COMMANDS: &[Command] = &[
         operands: &[TAR_FILE, Operand { name: "TAR-FILE", count: Count::Any, text: "Further ones." }, MAPPER],
         description: "Reads archives from end to end, once, and delivers the images that were gathered into the first to the repositories and registries that `MAPPER` names, each with all below it. Nothing is staged, neither on disk nor in a registry between. Where all goes is worked out and checked before anything is sent, and a tag is set when all is there that it points to.\n\n\
             In each registry a blob is sent once, to the first repository that needs it, and mounted from there into the others. A registry that does not mount gets it again: out of the file, out of the buffer, to several repositories at once, or out of the repository that has it. What no image needs that was selected is passed over, in a file without reading it.\n\n\
-            Archives are taken as `ace-dt mirror deserialize` takes them, and damage, missing blobs, and registries that are away are dealt with alike. The gather index must stand in front of the blobs, as it does in archives of this tool; a file in which it stands behind them is read all the same, and from a pipe or tape such an archive is refused.\n\n\
+            Archives are taken as `ace-dt mirror deserialize` takes them, and damage, missing blobs, and registries that are away are dealt with alike. The gather index must stand in front of the blobs, as it does in archives of this tool; a file in which it stands behind them is read all the same, and from a pipe or tape such an archive is refused. What an increment leaves out is looked for at every destination of the run, and mounted from there; with `--recursive` that goes for referrers, too.\n\n\
             Without `--recursive`, signatures and other referrers in the archive are left out. An image for which the mapper names no destination is left out with a warning; that is no failure, unless it is so of all.",
         sections: &[
             ("MAPPERS", MAPPERS),
@@ -313,7 +313,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror scatter",
-        summary: "copy the images of a gathered artifact to where a map says",
+        summary: "copy images of a gathered artifact to where a map says",
         operands: &[
             Operand {
                 name: "IMAGE",
@@ -368,7 +368,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror diff",
-        summary: "list the sources of a gathered artifact that others do not have",
+        summary: "list the sources that other artifacts do not have",
         operands: &[
             Operand {
                 name: "IMAGE",
@@ -525,6 +525,49 @@ pub static COMMANDS: &[Command] = &[
         action: Some(Action::Prune),
     },
     SERVE_COMMAND,
+    Command {
+        name: "help",
+        summary: "print the help of a command",
+        operands: &[Operand {
+            name: "COMMAND",
+            count: Count::Any,
+            text: "The words of the command, such as `mirror archive`; without them the help of the program itself is printed.",
+        }],
+        description: "Prints what `--help` of the command prints. `-h` prints a line a flag. The manual says more: `man ace-dt-mirror-archive`.",
+        sections: &[],
+        action: Some(Action::Help),
+    },
+    Command {
+        name: "completion",
+        summary: "print what completes command lines in a shell",
+        operands: &[Operand { name: "SHELL", count: Count::One, text: "`bash`, `fish` or `zsh`." }],
+        description: "Prints a script for the shell: commands, flags, what flags choose from, files, and the names of registries and repositories in the auth files and in the configuration. `make install` puts the scripts where shells look for them.",
+        sections: &[(
+            "EXAMPLES",
+            "In `~/.bashrc`, `~/.zshrc` (behind compinit), and `~/.config/fish/config.fish`:\n\n    \
+             source <(ace-dt completion bash)\n    \
+             source <(ace-dt completion zsh)\n    \
+             ace-dt completion fish | source",
+        )],
+        action: Some(Action::Completion),
+    },
+    Command {
+        name: "config",
+        summary: "print the configuration in effect",
+        operands: NO_OPERANDS,
+        description: "Prints the configuration in effect as YAML, and behind each key where its value comes from: the file, an environment variable, or nowhere. What is printed is a configuration itself. Keys that nobody knows are warned of, with the line and the key that is nearest.",
+        sections: &[
+            ("FILES", "See `ace-dt-config.yaml(5)`."),
+            ("EXIT STATUS", EXIT_STATUS),
+            (
+                "EXAMPLES",
+                "Begin with a configuration in which every key stands and is explained:\n\n    \
+                 ace-dt config --sample > ace-dt-config.yaml\n\n    \
+                 ace-dt config",
+            ),
+        ],
+        action: Some(Action::Config),
+    },
     Command {
         name: "version",
         summary: "print the version",

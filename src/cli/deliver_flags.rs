@@ -3,7 +3,7 @@
 use crate::cli::{
     args,
     flag_table::{FLAG, yes},
-    schema::{Flag, Value},
+    schema::{Flag, FlagGroup, Value},
 };
 use crate::util::units;
 
@@ -27,6 +27,8 @@ const READ_SIZE_MAX: u64 = 1 << 30;
 pub static DELIVER_FLAGS: &[Flag] = &[
     Flag {
         long: "block-size",
+        group: FlagGroup::Device,
+        brief: "read so much at once",
         short: Some('b'),
         value: Value::Required("SIZE"),
         on: DELIVERS,
@@ -43,6 +45,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "buffer-size",
+        group: FlagGroup::Device,
+        brief: "the buffer in memory",
         short: Some('m'),
         value: Value::Required("SIZE"),
         default: "0",
@@ -56,6 +60,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "lwm",
+        group: FlagGroup::Device,
+        brief: "empty the buffer so far before reading",
         value: Value::Required("PERCENT"),
         default: "10",
         on: DELIVERS,
@@ -69,6 +75,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "strict",
+        group: FlagGroup::Take,
+        brief: "only archives in the order of this tool",
         on: DELIVERS,
         text: "Take only archives whose members stand in the order that this tool writes: `oci-layout`, `index.json`, the blobs, `index.json` again, and `manifest.json` if it is there.",
         set: |a, _| yes(&mut a.strict),
@@ -76,6 +84,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "recursive",
+        group: FlagGroup::Take,
+        brief: "has no effect: referrers are always taken",
         short: Some('r'),
         on: DESERIALIZES,
         text: "Makes no difference: signatures, SBOMs and other referrers in an archive are always delivered.",
@@ -84,6 +94,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "continue",
+        group: FlagGroup::GoingOn,
+        brief: "go on behind what is damaged",
         on: ARCHIVES,
         text: "Go on behind what is damaged or cannot be read, and without what the registry does not take. Every image that is whole is delivered; what is missing of the others is told, and the exit status is 1.",
         set: |a, _| yes(&mut a.keep_going),
@@ -91,6 +103,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "continue",
+        group: FlagGroup::GoingOn,
+        brief: "go on with the other files if one fails",
         on: BATCH,
         text: "Go on with the other files if one fails, and within a file as `ace-dt mirror deserialize` does; exit with 1 at the end.",
         set: |a, _| yes(&mut a.keep_going),
@@ -98,6 +112,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "continue",
+        group: FlagGroup::GoingOn,
+        brief: "go on behind what cannot be read",
         on: VERIFY,
         text: "Go on behind blocks of a tape, or pages of a file, that cannot be read.",
         set: |a, _| yes(&mut a.keep_going),
@@ -105,6 +121,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "wanted",
+        group: FlagGroup::GoingOn,
+        brief: "write a list of what must be sent again",
         value: Value::Required("FILE"),
         on: ARCHIVES,
         text: "Write a list of what must be sent again: a line for each source that is not whole, by its digest and with its labels, as `ace-dt mirror archive` takes it. If nothing is missing it holds a comment only. Behind damage that ends the run everything is missing: give `--continue`, too. What holds anything but such a list is not written over.",
@@ -116,6 +134,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "wanted",
+        group: FlagGroup::GoingOn,
+        brief: "write a list of what must be sent again",
         value: Value::Required("FILE"),
         on: VERIFY,
         text: "Write a list of what must be sent again: a line for each source that is not whole, by its digest and with its labels, as `ace-dt mirror archive` takes it. What holds anything but such a list is not written over.",
@@ -127,6 +147,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "root",
+        group: FlagGroup::Take,
+        brief: "the root that the archive must have",
         value: Value::Required("DIGEST"),
         on: VERIFY,
         text: "The root that the archive must have, as it was announced: anything else is wrong. Of several archives the first is meant.",
@@ -138,6 +160,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "report",
+        group: FlagGroup::Output,
+        brief: "write what became of each image, as JSON",
         value: Value::Required("FILE"),
         on: ARCHIVES,
         text: "Write a JSON array with each image and its outcome (`delivered`, `planned` or `incomplete`, with what is missing), and each blob (`sent`, `mounted`, `present`, `planned`, `missing` or `failed`), with digest and bytes. Of what a map says there is an object for each source and destination; a source may also be `failed`, `unmapped`, or `kept` if the destination has another image under that tag. A file that holds anything but a report is not written over.",
@@ -149,6 +173,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "dry-run",
+        group: FlagGroup::GoingOn,
+        brief: "print what would be sent, to the byte",
         on: DELIVERS,
         text: "Read and check all, find out what the registry has, and print what would be sent, to the byte. Send nothing.",
         set: |a, _| yes(&mut a.dry_run),
@@ -156,6 +182,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "verify",
+        group: FlagGroup::GoingOn,
+        brief: "look again when all is delivered",
         on: LOOKS,
         text: "Look again when all is delivered: every manifest is asked for wherever it should be, and every tag. What differs is an error.",
         set: |a, _| yes(&mut a.verify),
@@ -163,6 +191,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "checkpoint",
+        group: FlagGroup::GoingOn,
+        brief: "record what is delivered",
         value: Value::Required("FILE"),
         on: ARCHIVES,
         text: "Record now and then up to which place of the archive all is delivered, and what waits for something behind it. A `FILE` that is there must be such a record, or empty; when all is delivered it is removed.",
@@ -174,6 +204,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "resume",
+        group: FlagGroup::GoingOn,
+        brief: "go on where that record ends",
         on: ARCHIVES,
         text: "Go on where the record that `--checkpoint` names ends: a tape is brought to that block, a file is read from there, and a pipe or a compressed archive from its beginning, past what is there. The record of another archive is refused, if the root can be read. On a tape the volume that the record names must be in the drive. Without a record the run starts from the beginning.",
         set: |a, _| yes(&mut a.resume),
@@ -181,6 +213,9 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "output",
+        group: FlagGroup::Output,
+        brief: "how the list is printed, or into which file",
+        choices: &["csv", "json", "table"],
         short: Some('o'),
         value: Value::Required("FORMAT"),
         on: DIFF,
@@ -199,6 +234,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "expand",
+        group: FlagGroup::Take,
+        brief: "take gathered artifacts apart",
         on: DIFF,
         text: "Replace a gathered artifact among the sources by its own sources, at any depth.",
         set: |a, _| yes(&mut a.expand),
@@ -206,6 +243,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "bytes",
+        group: FlagGroup::Output,
+        brief: "tell the bytes that each source adds",
         on: DIFF,
         text: "Tell how many bytes each source adds to the existing images and to the sources before it: what an increment would carry. All manifests are fetched for that.",
         set: |a, _| yes(&mut a.bytes),
@@ -213,6 +252,8 @@ pub static DELIVER_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "sync-filename",
+        group: FlagGroup::GoingOn,
+        brief: "the file that records what was delivered",
         value: Value::Required("NAME"),
         default: "successful-syncs.csv",
         on: BATCH,

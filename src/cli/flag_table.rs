@@ -3,7 +3,7 @@
 
 use crate::cli::{
     args,
-    schema::{Flag, Value},
+    schema::{Flag, FlagGroup, Value},
 };
 use crate::util::units;
 
@@ -46,6 +46,9 @@ pub(super) fn yes(flag: &mut bool) -> Result<(), String> {
 pub(super) const FLAG: Flag = Flag {
     long: "",
     short: None,
+    group: FlagGroup::Program,
+    brief: "",
+    choices: &[],
     value: Value::None,
     default: "",
     env: "",
@@ -60,6 +63,8 @@ pub(super) const FLAG: Flag = Flag {
 pub static FLAGS: &[Flag] = &[
     Flag {
         long: "annotations",
+        group: FlagGroup::Take,
+        brief: "annotations of the gather index, key=value",
         short: Some('a'),
         value: Value::Required("MAP"),
         on: GATHERS,
@@ -69,6 +74,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "block-size",
+        group: FlagGroup::Device,
+        brief: "bytes of a block",
         short: Some('b'),
         value: Value::Required("SIZE"),
         default: "1Mi",
@@ -85,6 +92,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "block-size",
+        group: FlagGroup::Device,
+        brief: "read so much at once",
         short: Some('b'),
         value: Value::Required("SIZE"),
         on: READS,
@@ -100,6 +109,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "buffer-size",
+        group: FlagGroup::Device,
+        brief: "the buffer in memory",
         short: Some('m'),
         value: Value::Required("SIZE"),
         default: "0",
@@ -114,6 +125,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "hwm",
+        group: FlagGroup::Device,
+        brief: "fill the buffer so far before writing",
         value: Value::Required("PERCENT"),
         on: BUFFERS,
         text: "High-water mark: start to write, at first and whenever the buffer ran dry, only when it is filled to this percentage. A drive so runs in long strokes instead of stopping again and again. Without this flag the mark is 90 for a tape or a pipe; a regular file needs no strokes, and is written as the bytes come.",
@@ -126,6 +139,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "checkpoint",
+        group: FlagGroup::GoingOn,
+        brief: "write a ledger of what the archive holds",
         value: Value::Required("FILE"),
         on: ARCHIVES,
         text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there must be a ledger; it is cut off when it is sure that there is room, before anything of `DEST-FILE` is. A line stands in it only when the kernel has taken the bytes that it speaks of; on a tape, when they are on it, as `--checkpoint-interval` says.",
@@ -137,6 +152,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "checkpoint-interval",
+        group: FlagGroup::Device,
+        brief: "bring a tape up to date each time",
         value: Value::Required("SIZE"),
         default: "1Gi",
         on: ARCHIVES,
@@ -152,6 +169,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "checkpoint",
+        group: FlagGroup::GoingOn,
+        brief: "check this ledger, too",
         value: Value::Required("FILE"),
         on: &["mirror verify"],
         text: "Check the ledger `FILE` too: each of its blobs must be in the archive, and end where the ledger says. Of several archives the first is meant.",
@@ -163,6 +182,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "existing",
+        group: FlagGroup::Take,
+        brief: "what an increment leaves out is in here",
         value: Value::Required("FILE"),
         on: &["mirror verify"],
         text: "What an incremental archive leaves out: a blob that the ledger or archive `FILE` names is not missing. It is not read again. An archive that was cut off counts as far as it goes. May be repeated.",
@@ -174,6 +195,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "existing-from-checkpoint",
+        group: FlagGroup::Take,
+        brief: "leave out what this ledger has",
         value: Value::Required("FILE[:OFFSET]"),
         on: ARCHIVES,
         text: "Leave out every blob that the ledger `FILE` says is on the media already, up to and including `OFFSET`; without one all of them. The last colon separates. The end of a run with `--checkpoint` tells the offset; one beyond the ledger's last is refused. Several are separated by commas; may be repeated.",
@@ -187,6 +210,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "resume",
+        group: FlagGroup::GoingOn,
+        brief: "go on with an interrupted archive",
         on: ARCHIVES,
         text: "Go on with an interrupted `DEST-FILE`, by its ledger: give the same command again, with `--checkpoint` and this. What is there is compared with the plan, but blobs that the ledger speaks of are not read again: damage to the file since then is not found. What is whole is not fetched again, and of the blob that the run stopped in only the rest. The end is the very archive that an uninterrupted run makes. If the sources have moved on meanwhile, the error says which, and nothing is changed. If `DEST-FILE` is not there or empty, the run starts from the beginning. For regular files and tapes. A tape is rewound and brought to the block in which the last blob ends that the ledger speaks of; of several tapes that one must be in the drive on which the ledger says that it ends. That it is the right tape is proved first: by its label, by blocks whose CRC-32 the ledger has, and on the first volume by the archive's beginning. If something else stands behind the archive, it is told, and lost only with `--force`; an archive that is whole is left as it is. If the ledger speaks of nothing yet, the archive begins where the tape stands.",
         set: |a, _| yes(&mut a.resume),
@@ -194,6 +219,9 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "compression",
+        group: FlagGroup::Device,
+        brief: "compress the archive",
+        choices: &["gzip", "zstd"],
         value: Value::Required("FORMAT"),
         default: "none",
         on: SERIALIZES,
@@ -206,6 +234,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "index-fallback",
+        group: FlagGroup::Take,
+        brief: "for registries without nested indexes",
         on: GATHERS,
         text: "Move indexes out of the gather index's manifests into an annotation, for registries that take no nested indexes.",
         set: |a, _| yes(&mut a.index_fallback),
@@ -213,6 +243,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "manifest-json",
+        group: FlagGroup::Output,
+        brief: "so that docker load can read it",
         on: SERIALIZES,
         text: "Add a `manifest.json`, so that `docker load`, `podman load` and `ctr images import` read the archive. They take names with a tag only: a source that is named by its digest alone is loaded without a name, where the Go tool of this name writes a name that they refuse. Of an image for several platforms it names the one for linux/amd64, or else the first. They need all of its blobs: with what is left out because it exists already they cannot load it.",
         set: |a, _| yes(&mut a.manifest_json),
@@ -220,6 +252,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "platforms",
+        group: FlagGroup::Take,
+        brief: "only these, os/arch[/variant]",
         short: Some('p'),
         value: Value::Required("LIST"),
         default: "all",
@@ -235,6 +269,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "reference",
+        group: FlagGroup::Output,
+        brief: "name of the gather index",
         value: Value::Required("REF"),
         default: "latest",
         on: ARCHIVE,
@@ -250,6 +286,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "recursive",
+        group: FlagGroup::Take,
+        brief: "signatures, SBOMs and other referrers, too",
         short: Some('r'),
         on: RECURSIVE,
         text: "Copy referrers too, of every manifest: signatures, SBOMs, attestations. What lies under tags of cosign is no referrer: `ace-dt mirror archive` and `ace-dt mirror gather` find it by `--digest-tags`.",
@@ -258,6 +296,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "digest-tags",
+        group: FlagGroup::Take,
+        brief: "what lies under tags made of digests, too",
         on: GATHERS,
         text: "Take along what lies under tags that are made of a manifest's digest, `sha256-HEX.sig`, `.att`, `.sbom` and whatever else stands behind the dot, for every manifest of every source in a registry or a layout: most signatures of cosign lie there, and `--recursive` does not find them. The tags of each repository are listed once; each tag becomes a source of its own, as if the list named it.",
         set: |a, _| yes(&mut a.digest_tags),
@@ -265,6 +305,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "sparse-index",
+        group: FlagGroup::Take,
+        brief: "indexes as they are, other platforms not",
         on: GATHERS,
         text: "With `--platforms`, take an index as it is, with its digest and what refers to it, but only the content of these platforms. The archive says what is left out, and `mirror verify` finds it whole. A registry may refuse such an index when it is pushed: Docker's registry does before version 3, and Harbor, which is built on it; version 3 takes it if its configuration has `validation.manifests.indexes.platforms: none`.",
         set: |a, _| yes(&mut a.sparse_index),
@@ -272,6 +314,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "referrer-types",
+        group: FlagGroup::Take,
+        brief: "only referrers of these artifact types",
         value: Value::Required("LIST"),
         default: "all",
         on: REFERRERS,
@@ -284,6 +328,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "continue",
+        group: FlagGroup::GoingOn,
+        brief: "leave out sources that fail",
         on: GATHERS,
         text: "Leave out sources that fail, go on with the others, and exit with 1 at the end. Every blob is looked for before the first is fetched.",
         set: |a, _| yes(&mut a.keep_going),
@@ -291,6 +337,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "report",
+        group: FlagGroup::Output,
+        brief: "write what became of each source, as JSON",
         value: Value::Required("FILE"),
         on: GATHERS,
         text: "Write a JSON array with each source and its outcome (`archived`, `gathered`, `planned`, `unmatched`, `failed` or `incomplete`), digest, bytes and error. A file that holds anything but a report is not written over.",
@@ -302,6 +350,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "continue",
+        group: FlagGroup::GoingOn,
+        brief: "go on with the others if one fails",
         on: BATCH,
         text: "Go on with the other artifacts if one fails, and exit with 1 at the end.",
         set: |a, _| yes(&mut a.keep_going),
@@ -309,6 +359,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "report",
+        group: FlagGroup::Output,
+        brief: "write what became of each artifact, as JSON",
         value: Value::Required("FILE"),
         on: BATCH,
         text: "Write a JSON array with each artifact and its outcome (`archived`, `planned`, `present` if it was sent already, `failed` or `incomplete`), its archive, digest, bytes and error. A file that holds anything but a report is not written over.",
@@ -320,6 +372,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "dry-run",
+        group: FlagGroup::GoingOn,
+        brief: "print what would be archived",
         on: BATCH,
         text: "Resolve everything and print a line for each artifact that would be archived: the archive's name, its exact size, and the reference. Write nothing.",
         set: |a, _| yes(&mut a.dry_run),
@@ -327,6 +381,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "dry-run",
+        group: FlagGroup::GoingOn,
+        brief: "print the plan and the exact size",
         on: ARCHIVE,
         text: "Resolve everything and print the plan: images, blobs, and the archive's exact size. Write nothing.",
         set: |a, _| yes(&mut a.dry_run),
@@ -334,6 +390,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "force",
+        group: FlagGroup::Device,
+        brief: "write over a file, or a labelled tape",
         on: ARCHIVES,
         text: "Write over a `DEST-FILE` that is a regular file and not empty, or a tape with the label of another series. With `--resume`: give up what stands on the tape behind the archive.",
         set: |a, _| yes(&mut a.force),
@@ -341,6 +399,8 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         long: "cache",
+        group: FlagGroup::Registry,
+        brief: "keep what registries give in this directory",
         value: Value::Required("DIR"),
         env: "ACE_DT_CACHE_PATH",
         on: &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize", "util prune"],

@@ -1,18 +1,35 @@
-//! `--help`, from the table.
+//! `-h`, a line a flag, and `--help`, all of it: from the table.
 
-use crate::cli::schema::{Command, Count, Flag};
+use crate::cli::schema::{Command, Count, Flag, FlagGroup};
 
 const WIDTH: usize = 79;
+/// What stands in front of a brief text is not wider; a longer name has a line of its own.
+const NAMES_MAX: usize = 31;
 
-/// The help of one command, for standard output.
-pub fn text(command: &Command) -> String {
-    let mut out = format!("{}: {}\n\nUsage: {}\n", command.full_name(), command.summary, usage(command));
-    if command.action.is_none() {
-        out.push_str("\nCommands:\n");
-        for below in command.commands() {
-            out.push_str(&format!("  {:<18} {}\n", below.name, below.summary));
+/// The help of one command on one screen, for standard output.
+pub fn brief(command: &Command) -> String {
+    let mut out = opening(command);
+    let flags: Vec<(FlagGroup, String, &str)> =
+        command.flags().map(|flag| (flag.group, name(flag), flag.brief)).collect();
+    let width = flags.iter().map(|(_, name, _)| name.len()).filter(|len| *len <= NAMES_MAX).max().unwrap_or(0);
+    for group in FlagGroup::ALL {
+        let mut of_group = flags.iter().filter(|(of, ..)| *of == group).peekable();
+        if of_group.peek().is_some() {
+            out.push_str(&format!("\n{}:\n", group.title()));
+        }
+        for (_, name, text) in of_group {
+            match name.len() > NAMES_MAX {
+                true => out.push_str(&format!("  {name}\n  {:width$}  {text}\n", "")),
+                false => out.push_str(&format!("  {name:width$}  {text}\n")),
+            }
         }
     }
+    out
+}
+
+/// The help of one command, all of it, for standard output.
+pub fn full(command: &Command) -> String {
+    let mut out = opening(command);
     paragraphs(&mut out, command.description);
     if !command.operands.is_empty() {
         out.push_str("\nOperands:\n");
@@ -32,6 +49,19 @@ pub fn text(command: &Command) -> String {
         entry(&mut out, &name(flag), &text);
     }
     out.push_str(&format!("\nThe manual: man {}\n", command.page()));
+    out
+}
+
+fn opening(command: &Command) -> String {
+    let mut out = format!("{}: {}\n\nUsage: {}\n", command.full_name(), command.summary, usage(command));
+    if command.action.is_none() {
+        out.push_str("\nCommands:\n");
+        let last = |below: &Command| below.name.rsplit(' ').next().unwrap_or(below.name);
+        let width = command.commands().map(|below| last(below).len()).max().unwrap_or(0);
+        for below in command.commands() {
+            out.push_str(&format!("  {:width$}  {}\n", last(below), below.summary));
+        }
+    }
     out
 }
 
@@ -86,4 +116,26 @@ fn wrap(out: &mut String, text: &str, indent: usize) {
         out.push_str(&word);
     }
     out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::schema::COMMANDS;
+
+    #[test]
+    fn brief_help_fits_a_screen() {
+        for command in COMMANDS {
+            let text = brief(command);
+            for line in text.lines().filter(|line| !line.starts_with("Usage: ")) {
+                assert!(line.chars().count() <= WIDTH + 1, "{}: {line}", command.name);
+            }
+            // A screen of today: the longest has some forty flags.
+            assert!(text.lines().count() <= 60, "{}: {} lines", command.name, text.lines().count());
+            for flag in command.flags() {
+                assert!(!flag.brief.is_empty() && text.contains(&format!("--{}", flag.long)), "--{}", flag.long);
+                assert!(!flag.brief.ends_with('.') && !flag.brief.contains('`'), "--{}", flag.long);
+            }
+        }
+    }
 }

@@ -7,8 +7,18 @@ use crate::error::{Context, Result};
 
 const WIDTH: usize = 78;
 
+/// The pages that are no command's, and their sections.
+const PAGES: [(&str, u8); 6] = [
+    ("ace-dt-archive", 5),
+    ("ace-dt-config.yaml", 5),
+    ("ace-dt-progress", 5),
+    ("ace-dt-airgap", 7),
+    ("ace-dt-recipes", 7),
+    ("ace-dt-tape", 7),
+];
+
 /// When the pages last changed.
-const DATE: &str = "November 24, 2026";
+const DATE: &str = "November 27, 2026";
 
 /// Writes the pages of a command and all below it into a directory, which is made if it is not there.
 ///
@@ -106,10 +116,9 @@ fn see_also(out: &mut String, command: &Command) {
     let mut others: Vec<String> = COMMANDS.iter().filter(|c| c.name != command.name).map(Command::page).collect();
     others.sort();
     out.push_str(".Sh SEE ALSO\n");
-    let last = others.len() - 1;
-    for (n, page) in others.iter().enumerate() {
-        out.push_str(&format!(".Xr {page} 1{}\n", if n < last { " ," } else { "" }));
-    }
+    let others = others.iter().map(|page| (page.as_str(), 1)).chain(PAGES.iter().copied());
+    let others: Vec<String> = others.map(|(page, section)| format!(".Xr {page} {section}")).collect();
+    out.push_str(&format!("{}\n", others.join(" ,\n")));
 }
 
 fn capital(text: &str) -> String {
@@ -187,6 +196,8 @@ fn macro_of(word: &str, open: &str) -> String {
     let text = escaped(word);
     match word {
         _ if word.ends_with("(1)") => format!(".Xr {open}{} 1", word.trim_end_matches("(1)")),
+        _ if word.ends_with("(5)") => format!(".Xr {open}{} 5", word.trim_end_matches("(5)")),
+        _ if word.ends_with("(7)") => format!(".Xr {open}{} 7", word.trim_end_matches("(7)")),
         _ if word.starts_with("--") => format!(".Fl {open}\\-{}", &word[2..]),
         _ if word.starts_with('$') && !word.contains('/') => format!(".Ev {open}{}", &word[1..]),
         _ if word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c == '-') => format!(".Ar {open}{word}"),

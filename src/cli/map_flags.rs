@@ -4,7 +4,7 @@ use crate::{
     cli::{
         args::{self, OnExistingTag},
         flag_table::{FLAG, yes},
-        schema::{Flag, Value},
+        schema::{Flag, FlagGroup, Value},
     },
     mapper::selector,
 };
@@ -18,6 +18,8 @@ const COPIES: &[&str] = &["mirror clone", "mirror scatter"];
 pub static MAP_FLAGS: &[Flag] = &[
     Flag {
         long: "selector",
+        group: FlagGroup::Take,
+        brief: "only sources with these labels",
         short: Some('l'),
         value: Value::Required("LIST"),
         on: MAPS,
@@ -30,6 +32,8 @@ pub static MAP_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "subset",
+        group: FlagGroup::Take,
+        brief: "only the sources in this list",
         value: Value::Required("SOURCES-FILE"),
         on: MAPS,
         text: "Take only sources whose whole name stands in this list. Labels there do not count. A name that no source has is warned of.",
@@ -41,6 +45,8 @@ pub static MAP_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "check",
+        group: FlagGroup::GoingOn,
+        brief: "print where sources go, and send nothing",
         on: MAPS,
         text: "Print every source and its destination, with a tab between them, and send nothing. Nothing is sent, so that `--report` cannot be given with it.",
         set: |a, _| yes(&mut a.check),
@@ -48,6 +54,8 @@ pub static MAP_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "recursive",
+        group: FlagGroup::Take,
+        brief: "signatures, SBOMs and other referrers, too",
         short: Some('r'),
         on: MAPS,
         text: "Deliver signatures, SBOMs and other referrers, too: of every manifest that is delivered, of those inside an index and of other referrers as well. Where the destination has no referrers API, the index at the subject's referrers tag is kept up to date.",
@@ -56,6 +64,9 @@ pub static MAP_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "on-existing-tag",
+        group: FlagGroup::Registry,
+        brief: "what is done with a tag that is taken",
+        choices: &["fail", "keep", "overwrite"],
         value: Value::Required("WHAT"),
         default: "overwrite",
         on: MAPS,
@@ -73,6 +84,8 @@ pub static MAP_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "reference",
+        group: FlagGroup::Output,
+        brief: "has no effect",
         value: Value::Required("REF"),
         default: "latest",
         on: &["mirror unarchive"],
@@ -85,6 +98,8 @@ pub static MAP_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "continue",
+        group: FlagGroup::GoingOn,
+        brief: "leave out what fails",
         on: COPIES,
         text: "Leave out what cannot be fetched or sent, or whose destination is none, deliver the rest, and exit with 1 at the end.",
         set: |a, _| yes(&mut a.keep_going),
@@ -92,6 +107,8 @@ pub static MAP_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "report",
+        group: FlagGroup::Output,
+        brief: "write what became of each image, as JSON",
         value: Value::Required("FILE"),
         on: COPIES,
         text: "Write a JSON array with each source and destination and its outcome (`delivered`, `kept`, `unmapped`, `unmatched` by `--platforms`, `incomplete` or `failed`, with what is missing or why), and each blob (`sent`, `mounted`, `present`, `missing` or `failed`), with digest and bytes. A file that holds anything but a report is not written over.",
@@ -103,6 +120,8 @@ pub static MAP_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "platforms",
+        group: FlagGroup::Take,
+        brief: "only these, os/arch[/variant]",
         short: Some('p'),
         value: Value::Required("LIST"),
         default: "all",

@@ -5,8 +5,10 @@
 //! shown goes through [`output`] and [`progress`].
 
 pub mod args;
+pub mod chart;
 pub mod command_line;
 pub mod command_table;
+pub mod complete;
 pub mod deliver_flags;
 pub mod deliver_options;
 pub mod flag_table;
@@ -15,11 +17,17 @@ pub mod help;
 pub mod man;
 pub mod map_flags;
 pub mod map_options;
+pub mod meant;
+pub mod metrics;
 pub mod options;
 pub mod output;
 pub mod parse;
+pub mod program_options;
 pub mod progress;
+pub mod progress_event;
+pub mod run_record;
 pub mod schema;
 pub mod sections;
 pub mod serve_flags;
 pub mod serve_options;
+pub mod status_lines;

@@ -190,6 +190,8 @@ pub struct ArchiveOptions {
     pub dry_run: bool,
     /// To be given again.
     pub line: CommandLine,
+    /// How the plan is printed.
+    pub format: ListFormat,
 }
 
 /// For `mirror serialize`.
@@ -270,6 +272,8 @@ pub struct VerifyOptions {
     pub wanted: Option<PathBuf>,
     /// How it is read.
     pub input: InputOptions,
+    /// How it is printed.
+    pub format: ListFormat,
 }
 
 /// For `mirror list`.
@@ -281,6 +285,8 @@ pub struct ListOptions {
     pub input: InputOptions,
     /// How it is printed.
     pub format: ListFormat,
+    /// A tree is drawn.
+    pub tree: bool,
 }
 
 /// For `login`.
@@ -380,6 +386,7 @@ impl FromArgs for ArchiveOptions {
             line: CommandLine { command, flags: args.given, operands: args.operands },
             progress: args.progress,
             reference: args.reference,
+            format: args.output,
         })
     }
 }
@@ -445,6 +452,7 @@ impl FromArgs for VerifyOptions {
             existing: args.existing,
             root: args.root,
             wanted: args.wanted,
+            format: args.output,
             progress: args.progress,
         })
     }
@@ -452,7 +460,7 @@ impl FromArgs for VerifyOptions {
 
 impl FromArgs for ListOptions {
     fn from_args(args: Args, _: &'static str) -> Result<ListOptions> {
-        Ok(ListOptions { archive: path(&args, 0).into(), input: input(&args), format: args.output })
+        Ok(ListOptions { archive: path(&args, 0).into(), input: input(&args), format: args.output, tree: args.tree })
     }
 }
 

@@ -10,18 +10,23 @@ use lexopt::Arg;
 
 use crate::cli::{
     args::Args,
-    schema::{self, Command, Flag, Value},
+    meant::meant,
+    schema::{self, COMMANDS, Command, Flag, Value},
 };
-use crate::error::Error;
+use crate::{error::Error, util::nearest::nearest};
 
 /// What the words ask for.
 pub enum Parsed {
-    /// The help of a command.
+    /// The help of a command on one screen.
+    Brief(&'static Command),
+    /// All the help of a command.
     Help(&'static Command),
     /// The version.
     Version,
     /// What the program writes of itself: for a command and all below it.
     Generate(&'static Command, Generate),
+    /// What a shell asks to complete these words.
+    Complete(Vec<String>),
     /// A command to be run.
     Run(&'static Command, Box<Args>),
 }
@@ -52,17 +57,22 @@ impl FromStr for Generate {
 /// # Errors
 /// All are wrong usage, and name the word that is wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
+    let mut words = words.into_iter().peekable();
+    if words.next_if(|word| word == "__complete").is_some() {
+        return Ok(Parsed::Complete(words.map(|word| word.to_string_lossy().into_owned()).collect()));
+    }
     let mut parser = lexopt::Parser::from_args(words);
     let mut command = schema::root();
     let mut args = Args::default();
-    let mut given: Vec<(&Flag, Option<OsString>)> = Vec::new();
+    // Each as it was written, and its value.
+    let mut given: Vec<(&Flag, String, Option<OsString>)> = Vec::new();
     for flag in schema::flags().filter(|flag| !flag.env.is_empty()) {
         if let Some(value) = std::env::var_os(flag.env).filter(|v| !v.is_empty()).filter(|_| flag.env_sets_it) {
             set(flag, &mut args, &value).map_err(|why| Error::usage(why).doing(flag.env))?;
         }
     }
     while let Some(arg) = parser.next().map_err(|e| wrong(command, told(e)))? {
-        let flag = match arg {
+        let (flag, written) = match arg {
             Arg::Value(word) => {
                 match word.to_str().filter(|_| command.action.is_none()).map(|name| schema::below(command, name)) {
                     Some(Some(below)) => command = below,
@@ -71,7 +81,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
                 }
                 continue;
             }
-            Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help(command)),
+            Arg::Long("help") => return Ok(Parsed::Help(command)),
+            Arg::Short('h') => return Ok(Parsed::Brief(command)),
             Arg::Long("version") => return Ok(Parsed::Version),
             Arg::Long("generate") => {
                 let what = parser.value().map_err(|e| wrong(command, e))?;
@@ -79,10 +90,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
                 let what = what.map_err(|why: String| wrong(command, format!("--generate: {why}")))?;
                 return Ok(Parsed::Generate(command, what));
             }
-            Arg::Long(name) => schema::flags().find(|f| f.long == name).ok_or_else(|| format!("--{name}")),
-            Arg::Short(c) => schema::flags().find(|f| f.short == Some(c)).ok_or_else(|| format!("-{c}")),
+            Arg::Long(name) => (schema::flags().find(|f| f.long == name), format!("--{name}")),
+            Arg::Short(c) => (schema::flags().find(|f| f.short == Some(c)), format!("-{c}")),
         };
-        let flag = flag.map_err(|name| wrong(command, format!("there is no flag {name}")))?;
+        let Some(flag) = flag else { return Err(no_flag(command, &written)) };
         let value = match flag.value {
             Value::None => None,
             Value::Required(_) => Some(parser.value().map_err(|e| wrong(command, e))?),
@@ -94,7 +105,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
                 }
             },
         };
-        given.push((flag, value));
+        given.push((flag, written, value));
     }
     if command.action.is_none() {
         let which = if command.name.is_empty() {
@@ -104,15 +115,21 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
         };
         return Err(wrong(command, which));
     }
-    for (flag, value) in given {
+    for (flag, written, value) in given {
         // A value that was given where it does not belong may be a secret: it is not told.
         let Some(flag) = command.flags().find(|f| f.long == flag.long) else {
-            return Err(wrong(command, format!("{} has no flag --{}", command.full_name(), flag.long)));
+            return Err(no_flag(command, &written));
         };
         set(flag, &mut args, value.as_deref().unwrap_or(OsStr::new("")))
             .map_err(|why| wrong(command, format!("--{}: {why}", flag.long)))?;
         args.given.push((flag.long, value.map(|v| v.to_string_lossy().into_owned())));
     }
+    check(command, &args)?;
+    Ok(Parsed::Run(command, Box::new(args)))
+}
+
+/// Whether all is there that a command needs, and no more.
+fn check(command: &Command, args: &Args) -> Result<(), Error> {
     let (least, most) = command.operand_counts();
     if args.operands.len() < least {
         let mut needed = command.operands.iter().filter(|operand| operand.count == crate::cli::schema::Count::One);
@@ -131,7 +148,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
     if let Some(flag) = command.flags().find(|f| f.required_by.contains(&command.name) && !args.was_given(f.long)) {
         return Err(wrong(command, format!("--{} is required", flag.long)));
     }
-    Ok(Parsed::Run(command, Box::new(args)))
+    Ok(())
 }
 
 /// What is wrong with a word, without a value that may be a secret.
@@ -151,8 +168,36 @@ fn wrong(command: &Command, why: impl std::fmt::Display) -> Error {
     Error::usage(why).hint(format_args!("see {} --help", command.full_name()))
 }
 
-fn unknown_command(command: &Command, word: &OsStr) -> Error {
-    wrong(command, format!("{} has no command {word:?}", command.full_name()))
+/// A flag that a command has not got, with what may be meant.
+fn no_flag(command: &Command, written: &str) -> Error {
+    let why = format!("{} has no flag {written}", command.full_name());
+    if let Some(meant) = meant(command.name, written) {
+        return wrong(command, format!("{why}: {meant}"));
+    }
+    let own = command.flags().map(|flag| flag.long).chain(["help", "version"]);
+    match written.strip_prefix("--").and_then(|name| nearest(name, own)) {
+        Some(near) => wrong(command, format!("{why}: is --{near} meant?")),
+        None => wrong(command, why),
+    }
+}
+
+/// A word that names no command of a group, with what may be meant.
+pub(super) fn unknown_command(command: &Command, word: &OsStr) -> Error {
+    let why = format!("{} has no command {word:?}", command.full_name());
+    let text = word.to_string_lossy();
+    let last = |command: &'static Command| command.name.rsplit(' ').next().unwrap_or(command.name);
+    // One of this group that is misspelt, or one of another.
+    let of_group: Vec<&'static Command> = command.commands().collect();
+    let all: Vec<&'static Command> = COMMANDS.iter().filter(|other| other.action.is_some()).collect();
+    let exact = all.iter().find(|other| last(other) == text);
+    let near = |among: &[&'static Command]| {
+        let near = nearest(&text, among.iter().map(|other| last(other)))?;
+        among.iter().find(|other| last(other) == near).copied()
+    };
+    match exact.copied().or_else(|| near(&of_group)).or_else(|| near(&all)) {
+        Some(meant) => wrong(command, format!("{why}: is {} meant?", meant.full_name())),
+        None => wrong(command, why),
+    }
 }
 
 #[cfg(test)]
@@ -196,12 +241,19 @@ mod tests {
             ("mirror archive a", "DEST-FILE is missing"),
             ("util mbuffer -m 1M x", "\"x\" is one operand too many"),
             ("util mbuffer", "--buffer-size is required"),
-            ("mirror archive a b --frob", "there is no flag --frob"),
+            ("mirror archive a b --frob", "ace-dt mirror archive has no flag --frob"),
+            ("mirror archive a b --checkpont x", "is --checkpoint meant?"),
+            ("mirror arhcive", "is ace-dt mirror archive meant?"),
+            ("mbuffer -m 1M", "is ace-dt util mbuffer meant?"),
+            ("archve", "is ace-dt mirror archive meant?"),
+            ("login -p secret r", "has no flag -p: a password is read with --password-stdin"),
+            ("util mbuffer -m 1M -s 64k", "has no flag -s: the size of a block is --block-size (-b)"),
+            ("util mbuffer -m 1M -r 1M", "has no flag -r: the rate is that of the output"),
             ("mirror archive a b -b 0", "--block-size: "),
             ("mirror archive a b --hwm 101", "--hwm: "),
             ("mirror archive a b --hwm", "--hwm"),
             ("util mbuffer -m 1M --recursive", "ace-dt util mbuffer has no flag --recursive"),
-            ("version -r", "has no flag --recursive"),
+            ("version -r", "has no flag -r"),
         ] {
             let why = run(words).unwrap_err();
             assert!(why.contains(named) && why.contains("--help"), "{words}: {why}");

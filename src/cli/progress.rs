@@ -6,22 +6,27 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use nix::fcntl::OFlag;
-use serde::Serialize;
 
+use super::{
+    chart, metrics,
+    progress_event::ProgressEvent,
+    run_record::{RunFigures, RunRecord},
+    status_lines::StatusLines,
+};
 use crate::{
     copy::push_graph::PushTally,
     delivery::outcome::DeliveryTally,
     error::{Context, Result},
     fd, log,
     stream::pipeline::Snapshot,
-    util::units::{human_size, human_time},
+    util::atomic_file,
 };
 
 /// The rate is taken over so long a time.
@@ -29,6 +34,9 @@ const RATE_SPAN: Duration = Duration::from_secs(5);
 const REDRAW: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const JSON_EVERY: Duration = Duration::from_secs(1);
+const METRICS_EVERY: Duration = Duration::from_secs(5);
+/// Over the chart.
+const TITLE: &str = "ace-dt: how the run went";
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +74,18 @@ pub struct ProgressOptions {
     pub style: ProgressStyle,
     /// Where every event is written to, in `logs.txt`.
     pub debug: Option<PathBuf>,
+    /// Where the picture of the run goes.
+    pub chart: Option<PathBuf>,
+    /// Where the metrics of the run go.
+    pub metrics: Option<PathBuf>,
+}
+
+impl ProgressOptions {
+    /// The files that it writes, with the flags that name them.
+    pub fn written(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let named = [("--chart", &self.chart), ("--metrics", &self.metrics)];
+        named.into_iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?)))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,6 +99,8 @@ enum Shown {
 /// Tells the user how a run goes. Any thread may tell it something.
 pub struct Progress {
     shown: Shown,
+    chart: Option<PathBuf>,
+    metrics: Option<PathBuf>,
     state: Mutex<ProgressState>,
 }
 
@@ -87,86 +109,10 @@ struct ProgressState {
     due: Instant,
     /// Time since the start of writing, and bytes received and accepted by then.
     recent: VecDeque<(Duration, u64, u64)>,
-}
-
-/// One event, as `--progress json` and `--debug` write it. Sizes in bytes, times in seconds.
-#[derive(Serialize)]
-#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
-enum ProgressEvent {
-    Resolving {
-        sources: usize,
-        resolved: usize,
-        manifests: usize,
-    },
-    Writing {
-        accepted: u64,
-        total: Option<u64>,
-        received: u64,
-        /// Bytes a second, in and out.
-        rate_in: u64,
-        rate: u64,
-        left: Option<u64>,
-        fill: u64,
-        capacity: u64,
-        device: &'static str,
-        elapsed: f64,
-    },
-    Reading {
-        read: u64,
-        total: Option<u64>,
-        elapsed: f64,
-    },
-    Pushing {
-        blobs: usize,
-        of: usize,
-        manifests: usize,
-        bytes: u64,
-        total: u64,
-    },
-    Pushed {
-        blobs: usize,
-        spared: usize,
-        manifests: usize,
-        bytes: u64,
-    },
-    Delivering {
-        /// Of the archive.
-        read: u64,
-        total: Option<u64>,
-        /// Blobs that were sent, and that were there.
-        sent: usize,
-        present: usize,
-        manifests: usize,
-        /// Sent.
-        bytes: u64,
-        elapsed: f64,
-    },
-    Delivered {
-        sent: usize,
-        present: usize,
-        manifests: usize,
-        bytes: u64,
-        /// How often the reader of a stream waited because the buffer was full.
-        waits: u64,
-        elapsed: f64,
-    },
-    Done {
-        accepted: u64,
-        rate: u64,
-        /// How often the device was started, and the blocks that it took.
-        starts: u64,
-        blocks: u64,
-        /// Seconds in which it was written to, and in which it waited.
-        writing: f64,
-        waiting: f64,
-        /// Bytes a second of a stroke, and of the slowest.
-        stroke_rate: u64,
-        slowest: u64,
-        elapsed: f64,
-        /// The report in words, for people.
-        #[serde(skip)]
-        report: Option<String>,
-    },
+    /// All of the run, if somebody wants to see it.
+    record: RunRecord,
+    metrics_due: Instant,
+    lines: StatusLines,
 }
 
 impl Progress {
@@ -178,7 +124,7 @@ impl Progress {
         let shown = match options.style {
             _ if options.quiet => Shown::Nothing,
             ProgressStyle::Json => Shown::Json,
-            ProgressStyle::Auto if !options.no_term && std::io::stderr().is_terminal() => Shown::Redrawn,
+            ProgressStyle::Auto if !options.no_term && may_redraw() => Shown::Redrawn,
             _ => Shown::Lines,
         };
         let events = match &options.debug {
@@ -194,8 +140,59 @@ impl Progress {
             Shown::Lines => LINE_EVERY,
             _ => Duration::ZERO,
         };
-        let state = ProgressState { events, due: Instant::now() + first, recent: VecDeque::new() };
-        Ok(Progress { shown, state: Mutex::new(state) })
+        let now = Instant::now();
+        let state = ProgressState {
+            events,
+            due: now + first,
+            recent: VecDeque::new(),
+            record: RunRecord::default(),
+            metrics_due: now,
+            lines: StatusLines::default(),
+        };
+        let (chart, metrics) = (options.chart.clone(), options.metrics.clone());
+        let progress = Progress { shown, chart, metrics, state: Mutex::new(state) };
+        // What cannot be written is told before anything else is done.
+        progress.write_files(&progress.state())?;
+        Ok(progress)
+    }
+
+    fn state(&self) -> MutexGuard<'_, ProgressState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the chart and the metrics, each as a whole.
+    fn write_files(&self, state: &ProgressState) -> Result<()> {
+        let replace = |path: &Path, text: String| {
+            atomic_file::replace(path, text.as_bytes(), false).doing(|| format!("writing {path:?}"))
+        };
+        if let Some(path) = &self.chart {
+            replace(path, chart::svg(TITLE, &state.record))?;
+        }
+        match &self.metrics {
+            Some(path) => replace(path, metrics::text(&state.record.last())),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes how the run stands.
+    fn note(&self, figures: RunFigures) {
+        let mut state = self.state();
+        state.lines.note(&figures);
+        if self.chart.is_none() && self.metrics.is_none() {
+            return;
+        }
+        state.record.note(figures);
+        let now = Instant::now();
+        if let Some(path) = self.metrics.as_ref().filter(|_| now >= state.metrics_due) {
+            state.metrics_due = now + METRICS_EVERY;
+            // The run is worth more than what is told of it; at its end an error is one.
+            let _ = atomic_file::replace(path, metrics::text(&figures).as_bytes(), false);
+        }
+    }
+
+    /// Notes how the run ended, and writes what is to be seen of it.
+    fn note_end(&self, figures: RunFigures) {
+        self.note(RunFigures { is_done: true, ..figures });
     }
 
     /// Sources are being resolved.
@@ -205,6 +202,8 @@ impl Progress {
 
     /// Bytes are on their way; `total` is known from the plan.
     pub fn writing(&self, now: &Snapshot, total: Option<u64>) {
+        let figures = RunFigures::of_stream(now, total);
+        self.note(figures);
         self.tell(false, |state| {
             let (rate_in, rate) = state.rates(now);
             // A device that waits for the mark takes nothing: what comes in tells how long it will be.
@@ -221,6 +220,7 @@ impl Progress {
                 capacity: now.capacity,
                 device: if now.writing { "writing" } else { "waiting" },
                 elapsed: now.elapsed.as_secs_f64(),
+                figures,
             }
         });
     }
@@ -245,6 +245,7 @@ impl Progress {
 
     /// What an archive holds goes to a registry; `total` is known of files.
     pub fn delivering(&self, now: &DeliveryTally, total: Option<u64>, elapsed: Duration) {
+        self.note(RunFigures::of_delivery(now, total, elapsed));
         let DeliveryTally { sent, present, manifests, bytes, read, .. } = *now;
         let elapsed = elapsed.as_secs_f64();
         self.tell(false, |_| ProgressEvent::Delivering { read, total, sent, present, manifests, bytes, elapsed });
@@ -253,6 +254,7 @@ impl Progress {
     /// All that could be delivered is in the registry.
     pub fn delivered(&self, all: &DeliveryTally, elapsed: Duration) {
         self.clear();
+        self.note_end(RunFigures::of_delivery(all, None, elapsed));
         let DeliveryTally { sent, present, manifests, bytes, waits, .. } = *all;
         let elapsed = elapsed.as_secs_f64();
         self.tell(true, |_| ProgressEvent::Delivered { sent, present, manifests, bytes, waits, elapsed });
@@ -261,6 +263,7 @@ impl Progress {
     /// All is written. `report` says more in words.
     pub fn done(&self, last: &Snapshot, report: Option<String>) {
         self.clear();
+        self.note_end(RunFigures { starts: last.stats.starts, ..RunFigures::of_stream(last, None) });
         let stats = &last.stats;
         self.tell(true, |_| ProgressEvent::Done {
             accepted: last.accepted,
@@ -287,12 +290,12 @@ impl Progress {
     /// Takes the status line away, so that what follows stands alone.
     pub fn clear(&self) {
         if self.shown == Shown::Redrawn {
-            log::status(String::new());
+            log::status("");
         }
     }
 
     fn tell(&self, at_once: bool, event: impl FnOnce(&mut ProgressState) -> ProgressEvent) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let due = at_once || self.shown != Shown::Nothing && Instant::now() >= state.due;
         if !due && state.events.is_none() {
             return;
@@ -317,7 +320,7 @@ impl Progress {
                 REDRAW
             }
             Shown::Redrawn => {
-                log::status(event.in_words());
+                log::status(&event.on_terminal(&state.lines));
                 REDRAW
             }
             Shown::Lines => {
@@ -331,6 +334,18 @@ impl Progress {
         };
         state.due = Instant::now() + every;
     }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        let written = self.write_files(&self.state());
+        written.unwrap_or_else(|e| log::warn(format_args!("{e}")));
+    }
+}
+
+/// Whether standard error is a terminal whose lines can be redrawn (terminfo(5): `dumb` has no such thing).
+fn may_redraw() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 impl ProgressState {
@@ -348,107 +363,20 @@ impl ProgressState {
     }
 }
 
-impl ProgressEvent {
-    fn in_words(&self) -> String {
-        match self {
-            ProgressEvent::Resolving { sources, resolved, manifests } => {
-                format!("resolving: {resolved} of {sources} sources, {manifests} manifests")
-            }
-            ProgressEvent::Writing { accepted, total, rate_in, rate, left, fill, capacity, device, .. } => {
-                let mut text = human_size(*accepted);
-                if let Some(total) = total {
-                    let percent = accepted * 100 / (*total).max(1);
-                    text.push_str(&format!(" of {} ({percent} %)", human_size(*total)));
-                }
-                text.push_str(&format!(", in {}/s, out {}/s", human_size(*rate_in), human_size(*rate)));
-                if let Some(left) = left {
-                    text.push_str(&format!(", {} left", human_time(*left)));
-                }
-                let full = fill * 100 / (*capacity).max(1);
-                text.push_str(&format!(", buffer {full} %, device {device}"));
-                text
-            }
-            ProgressEvent::Reading { read, total, elapsed } => {
-                let mut text = format!("read {}", human_size(*read));
-                if let Some(total) = total {
-                    let percent = read * 100 / (*total).max(1);
-                    text.push_str(&format!(" of {} ({percent} %)", human_size(*total)));
-                }
-                let rate = *read as f64 / elapsed.max(1e-3);
-                text.push_str(&format!(", {}/s", human_size(rate as u64)));
-                text
-            }
-            ProgressEvent::Pushing { blobs, of, manifests, bytes, total } => {
-                let percent = bytes * 100 / (*total).max(1);
-                let (bytes, total) = (human_size(*bytes), human_size(*total));
-                format!("pushing: {blobs} of {of} blobs, {manifests} manifests, {bytes} of {total} ({percent} %)")
-            }
-            ProgressEvent::Pushed { blobs, spared, manifests, bytes } => {
-                let (bytes, sent) = (human_size(*bytes), blobs - spared);
-                format!("{blobs} blobs and {manifests} manifests are there, {bytes}; {sent} blobs were sent")
-            }
-            ProgressEvent::Delivering { read, total, sent, present, manifests, bytes, elapsed } => {
-                let mut text = format!("read {}", human_size(*read));
-                if let Some(total) = total {
-                    let percent = read * 100 / (*total).max(1);
-                    text.push_str(&format!(" of {} ({percent} %)", human_size(*total)));
-                }
-                let rate = human_size((*bytes as f64 / elapsed.max(1e-3)) as u64);
-                let bytes = human_size(*bytes);
-                text.push_str(&format!(", sent {sent} blobs and {manifests} manifests, {bytes}, {rate}/s"));
-                text.push_str(&format!("; {present} blobs were there"));
-                text
-            }
-            ProgressEvent::Delivered { sent, present, manifests, bytes, waits, elapsed } => {
-                let rate = human_size((*bytes as f64 / elapsed.max(1e-3)) as u64);
-                let bytes = human_size(*bytes);
-                let mut text =
-                    format!("sent {sent} blobs and {manifests} manifests, {bytes} in {elapsed:.1} s, {rate}/s");
-                text.push_str(&format!("; {present} blobs were there"));
-                if *waits > 0 {
-                    text.push_str(&format!("; the buffer was {waits} times full"));
-                }
-                text
-            }
-            ProgressEvent::Done { accepted, rate, elapsed, report, .. } => {
-                let time = if *elapsed < 60.0 { format!("{elapsed:.1} s") } else { human_time(*elapsed as u64) };
-                let text = format!("wrote {} in {time}, {}/s", human_size(*accepted), human_size(*rate));
-                match report {
-                    Some(report) => format!("{text}; {report}"),
-                    None => text,
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn in_words() {
-        let event = ProgressEvent::Writing {
-            accepted: 1 << 30,
-            total: Some(4 << 30),
-            received: 1 << 30,
-            rate_in: 80 << 20,
-            rate: 100 << 20,
-            left: Some(31),
-            fill: 1,
-            capacity: 4,
-            device: "waiting",
-            elapsed: 1.0,
-        };
-        assert_eq!(
-            event.in_words(),
-            "1.00 GiB of 4.00 GiB (25 %), in 80.0 MiB/s, out 100 MiB/s, 0:31 left, buffer 25 %, device waiting"
-        );
-    }
-
-    #[test]
     fn the_rate_is_that_of_the_last_seconds() {
-        let mut state = ProgressState { events: None, due: Instant::now(), recent: VecDeque::new() };
+        let mut state = ProgressState {
+            events: None,
+            due: Instant::now(),
+            recent: VecDeque::new(),
+            record: RunRecord::default(),
+            metrics_due: Instant::now(),
+            lines: StatusLines::default(),
+        };
         let at = |seconds, accepted, received| Snapshot {
             elapsed: Duration::from_secs(seconds),
             accepted,

@@ -53,6 +53,12 @@ pub enum Action {
     Unarchive,
     /// `mirror verify`
     Verify,
+    /// `completion`
+    Completion,
+    /// `config`
+    Config,
+    /// `help`
+    Help,
     /// `login`
     Login,
     /// `logout`
@@ -100,6 +106,51 @@ pub enum Value {
     Optional(&'static str, fn(&str) -> bool),
 }
 
+/// What flags have to do with; they are shown in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagGroup {
+    /// What of what is named is taken.
+    Take,
+    /// Files, tapes and the buffer before them.
+    Device,
+    /// How a run is tried, goes on, and is taken up.
+    GoingOn,
+    /// What a registry is served with.
+    Serving,
+    /// What is told.
+    Output,
+    /// Registries and their configuration.
+    Registry,
+    /// The program itself.
+    Program,
+}
+
+impl FlagGroup {
+    /// All, in their order.
+    pub const ALL: [FlagGroup; 7] = [
+        FlagGroup::Take,
+        FlagGroup::Device,
+        FlagGroup::GoingOn,
+        FlagGroup::Serving,
+        FlagGroup::Output,
+        FlagGroup::Registry,
+        FlagGroup::Program,
+    ];
+
+    /// The heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            FlagGroup::Take => "What to take",
+            FlagGroup::Device => "The device",
+            FlagGroup::GoingOn => "Going on",
+            FlagGroup::Serving => "Serving",
+            FlagGroup::Output => "Output",
+            FlagGroup::Registry => "Registries",
+            FlagGroup::Program => "The program",
+        }
+    }
+}
+
 /// A flag, and the commands that take it. On several commands flags of one name may mean different
 /// things, but are written alike.
 pub struct Flag {
@@ -107,6 +158,12 @@ pub struct Flag {
     pub long: &'static str,
     /// Behind one dash.
     pub short: Option<char>,
+    /// Under which it is shown by `-h`.
+    pub group: FlagGroup,
+    /// What it does, in a few words, for `-h`.
+    pub brief: &'static str,
+    /// The words that it takes, if these are all.
+    pub choices: &'static [&'static str],
     /// What it is given.
     pub value: Value,
     /// In words; empty where nothing is the default.

@@ -30,24 +30,4 @@ pub const ENVIRONMENT: &str = "`$ACE_DT_CONFIG` names the configuration file, `$
     `$ACE_DT_VERSION` is written into archives in place of this program's version, to make an archive of another version again byte for byte.";
 
 /// FILES of what speaks with registries.
-pub const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$XDG_CONFIG_HOME/ace/dt/config.yaml` (without the variable `~/.config/ace/dt/config.yaml`) and `/etc/ace/dt/config.yaml` that is there:\n\n    \
-    apiVersion: config.dt.act3-ace.io/v1alpha1\n    \
-    kind: Configuration\n    \
-    concurrentHTTP: 25\n    \
-    chunkSize: 100Mi\n    \
-    cachePath: /var/cache/ace-dt\n    \
-    cachePruneMax: 500Mi\n    \
-    compressionLevel: normal\n    \
-    registryConfig:\n    \
-    \x20 registries:\n    \
-    \x20   reg.example.com:\n    \
-    \x20     endpoints:\n    \
-    \x20       - http://127.0.0.1:5000\n    \
-    \x20     rewritePull:\n    \
-    \x20       \"^library/(.*)$\": mirror/$1\n    \
-    \x20 endpointConfig:\n    \
-    \x20   http://127.0.0.1:5000:\n    \
-    \x20     supportsReferrers: auto\n\n\
-    A path that begins with `~/` lies in the home directory. `concurrentHTTP` is the number of requests in flight. A blob of more than `chunkSize` bytes is uploaded in several requests; with 0 every blob is one. The endpoints of a registry are tried in order, and the first that answers is used; each is a URL under which the API's `/v2/` lies. A registry without configuration is reached by HTTPS, and one on a loopback address by HTTP if nobody there speaks TLS and no certificates are set up for it. `rewritePull` changes the repository's name for its endpoints, when pulling. `supportsReferrers` is `api`, `tag` or `auto`. An endpoint's `tls` may have `insecureSkipVerify: true`.\n\n\
-    Credentials are read from the auth file that the environment or else the key `registryAuthFile` names, or else from `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` and `~/.docker/config.json`: the first that has some for the registry counts. In it, what `credHelpers` names for the registry is asked first; then the entry in `auths` of the longest path that leads to the repository counts; then what `credsStore` names is asked. A helper `NAME` is a program `docker-credential-NAME` in `$PATH`.\n\n\
-    Certificate authorities (`ca.pem`, `*.crt`) and a client certificate (`cert.pem` with `key.pem`, or `*.cert` with `*.key`) for a registry are read from the first of `/etc/containerd/certs.d`, `/etc/docker/certs.d` and `~/.docker/certs.d` that has a directory of the registry's name, port included.";
+pub const FILES: &str = "The configuration is the first of `ace-dt-config.yaml`, `$XDG_CONFIG_HOME/ace/dt/config.yaml` (without the variable `~/.config/ace/dt/config.yaml`) and `/etc/ace/dt/config.yaml` that is there. Credentials are read from the auth files of Docker, podman and skopeo, and certificates from their `certs.d` directories. See `ace-dt-config.yaml(5)`.";

@@ -3,7 +3,7 @@
 use crate::cli::{
     args,
     flag_table::FLAG,
-    schema::{Action, Command, Count, Flag, Operand, Value},
+    schema::{Action, Command, Count, Flag, FlagGroup, Operand, Value},
 };
 
 const SERVE: &[&str] = &["util serve"];
@@ -66,6 +66,8 @@ pub const SERVE_COMMAND: Command = Command {
 pub static SERVE_FLAGS: &[Flag] = &[
     Flag {
         long: "address",
+        group: FlagGroup::Serving,
+        brief: "listen here",
         value: Value::Required("ADDRESS:PORT"),
         on: SERVE,
         default: "127.0.0.1:5000",
@@ -80,6 +82,8 @@ pub static SERVE_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "map",
+        group: FlagGroup::Serving,
+        brief: "name images as this mapper says",
         value: Value::Required("MAPPER"),
         on: SERVE,
         text: "Serve images under the repositories and tags that `MAPPER` names, `KIND=ARGUMENT` as `ace-dt mirror unarchive` takes it, and not under the names of their sources. A destination begins with a registry, which may be any: it is served without that, and with it. What was gathered keeps its name.",
@@ -91,6 +95,8 @@ pub static SERVE_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "tls-cert",
+        group: FlagGroup::Serving,
+        brief: "speak TLS with this certificate",
         value: Value::Required("FILE"),
         on: SERVE,
         text: "Speak TLS, with the certificate in this file (PEM), and those that lead from it to an authority behind it.",
@@ -102,6 +108,8 @@ pub static SERVE_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "tls-key",
+        group: FlagGroup::Serving,
+        brief: "and this key",
         value: Value::Required("FILE"),
         on: SERVE,
         text: "The private key of the certificate (PEM), without a password.",
@@ -113,6 +121,8 @@ pub static SERVE_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "htpasswd",
+        group: FlagGroup::Serving,
+        brief: "only for those whose password is in here",
         value: Value::Required("FILE"),
         on: SERVE,
         text: "Serve only those whose name and password are in this file, as `htpasswd -B` writes it (bcrypt). Without TLS passwords can be read on the way.",
@@ -124,6 +134,8 @@ pub static SERVE_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "frame-index",
+        group: FlagGroup::Serving,
+        brief: "keep where frames end, in ARCHIVE.frames",
         on: SERVE,
         text: "When an archive is decompressed once to find what is in it, write beside it, into `ARCHIVE.frames`, where its frames end. If that file is there, and the archive was not changed since, nothing has to be decompressed, with this flag or without.",
         set: |a, _| {
@@ -134,6 +146,8 @@ pub static SERVE_FLAGS: &[Flag] = &[
     },
     Flag {
         long: "log",
+        group: FlagGroup::Serving,
+        brief: "write a line for each request",
         value: Value::Required("FILE"),
         on: SERVE,
         text: "Write a line for each request into this file, behind what it holds, in the common log format.",

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, path::Path};
 
+use serde::Serialize;
+
 use super::{
     path_conflicts,
     report::ReportFile,
@@ -14,13 +16,13 @@ use crate::{
         plan::Plan,
         session::{OpenedDestination, WriteOptions, WriteSession},
     },
-    cli::{options::ArchiveOptions, output, progress::Progress},
+    cli::{args::ListFormat, options::ArchiveOptions, output, progress::Progress},
     error::Result,
     gather::{
         GatherSettings,
         collect::{self, Collected, Collector, IndexOptions, SourceOutcome, SourceRecord},
     },
-    oci::Digest,
+    oci::{Digest, json},
     store::Locator,
     util::units,
 };
@@ -86,6 +88,7 @@ fn written(options: &ArchiveOptions) -> Vec<(&'static str, &Path)> {
         written.extend(options.output.checkpoint().map(|path| ("--checkpoint", path)));
     }
     written.extend(options.selection.report.as_deref().map(|path| ("--report", path)));
+    written.extend(options.progress.written());
     written
 }
 
@@ -115,7 +118,13 @@ impl Run<'_> {
         let root = (&root, self.options.reference.as_str());
         let plan = setup::plan(&found.graph, root, existing, selection.recursive, self.options.manifest_json)?;
         let done = match dest {
-            None => output::print(&describe(&plan, &found.records)).map(|()| SourceOutcome::Planned),
+            None => {
+                let text = match self.options.format {
+                    ListFormat::Json => described(&plan, &found.records),
+                    _ => describe(&plan, &found.records),
+                };
+                output::print(&text).map(|()| SourceOutcome::Planned)
+            }
             Some(dest) => self.write(&plan, dest).map(|()| SourceOutcome::Archived),
         };
         found.reached(*done.as_ref().unwrap_or(&SourceOutcome::Incomplete));
@@ -129,6 +138,47 @@ impl Run<'_> {
         let hint = RetryHint { line: &self.options.line, options: self.write };
         retry_hint::write(&session, dest, self.progress, Some(&hint))
     }
+}
+
+/// A source of the plan.
+#[derive(Serialize)]
+struct PlannedSource<'a> {
+    reference: &'a str,
+    digest: Option<&'a Digest>,
+    /// Of all that it consists of.
+    bytes: u64,
+}
+
+/// The plan as an object. Sizes in bytes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlanObject<'a> {
+    sources: Vec<PlannedSource<'a>>,
+    root: &'a Digest,
+    manifests: usize,
+    blobs: usize,
+    to_fetch: u64,
+    left_out: u64,
+    size: u64,
+}
+
+/// The plan for programs, for `--dry-run -o json`.
+fn described(plan: &Plan, records: &[SourceRecord]) -> String {
+    let planned = records.iter().filter(|record| record.outcome == SourceOutcome::Planned);
+    let sources = planned.map(|record| {
+        let SourceRecord { source, digest, bytes, .. } = record;
+        PlannedSource { reference: source, digest: digest.as_ref(), bytes: *bytes }
+    });
+    let object = PlanObject {
+        sources: sources.collect(),
+        root: plan.root(),
+        manifests: plan.manifests,
+        blobs: plan.blobs(),
+        to_fetch: plan.to_fetch(),
+        left_out: plan.skipped,
+        size: plan.total(),
+    };
+    String::from_utf8(json::pretty(&object)).expect("JSON is UTF-8") + "\n"
 }
 
 /// The plan in words, for `--dry-run`.

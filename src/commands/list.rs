@@ -1,11 +1,13 @@
 //! `mirror list`: the images in an archive.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::path_conflicts;
 use crate::{
-    archive::read::{images::Image, open::look},
-    cli::{args::ListFormat, options::ListOptions, output::Printer},
+    archive::read::{finding::Finding, images::Image, open::look, tree::TreeStyle},
+    cli::{args::ListFormat, options::ListOptions, output::Printer, status_lines::speaks_utf8},
     error::{Error, Result, one_line},
     log,
     oci::{Digest, json},
@@ -22,6 +24,9 @@ struct Row<'a> {
     digest: &'a Digest,
     /// In bytes.
     size: Option<u64>,
+    /// Of the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<serde_json::Value>,
 }
 
 /// # Errors
@@ -30,8 +35,14 @@ pub fn run(options: &ListOptions) -> Result<()> {
     let path = &options.archive;
     path_conflicts::check(&[("TAR-FILE", path)], &[path_conflicts::stdout()])?;
     let (catalog, findings) = look(path, options.input.clone())?;
-    let images = catalog.images();
     let mut out = Printer::new()?;
+    if options.tree {
+        let style = if speaks_utf8() { TreeStyle::LINES } else { TreeStyle::ASCII };
+        catalog.tree(style).iter().try_for_each(|line| out.put(&format!("{line}\n")))?;
+        out.finish()?;
+        return conclude(path, &findings);
+    }
+    let images = catalog.images();
     match options.format {
         ListFormat::Table => table(&images, &mut out),
         ListFormat::Csv => comma_separated(&images, &mut out),
@@ -42,7 +53,12 @@ pub fn run(options: &ListOptions) -> Result<()> {
     if unknown > 0 {
         log::warn(format_args!("{path:?}: the manifests of {unknown} images are not in it"));
     }
-    match findings.as_slice() {
+    conclude(path, &findings)
+}
+
+/// What is wrong with an archive is an error.
+fn conclude(path: &Path, findings: &[Finding]) -> Result<()> {
+    match findings {
         [] => Ok(()),
         [first, others @ ..] => {
             let error = Error::new(&first.text).doing(format!("listing {path:?}"));
@@ -62,6 +78,7 @@ fn row(image: &Image) -> Row<'_> {
         media_type: &image.media_type,
         digest: &image.digest,
         size: image.size,
+        labels: image.labels.as_deref().and_then(|labels| serde_json::from_str(labels).ok()),
     }
 }
 

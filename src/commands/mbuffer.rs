@@ -96,6 +96,7 @@ fn check_paths(options: &MbufferOptions) -> Result<()> {
         return Err(Error::usage(format!("{path:?} is named twice by --output")));
     }
     written.extend(options.log.iter().map(|path| ("--log", path.as_path())));
+    written.extend(options.progress.written());
     path_conflicts::check(&[("--input", &options.input)], &written)
 }
 

@@ -4,11 +4,14 @@ mod archive;
 mod batch_deserialize;
 mod batch_serialize;
 mod clone;
+mod completion;
+mod config;
 mod copy;
 mod deliver;
 mod deserialize;
 mod diff;
 mod gather;
+mod help;
 mod list;
 mod login;
 mod mbuffer;
@@ -24,6 +27,7 @@ mod serialize;
 mod serve;
 mod setup;
 mod unarchive;
+mod verdict_lines;
 mod verify;
 mod wanted;
 
@@ -55,6 +59,9 @@ pub fn run(command: &Command, args: Args) -> Result<()> {
         Some(Action::List) => with(command, args, list::run),
         Some(Action::Serialize) => with(command, args, serialize::run),
         Some(Action::Verify) => with(command, args, verify::run),
+        Some(Action::Completion) => with(command, args, completion::run),
+        Some(Action::Config) => with(command, args, config::run),
+        Some(Action::Help) => with(command, args, help::run),
         Some(Action::Login) => with(command, args, login::login),
         Some(Action::Logout) => with(command, args, login::logout),
         Some(Action::Demux) => with(command, args, mux::demux),
@@ -65,6 +72,14 @@ pub fn run(command: &Command, args: Args) -> Result<()> {
         Some(Action::Version) => output::print(&output::version_line()),
         None => Ok(()),
     }
+}
+
+/// Answers a shell that asks how words may go on.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub fn complete(words: &[String]) -> Result<()> {
+    completion::answer(words)
 }
 
 /// Makes the options of a command, and runs it with them.

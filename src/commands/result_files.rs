@@ -59,6 +59,7 @@ impl ResultFiles {
 pub fn check_paths(options: &ArchiveRunOptions, operand: &'static str) -> Result<()> {
     let read: Vec<_> = options.archives.iter().map(|path| (operand, path.as_path())).collect();
     let written = [("--report", &options.report), ("--wanted", &options.wanted), ("--checkpoint", &options.checkpoint)];
-    let written: Vec<_> = written.into_iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?))).collect();
+    let written = written.into_iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?)));
+    let written: Vec<_> = written.chain(options.deliver.progress.written()).collect();
     path_conflicts::check(&read, &written)
 }

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     log,
     media::file_sink::MediumKind,
+    registry::transport::retry,
     util::units::grouped,
 };
 
@@ -39,8 +40,11 @@ pub fn write(
             let next = hint.and_then(|hint| hint.options.checkpoint.as_deref());
             // What the next increment needs to know.
             let next = next.map(|ledger| format!("the ledger {ledger:?} ends at offset {}", summary.last_blob));
-            let told: Vec<String> = streaming.into_iter().chain(next).collect();
-            progress.done(last, (!told.is_empty()).then(|| told.join("; ")));
+            let plan = session.plan;
+            let root = format!("{} blobs, root {}", grouped(plan.blobs() as u64), plan.root());
+            let retries = retries_in_words();
+            let told: Vec<String> = [root].into_iter().chain(retries).chain(streaming).chain(next).collect();
+            progress.done(last, Some(told.join("; ")));
             report::advise(last, geometry, summary.kind);
             summary.recorded
         }
@@ -56,6 +60,15 @@ pub fn write(
                 None => at.error,
             })
         }
+    }
+}
+
+/// How often requests were tried again, if any was.
+fn retries_in_words() -> Option<String> {
+    match retry::count() {
+        0 => None,
+        1 => Some("1 retry".into()),
+        n => Some(format!("{} retries", grouped(n))),
     }
 }
 

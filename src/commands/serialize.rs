@@ -43,6 +43,7 @@ fn check_paths(options: &SerializeOptions) -> Result<()> {
     let read = ledgers.chain(images.filter_map(Locator::archive).map(|path| ("a source", path)));
     let mut written = vec![("DEST-FILE", options.output.dest())];
     written.extend(options.output.checkpoint().map(|path| ("--checkpoint", path)));
+    written.extend(options.progress.written());
     path_conflicts::check(&read.collect::<Vec<_>>(), &written)
 }
 

@@ -15,6 +15,7 @@ use std::{
 
 use super::{
     path_conflicts,
+    verdict_lines::VerdictLines,
     wanted::{WantedFile, WantedSource},
 };
 use crate::{
@@ -29,8 +30,8 @@ use crate::{
             scan::Scanner,
         },
     },
-    cli::{options::VerifyOptions, output::print, progress::Progress},
-    error::{Context, Error, Result, one_line},
+    cli::{options::VerifyOptions, progress::Progress},
+    error::{Context, Error, Result},
     fd, log,
     media::{
         files::Files,
@@ -78,7 +79,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
         told: 0,
         is_missing: false,
         broken: Vec::new(),
-        printed: Ok(()),
+        lines: VerdictLines::new(options.format),
     };
     let read = AtomicU64::new(0);
     let size = |(_, input): &(_, Input)| match input {
@@ -108,7 +109,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
             labels: image.labels.as_deref(),
         }))
     });
-    verifier.printed.and(listed)?;
+    verifier.lines.finish().and(listed)?;
     let error = match verifier.flaws {
         0 => return Ok(()),
         1 => Error::new("one thing is wrong"),
@@ -173,8 +174,8 @@ struct ArchiveVerifier {
     is_missing: bool,
     /// Images that are not whole.
     broken: Vec<Image>,
-    /// Whether they could be printed.
-    printed: Result<()>,
+    /// What is printed.
+    lines: VerdictLines,
 }
 
 /// What is found of one archive when all are read.
@@ -311,9 +312,7 @@ impl ArchiveVerifier {
     }
 
     fn line(&mut self, word: &str, text: &str) {
-        if self.printed.is_ok() {
-            self.printed = print(&format!("{word:<8} {}\n", one_line(text)));
-        }
+        self.lines.line(word, text);
     }
 
     /// What can be said when all was read: of one archive. All together have `reached` so much.
@@ -363,12 +362,7 @@ impl ArchiveVerifier {
             if broken > 0 {
                 self.broken.push(image.clone());
             }
-            let name = image.reference.as_ref().map_or(String::new(), |reference| format!("{reference} "));
-            match broken {
-                0 => self.line("whole", &format!("{name}{}", image.digest)),
-                1 => self.line("broken", &format!("{name}{}: one of its parts is missing or wrong", image.digest)),
-                n => self.line("broken", &format!("{name}{}: {n} of its parts are missing or wrong", image.digest)),
-            }
+            self.lines.image(image, broken);
         }
         let (blobs, manifests) = (catalog.blobs().len(), catalog.manifests());
         let mut text = format!("{blobs} blobs, {manifests} of them manifests, {} bytes", grouped(catalog.bytes()));

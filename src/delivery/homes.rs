@@ -5,6 +5,7 @@
 //! repository that has it.
 
 mod origins;
+mod others;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -206,6 +207,9 @@ impl<'a> Homes<'a> {
                     continue;
                 }
             };
+            // At the end, when no content comes any more.
+            let is_last = wanted.everywhere && content.is_none();
+            let lacking = if is_last { self.take_from_others(wanted, lacking, &mut settled) } else { lacking };
             let Some((&home, others)) = lacking.split_first() else { continue };
             // Where mounts are refused, or where nothing shows that they are not, a stream passes only once.
             let has_home = group.iter().any(|number| settled.there.contains(number));

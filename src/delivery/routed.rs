@@ -237,19 +237,30 @@ impl Delivery<'_> {
         });
     }
 
-    /// A manifest that `index.json` lists and that was not met may be a referrer of what is delivered.
+    /// A manifest that `index.json` lists and that was not met may be a referrer of what is delivered. An increment leaves it
+    /// out: then it was delivered before.
     pub(super) fn check_expected(&self) {
-        let mut state = self.state();
-        if state.roots.is_none() || state.stop.is_some() {
-            return;
-        }
-        let expected = std::mem::take(&mut state.expected);
-        let mut unmet: Vec<Digest> = expected.into_iter().filter(|digest| !state.tracker.is_document(digest)).collect();
-        unmet.retain(|digest| state.root.as_ref().is_none_or(|root| root.digest != *digest));
+        let mut unmet: Vec<Digest> = {
+            let mut state = self.state();
+            if state.roots.is_none() || state.stop.is_some() {
+                return;
+            }
+            let expected = std::mem::take(&mut state.expected).into_iter();
+            let is_met = |digest: &Digest| {
+                let is_root = state.root.as_ref().is_some_and(|root| root.digest == *digest);
+                is_root || state.tracker.is_document(digest)
+            };
+            expected.filter(|digest| !is_met(digest)).collect()
+        };
+        unmet.retain(|digest| !self.options.homes.have_manifest(digest));
         unmet.sort_unstable();
+        let mut state = self.state();
         for digest in unmet {
-            let why = format!("{digest}, which index.json lists, is not in the archive; it may be a referrer");
-            self.fails(&mut state, Error::new(why).of(ErrorKind::Corrupt));
+            let why = format!(
+                "{digest}, which index.json lists, is neither in the archive nor at a destination; it may be a referrer"
+            );
+            let error = Error::new(why).hint("of an increment give the archives before it, too");
+            self.fails(&mut state, error.of(ErrorKind::Corrupt));
             state.is_wrong = true;
         }
     }

@@ -70,7 +70,7 @@ impl Delivery<'_> {
         loop {
             self.wait_until_idle()?;
             let mut state = self.state();
-            let (unseen, unasked) = (state.tracker.unseen(), state.tracker.unasked());
+            let (unseen, unasked) = (state.tracker.unseen(), state.tracker.unasked(self.options.homes.count()));
             if unseen.is_empty() && unasked.is_empty() || state.stop.is_some() {
                 break;
             }

@@ -120,6 +120,8 @@ pub struct Snapshot {
     pub fill: u64,
     /// Bytes that the buffer holds; 0 if the run never began.
     pub capacity: u64,
+    /// Bytes that must be in it before the device is started; 0 is no mark.
+    pub mark: u64,
     /// The device is being written to, or brought to an end; otherwise it waits for the mark.
     pub writing: bool,
     /// The device has all blocks, and brings them to the medium.
@@ -137,6 +139,8 @@ pub struct Snapshot {
 struct Meters {
     accepted: AtomicU64,
     synced: AtomicU64,
+    /// Bytes that are in the ring before the writer starts; 0 is no mark.
+    mark: u64,
     writing: AtomicBool,
     finishing: AtomicBool,
     stats: Mutex<StreamingStats>,
@@ -157,9 +161,10 @@ impl Meters {
 
     fn snapshot(&self, from: u64, stopper: &Stopper, begun: Instant) -> Snapshot {
         Snapshot {
+            mark: self.mark,
+            from,
             synced: self.synced.load(Ordering::Acquire),
             accepted: self.accepted.load(Ordering::Acquire),
-            from,
             received: stopper.published(),
             ended: stopper.ended(),
             fill: stopper.fill(),
@@ -225,7 +230,7 @@ pub fn run(job: StreamJob, sink: &mut dyn Sink, observer: &mut dyn Observer) -> 
     let begun = Instant::now();
     let Geometry { block, slots, .. } = job.geometry;
     let mark = job.geometry.mark_for(sink);
-    let meters = Meters::default();
+    let meters = Meters { mark: if mark > 1 { mark * block as u64 } else { 0 }, ..Meters::default() };
     let start = SinkStart {
         block_size: block,
         from: job.from,

@@ -203,7 +203,11 @@ fn login_needs_a_registry_a_name_and_a_password() {
         (&["login", "alpine", "-u", "a", "--password-stdin"], "x", "is no registry"),
         (&["login", "reg.io", "-u", "a", "--password-stdin"], "\n", "it is empty"),
         (&["login", "reg.io", "-u", "a:b", "--password-stdin"], "x", "no colon"),
-        (&["login", "reg.io", "-u", "a", "-p", "x", "--password-stdin"], "x", "has no flag --platforms"),
+        (
+            &["login", "reg.io", "-u", "a", "-p", "x", "--password-stdin"],
+            "x",
+            "has no flag -p: a password is read with --password-stdin",
+        ),
     ] {
         crate::util::ace_dt_with(&dir, words, input.as_bytes()).fails(2, &[named]);
     }

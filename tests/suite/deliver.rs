@@ -560,7 +560,7 @@ fn what_a_record_is_not_of_is_refused_and_the_record_stays() {
 #[test]
 fn a_registry_that_is_not_there_ends_the_run_and_asks_for_nothing() {
     let fixture = Fixture::new();
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let free = crate::util::free_port();
     let image = format!("127.0.0.1:{free}/m:v1");
     let run = |words: &[&str]| fixture.deserialize(&[&["--retries", "0", "x.tar", &image], words].concat());
     for words in [&["--dry-run"][..], &["--continue", "--wanted", "again"], &[]] {

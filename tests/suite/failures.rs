@@ -98,7 +98,7 @@ fn a_destination_that_cannot_be_created() {
 #[test]
 fn a_registry_that_is_not_there() {
     let dir = Dir::new();
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let free = crate::util::free_port();
     configure(&dir, &format!("http://127.0.0.1:{free}"), 4);
     dir.write("sources.list", IMAGE);
     ace_dt(&dir, &["mirror", "archive", "sources.list", "out.tar"]).fails(

@@ -22,7 +22,7 @@ impl Proxy {
     fn start(dir: &Dir, command: impl Fn(u16) -> String) -> Proxy {
         dir.write("hosts", "127.0.0.1 reg.test\n");
         for _ in 0..10 {
-            let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+            let port = crate::util::free_port();
             let script = format!("exec {}", command(port));
             let log = fs::File::create(dir.join("proxy.log")).unwrap();
             let child = Command::new("sh")

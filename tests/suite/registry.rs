@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -250,7 +250,7 @@ impl Registry {
     pub fn start_as(dir: &Path, setup: &Setup) -> Registry {
         // Another process may take the port between the two; then the registry ends, and we try again.
         for _ in 0..10 {
-            let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+            let port = util::free_port();
             let mut config = json!({
                 "version": 0.1,
                 "log": {"level": "error", "accesslog": {"disabled": true}},

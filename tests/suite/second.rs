@@ -29,7 +29,7 @@ impl Crane {
     fn start(dir: &Dir, disk: &str) -> Crane {
         peer(dir, "mkdir", &[disk]);
         for _ in 0..10 {
-            let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+            let port = crate::util::free_port();
             let mut child = Command::new(program())
                 .args(["registry", "serve", "--address", &format!("127.0.0.1:{port}"), "--disk", disk])
                 .current_dir(&**dir)

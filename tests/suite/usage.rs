@@ -52,7 +52,7 @@ fn version_and_help_go_to_standard_output() {
     assert_eq!(ace_dt(&dir, &["mirror", "archive", "--version"]).ok().text(), "ace-dt (devel)\n");
     let help = ace_dt(&dir, &["util", "mbuffer", "-h"]).ok();
     assert!(help.text().contains("--buffer-size SIZE") && !help.text().contains("--recursive"));
-    assert!(ace_dt(&dir, &["mirror", "--help"]).ok().text().contains("mirror archive"));
+    assert!(ace_dt(&dir, &["mirror", "--help"]).ok().text().contains("\n  archive  "));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn endpoints_are_tried_in_order_and_repositories_rewritten() {
     content.image("mirror/app", "v1", &[noise(1, 3000)]);
     let scripted = Scripted::honest(content);
     let dir = Dir::new();
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let free = crate::util::free_port();
     dir.write(
         "ace-dt-config.yaml",
         format!(

@@ -3,10 +3,11 @@
 use std::{
     fs,
     io::{Read, Write},
+    net::TcpListener,
     ops::Deref,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -188,6 +189,20 @@ pub fn peer(dir: &Path, program: &str, words: &[&str]) -> Vec<u8> {
     let output = output.unwrap_or_else(|e| panic!("{program}: {e}; `make test` installs it"));
     assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
+}
+
+/// A port that nobody listens on, and that neither the kernel (ip(7), ip_local_port_range) nor this function gives to another.
+pub fn free_port() -> u16 {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = (FIRST + (std::process::id() * 50 + next) % COUNT) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// `len` bytes that do not compress, the same for the same seed.

@@ -55,7 +55,8 @@ impl HeldBlob {
 pub(super) struct ManifestLink {
     /// What it is to the manifest: its subject, configuration, layer, blob, or a manifest of an index.
     pub(super) role: &'static str,
-    media_type: Arc<str>,
+    /// As the reference says.
+    pub(super) media_type: Arc<str>,
     /// Of what it refers to.
     pub(super) digest: Digest,
     /// Bytes of it, as the manifest says.
@@ -66,7 +67,7 @@ pub(super) struct ManifestLink {
 #[derive(Debug)]
 pub(super) struct ManifestSummary {
     /// What it says of itself, or nothing.
-    media_type: Arc<str>,
+    pub(super) media_type: Arc<str>,
     /// It is a gather index.
     pub(super) is_gather: bool,
     /// All that it refers to.

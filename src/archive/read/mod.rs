@@ -17,3 +17,4 @@ pub mod open;
 pub mod scan;
 pub mod store;
 pub mod tar;
+pub mod tree;

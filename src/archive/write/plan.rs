@@ -115,6 +115,7 @@ pub struct ArchiveSpec<'a> {
 /// A planned archive.
 #[derive(Debug)]
 pub struct Plan {
+    root: Digest,
     slots: Vec<Slot>,
     /// Contents that are no blobs to be fetched.
     inline: Vec<Inline>,
@@ -162,7 +163,12 @@ impl Plan {
             sources.extend(root.extra_manifests().map_err(Error::new)?);
             builder.file("manifest.json", documents::manifest_json(graph, &sources)?.into())?;
         }
-        builder.finish(graph.origins().to_vec(), manifests)
+        builder.finish(spec.root.digest.clone(), graph.origins().to_vec(), manifests)
+    }
+
+    /// The digest of what the archive is of.
+    pub fn root(&self) -> &Digest {
+        &self.root
     }
 
     /// Bytes of the whole archive.
@@ -423,10 +429,11 @@ impl PlanBuilder {
         number
     }
 
-    fn finish(mut self, origins: Vec<Origin>, manifests: usize) -> Result<Plan> {
+    fn finish(mut self, root: Digest, origins: Vec<Origin>, manifests: usize) -> Result<Plan> {
         let end = self.keep(Inline::End);
         self.push(end, 0, END_LEN)?;
         Ok(Plan {
+            root,
             slots: self.slots,
             inline: self.inline,
             blobs: self.blobs,

@@ -224,10 +224,10 @@ impl Tracker {
         is_open && !std::mem::replace(&mut blob.was_sought, true)
     }
 
-    /// Blobs that something needs, that no archive had, and that nobody has asked for.
-    pub fn unasked(&self) -> Vec<usize> {
-        // Of several destinations each is asked.
-        let may_be_elsewhere = |blob: &TrackedBlob| self.sets.members(blob.needed).len() > 1 && !blob.was_sought;
+    /// Blobs that something needs, that no archive had, and that nobody has asked for. `destinations` is how many there are
+    /// in the run: of several each is asked, whether it needs the blob or not.
+    pub fn unasked(&self, destinations: u32) -> Vec<usize> {
+        let may_be_elsewhere = |blob: &TrackedBlob| destinations > 1 && !blob.was_sought;
         let is_unasked = |(_, blob): &(usize, &TrackedBlob)| match blob.state {
             BlobState::Named => !blob.waiting.is_empty(),
             BlobState::Absent => !blob.waiting.is_empty() && may_be_elsewhere(blob),

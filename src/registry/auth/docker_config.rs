@@ -121,6 +121,11 @@ impl Credentials {
         Ok(credentials)
     }
 
+    /// The registries and repositories that have a login or a helper of their own.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().flat_map(|file| file.logins.keys().chain(file.helpers.keys()).map(String::as_str))
+    }
+
     /// Only this login.
     pub fn only(registry: &str, login: Login) -> Credentials {
         let logins = BTreeMap::from([(key(registry), Ok(login))]);

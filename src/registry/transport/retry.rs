@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, Hasher},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -35,6 +35,14 @@ pub struct RetryPolicy {
     /// Tries of a server that is away or asks for patience, as long as they make no progress: they are not counted. Zero:
     /// they are as others.
     pub away: Duration,
+}
+
+/// How often something was tried again in this run.
+static TRIED_AGAIN: AtomicU64 = AtomicU64::new(0);
+
+/// How often something was tried again in this run.
+pub fn count() -> u64 {
+    TRIED_AGAIN.load(Ordering::Relaxed)
 }
 
 /// The tries of one request.
@@ -76,6 +84,7 @@ impl<'a> RetryBudget<'a> {
                 n => failure.hint(format_args!("given up after {n} tries")),
             });
         }
+        TRIED_AGAIN.fetch_add(1, Ordering::Relaxed);
         let line = format!("{about}{failure}; trying again in {:.1} s", pause.as_secs_f64());
         // All that ask a server hear the same at the same time.
         match failure.is_away() && !is_news() {
