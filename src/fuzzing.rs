@@ -36,7 +36,7 @@ pub fn walk(data: &[u8]) {
         assert!(!finding.text.is_empty());
         told += 1;
     };
-    let mut scanner = Scanner { deep: true, passes_holes: false, tell: &mut tell, read: &read };
+    let mut scanner = Scanner { deep: true, share: None, passes_holes: false, tell: &mut tell, read: &read };
     let Ok(end) = scanner.stream(&mut source, &mut catalog) else { return };
     assert!(read.into_inner() <= data.len() as u64, "more was read than there is");
     assert!(end.end.is_none_or(|end| end <= data.len() as u64), "it ends behind its end");

@@ -19,6 +19,7 @@ for what in "$@"; do
             need tmux tmux
             need zsh zsh
             need age age
+            need systemd-socket-activate systemd
             need fish fish
             need mandoc mandoc
             need openssl openssl

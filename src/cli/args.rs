@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    archive::read::scan::BlobShare,
     cli::progress::ProgressOptions,
     compression::Format,
     log::Level,
@@ -171,6 +172,8 @@ pub struct Args {
     pub sample: bool,
     /// A tree is wanted.
     pub tree: bool,
+    /// A share of the blobs.
+    pub share: Option<BlobShare>,
     /// Users and their passwords.
     pub htpasswd: Option<PathBuf>,
     /// Name of the tracker file in the sync directory.
@@ -248,6 +251,7 @@ impl Default for Args {
             map: None,
             tls_cert: None,
             frame_index: false,
+            share: None,
             tree: false,
             sample: false,
             tls_key: None,

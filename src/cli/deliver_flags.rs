@@ -146,6 +146,19 @@ pub static DELIVER_FLAGS: &[Flag] = &[
         ..FLAG
     },
     Flag {
+        long: "subset",
+        group: FlagGroup::Take,
+        brief: "check only this share of the blobs, 1/4",
+        value: Value::Required("I/N"),
+        on: VERIFY,
+        text: "Check the digests of share `I` of `N` of the blobs only, and of all manifests where they stand; what is missing is found all the same. A blob's own digest decides in which share it is, so that the `N` shares together are all blobs: a shelf of tapes can be checked a share a month.",
+        set: |a, v| {
+            a.share = Some(v.parse()?);
+            Ok(())
+        },
+        ..FLAG
+    },
+    Flag {
         long: "root",
         group: FlagGroup::Take,
         brief: "the root that the archive must have",

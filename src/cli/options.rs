@@ -12,7 +12,7 @@ use super::{
     progress::ProgressOptions,
 };
 use crate::{
-    archive::write::session::WriteOptions,
+    archive::{read::scan::BlobShare, write::session::WriteOptions},
     compression::{Codec, CompressionLevel, Format},
     config::{self, Config},
     error::{Error, Result},
@@ -272,6 +272,8 @@ pub struct VerifyOptions {
     pub wanted: Option<PathBuf>,
     /// How it is read.
     pub input: InputOptions,
+    /// Only these blobs are hashed.
+    pub share: Option<BlobShare>,
     /// How it is printed.
     pub format: ListFormat,
 }
@@ -452,6 +454,7 @@ impl FromArgs for VerifyOptions {
             existing: args.existing,
             root: args.root,
             wanted: args.wanted,
+            share: args.share,
             format: args.output,
             progress: args.progress,
         })

@@ -27,7 +27,7 @@ use crate::{
             finding::{Finding, FindingKind},
             images::{Image, ImageWalk},
             open::{FrameEnds, groups, look, scan_stream},
-            scan::Scanner,
+            scan::{BlobShare, Scanner},
         },
     },
     cli::{options::VerifyOptions, progress::Progress},
@@ -75,6 +75,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
         records,
         root: options.root.clone(),
         passes_holes: options.input.passes_holes,
+        share: options.share,
         flaws: 0,
         told: 0,
         is_missing: false,
@@ -167,6 +168,8 @@ struct ArchiveVerifier {
     root: Option<Digest>,
     /// Go on behind what cannot be read.
     passes_holes: bool,
+    /// Only these blobs are hashed.
+    share: Option<BlobShare>,
     flaws: u64,
     /// Findings told of the archive in hand.
     told: usize,
@@ -246,9 +249,9 @@ impl ArchiveVerifier {
             let heading = format!("{:?}", paths[file - 1]);
             self.begin(&heading, has_heading || archives.len() > first || paths.len() > 1);
             let mut catalog = Catalog::default();
-            let passes_holes = self.passes_holes;
+            let (passes_holes, share) = (self.passes_holes, self.share);
             let mut tell = |finding| self.tell(finding);
-            let mut scanner = Scanner { deep: true, passes_holes, tell: &mut tell, read };
+            let mut scanner = Scanner { deep: true, share, passes_holes, tell: &mut tell, read };
             let (ended, next) = scanner.files(files, start, &mut catalog)?;
             let told = std::mem::take(&mut self.told);
             archives.push(ReadArchive { catalog, ended, frames: None, heading, told });
@@ -273,9 +276,9 @@ impl ArchiveVerifier {
             };
             self.begin(&heading, has_heading || archives.len() > first);
             let (mut catalog, mut frames) = (Catalog::default(), FrameEnds::new());
-            let passes_holes = self.passes_holes;
+            let (passes_holes, share) = (self.passes_holes, self.share);
             let mut tell = |finding| self.tell(finding);
-            let scanner = Scanner { deep: true, passes_holes, tell: &mut tell, read };
+            let scanner = Scanner { deep: true, share, passes_holes, tell: &mut tell, read };
             let (ended, format) = scan_stream(scanner, stream, &mut catalog, &mut frames)?;
             let (frames, told) = (format.map(|_| frames), std::mem::take(&mut self.told));
             archives.push(ReadArchive { catalog, ended, frames, heading, told });
@@ -384,6 +387,10 @@ impl ArchiveVerifier {
             0 => {}
             1 => text.push_str("; one manifest is left out of a sparse index"),
             n => text.push_str(&format!("; {n} manifests are left out of a sparse index")),
+        }
+        if let Some(share) = self.share {
+            let read = catalog.blobs().keys().filter(|digest| share.has(digest)).count();
+            text.push_str(&format!("; share {share}: of {} blobs the digest was checked", grouped(read as u64)));
         }
         let idle = catalog.blobs().keys().filter(|digest| !all_reached.contains(*digest)).count();
         if idle > 0 {

@@ -143,7 +143,7 @@ fn open_plain(group: &[PathBuf], files: &Arc<Files>, shelves: &mut Vec<Shelf>) -
         let path = &group[files.volume_at(start).max(1) - 1];
         let (mut catalog, mut findings) = (Catalog::default(), Vec::new());
         let mut noting = noting(&mut findings);
-        let mut scanner = Scanner { deep: false, passes_holes: true, tell: &mut noting, read: &read };
+        let mut scanner = Scanner { deep: false, share: None, passes_holes: true, tell: &mut noting, read: &read };
         let (ended, next) = scanner.files(files, start, &mut catalog)?;
         drop(noting);
         if catalog.lists.count() == 0 && start > 0 {
@@ -177,7 +177,7 @@ fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format, keeps_
     let path = &group[0];
     let (read, mut catalog, mut findings) = (AtomicU64::new(0), Catalog::default(), Vec::new());
     let mut noting = noting(&mut findings);
-    let mut scanner = Scanner { deep: false, passes_holes: false, tell: &mut noting, read: &read };
+    let mut scanner = Scanner { deep: false, share: None, passes_holes: false, tell: &mut noting, read: &read };
     let found = match format {
         Format::Zstd => FramedFile::by_headers(files.clone())?,
         Format::Gzip => None,

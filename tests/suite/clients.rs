@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
     process::{Command, Stdio},
 };
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     registry::golden,
     serving::{Running, Serving},
-    util::{Dir, ace_dt, noise, peer, wait_for},
+    util::{Dir, ace_dt, free_port, noise, peer, wait_for},
 };
 
 /// Images among the golden sources; the last two are an index in an index, which podman does not take, and an artifact.
@@ -58,6 +59,15 @@ fn podman_pulls_images() {
     }
     let images: Value = serde_json::from_slice(&podman(&["images", "--format", "json"])).unwrap();
     assert_eq!(images.as_array().unwrap().len(), 4, "{images}");
+    // What podman saves is served, in each of its forms.
+    let beta = format!("{}/{}", serving.host, IMAGES[1]);
+    for (format, name) in [("docker-archive", "docker.tar"), ("oci-archive", "oci.tar")] {
+        podman(&["save", "-q", "--format", format, "-o", name, &beta]);
+        let saved = Serving::start(&dir, &[name]);
+        assert!(saved.said.is_empty(), "{}", saved.said);
+        let image = format!("{}/gold/library/beta:1.2", saved.host);
+        podman(&["pull", "-q", "--tls-verify=false", &image]);
+    }
 }
 
 /// containerd fetches every image and unpacks what is one, and checks each digest. Without mounting it only fetches.
@@ -100,6 +110,52 @@ fn containerd_pulls_images() {
         });
         assert!(ctr(&["content", "ls", "-q"]).contains(&digest), "{image}");
     }
+}
+
+/// The units of the recipes are well-formed, and the service answers behind a socket that systemd's own program passes.
+#[test]
+fn units_of_systemd() {
+    let dir = Dir::new();
+    fs::copy(golden().join("archives/plain.tar"), dir.join("week-48.tar")).unwrap();
+    dir.write("nightly.sh", "exit 0\n");
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/ace-dt-recipes.7")).unwrap();
+    let (mut units, mut name) = (Vec::new(), None);
+    for line in page.lines() {
+        match line.strip_prefix("# ").filter(|name| name.starts_with("ace-dt-") && name.contains('.')) {
+            Some(unit) => {
+                name = Some(unit.to_string());
+                units.push(unit.to_string());
+                dir.write(unit, "");
+            }
+            None if line.starts_with('.') => name = None,
+            None => {
+                let Some(name) = &name else { continue };
+                let line = line.replace("/usr/local/bin/ace-dt", env!("CARGO_BIN_EXE_ace-dt"));
+                let line = line.replace("/srv/images", &dir.display().to_string()).replace("User=images", "User=root");
+                dir.write(name, dir.text(name) + &line + "\n");
+            }
+        }
+    }
+    assert_eq!(units.len(), 4, "{units:?}");
+    for unit in &units {
+        let verify = Command::new("systemd-analyze").args(["verify", &format!("./{unit}")]).current_dir(&*dir).output();
+        let verify = verify.unwrap_or_else(|e| panic!("systemd-analyze: {e}; `make test` installs it"));
+        let said = String::from_utf8_lossy(&verify.stderr).into_owned();
+        assert!(verify.status.success() && !said.contains(unit.as_str()), "{unit}: {said}");
+    }
+    let service = dir.text("ace-dt-serve.service");
+    let command = service.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut activate = Command::new("systemd-socket-activate");
+    activate.args(["-l", &address]).args(command.split(' ')).stderr(Stdio::null()).stdout(Stdio::null());
+    let _running = Running(activate.spawn().unwrap());
+    let mut page = Vec::new();
+    wait_for("the socket", || {
+        let Ok(mut socket) = std::net::TcpStream::connect(&address) else { return false };
+        write!(socket, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        socket.read_to_end(&mut page).is_ok()
+    });
+    assert!(String::from_utf8_lossy(&page).contains("h/gold/library/alpha:v1"));
 }
 
 /// A TAR archive of files, and of links to files.

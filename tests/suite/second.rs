@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -215,6 +215,18 @@ fn other_programs_pull_what_is_served() {
     }
     assert!(pulled >= 10);
     println!("{pulled} names: each pulled by crane, regctl and oras");
+    // What crane writes for `docker load` is served, too.
+    let image = format!("{}/gold/library/beta:1.2", serving.host);
+    tool("crane", &["pull", "--insecure", &image, "crane.tar"]);
+    let again = Serving::start(&dir, &["crane.tar"]);
+    let (name, tags) = again.named().into_iter().find(|(name, _)| name.ends_with("beta")).unwrap();
+    let (name, tag) = (format!("{}/{name}", again.host), &tags[0]);
+    tool("crane", &["pull", "--insecure", &format!("{name}:{tag}"), "again.tar"]);
+    let config = |archive: &str| -> String {
+        let bytes = peer(&dir, "tar", &["-xOf", archive, "manifest.json"]);
+        serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()[0]["Config"].to_string()
+    };
+    assert_eq!(config("crane.tar"), config("again.tar"));
 }
 
 /// All that the conformance program of the distribution specification lays down in Docker's registry: artifacts with and

@@ -581,3 +581,37 @@ fn archives_of_crane_oras_and_regctl_are_whole() {
         }
     }
 }
+
+/// Every damage is found by one share of the blobs and by no other, in a file and in a pipe; what is missing by all.
+#[test]
+fn shares_together_are_all() {
+    let dir = Dir::new();
+    let whole = archive("recursive.tar");
+    dir.write("whole.tar", &whole);
+    let mut checked = 0;
+    for share in ["1/3", "2/3", "3/3"] {
+        let said = verify(&dir, &["--subset", share, "whole.tar"]).ok();
+        let text = said.text().split(&format!("share {share}: of ")).nth(1).unwrap().to_string();
+        checked += text.split(' ').next().unwrap().parse::<usize>().unwrap();
+    }
+    let all = members(&whole);
+    let blobs: Vec<usize> = (0..all.len()).filter(|n| all[*n].name.len() > 64 && all[*n].content.len() > 1).collect();
+    // An empty blob has nothing that could be damaged.
+    assert!(checked >= blobs.len() && blobs.len() > 20, "{checked} {}", blobs.len());
+    for n in blobs.iter().step_by(3) {
+        let mut damaged = all.clone();
+        damaged[*n].content[0] ^= 1;
+        dir.write("bad.tar", join(&damaged));
+        let finds = |share: &str| {
+            let words = ["mirror", "verify", "-q", "--subset", share];
+            let file = ace_dt(&dir, &[&words[..], &["bad.tar"]].concat());
+            let pipe = ace_dt_with(&dir, &[&words[..], &["-"]].concat(), &dir.read("bad.tar"));
+            assert_eq!(file.text(), pipe.text());
+            file.text().contains("have the digest") || file.text().contains("has the digest")
+        };
+        let found = ["1/3", "2/3", "3/3"].iter().filter(|share| finds(share)).count();
+        // A manifest is read by all.
+        assert!(found >= 1, "{}", all[*n].name);
+    }
+    verify(&dir, &["--subset", "4/3", "whole.tar"]).fails(2, &["\"4/3\" is no share"]);
+}

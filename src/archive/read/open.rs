@@ -81,7 +81,7 @@ pub fn look_at(input: Input) -> Result<(Catalog, Vec<Finding>)> {
             findings.push(finding);
         }
     };
-    let mut scanner = Scanner { deep: false, passes_holes: false, tell: &mut tell, read: &read };
+    let mut scanner = Scanner { deep: false, share: None, passes_holes: false, tell: &mut tell, read: &read };
     match input {
         Input::Files(files) => {
             scanner.files(&files, 0, &mut catalog)?;

@@ -6,7 +6,9 @@
 use std::{
     borrow::Cow,
     collections::HashSet,
+    fmt,
     io::ErrorKind as IoErrorKind,
+    str::FromStr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -45,12 +47,50 @@ pub struct Scanner<'a> {
     /// Hash every blob; otherwise members are only found, and of blobs only documents are read where
     /// they pass.
     pub deep: bool,
+    /// Hash only these.
+    pub share: Option<BlobShare>,
     /// Go on behind pages of a file that cannot be read; a stream knows that by itself.
     pub passes_holes: bool,
     /// Hears what is wrong.
     pub tell: &'a mut dyn FnMut(Finding),
     /// Bytes of the TAR stream that were read or passed over.
     pub read: &'a AtomicU64,
+}
+
+/// A share of the blobs, the same in every archive that holds them; all shares together are all blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobShare {
+    /// Which one, from 1 on.
+    pub number: u64,
+    /// Of so many.
+    pub of: u64,
+}
+
+impl BlobShare {
+    /// Whether a blob is in it: its digest decides.
+    pub fn has(&self, digest: &Digest) -> bool {
+        let hex = digest.to_string();
+        let hex = hex.split_once(':').map_or("", |(_, hex)| &hex[..hex.len().min(15)]);
+        u64::from_str_radix(hex, 16).unwrap_or(0) % self.of == self.number - 1
+    }
+}
+
+impl FromStr for BlobShare {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<BlobShare, String> {
+        let parts = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match parts {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(BlobShare { number, of }),
+            _ => Err(format!("{text:?} is no share such as 1/4: a number from 1 on, and of how many")),
+        }
+    }
+}
+
+impl fmt::Display for BlobShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
 }
 
 /// Hears of each part of a blob.
@@ -66,7 +106,7 @@ impl<'s> Scanner<'s> {
         let mut events = EventReader::new(from, true);
         self.consume(&mut events, catalog, &mut |scanner, catalog, event| {
             if event.at == 0 {
-                hasher = scanner.deep.then(|| event.blob.digest.hasher());
+                hasher = scanner.hashes(&event.blob.digest).then(|| event.blob.digest.hasher());
             }
             if let (Some(hasher), Some(bytes)) = (&mut hasher, event.window.in_memory()) {
                 hasher.update(bytes);
@@ -104,7 +144,7 @@ impl<'s> Scanner<'s> {
                 if !event.is_whole() {
                     return Ok(());
                 }
-                if !scanner.deep {
+                if !scanner.hashes(&event.blob.digest) {
                     let claimed = event.blob.digest.clone();
                     return scanner.hashed(catalog, &event.blob, claimed, None);
                 }
@@ -145,6 +185,10 @@ impl<'s> Scanner<'s> {
                 }
             }
         }
+    }
+
+    fn hashes(&self, digest: &Digest) -> bool {
+        self.deep && self.share.is_none_or(|share| share.has(digest))
     }
 
     fn wrong(&mut self, text: String) {
