@@ -12,7 +12,7 @@ PULL_SECONDS ?= 3600
 # Seconds of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: all static test lint deny man test-big test-second test-fresh test-tape test-position soak soak-serve loom miri stress fuzz bench bench-archive bench-deliver bench-clone bench-serve strokes
+.PHONY: all static test lint deny man test-big test-second test-fresh test-package test-tape test-position soak soak-serve loom miri stress fuzz bench bench-archive bench-deliver bench-clone bench-serve strokes
 .PHONY: tools
 .PHONY: install install-files uninstall clean deb dist
 
@@ -91,6 +91,11 @@ test-fresh:
 	tests/deps.sh fresh
 	tests/fresh.sh
 
+# The Debian package in a chroot with little else, and the static binary in an empty one; needs root.
+test-package: deb
+	tests/deps.sh fresh
+	tests/package.sh
+
 # The same on a drive that tells its position, with a kernel of the next release's backports: 120 MB of packages.
 test-position: static
 	tests/deps.sh tape
@@ -133,7 +138,7 @@ bench-archive: tools
 	tests/deps.sh bench
 	$(CARGO) bench --locked --bench throughput
 
-# Archives into registries, against curl, skopeo, regctl, oras and crane, and before slow registries. About 10 minutes.
+# Archives into registries, against curl, skopeo, regctl, oras and crane, and before slow registries. About 15 minutes.
 bench-deliver: tools
 	tests/deps.sh bench
 	$(CARGO) bench --locked --bench deliver

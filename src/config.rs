@@ -341,11 +341,18 @@ pub(crate) fn parse(text: &str, unknown: &mut dyn FnMut(&str)) -> std::result::R
         }
     }
     let mut keys = Vec::new();
-    tell_unknown(&tree, "", "", &mut |key| keys.push(key.to_string()));
-    for key in keys {
+    tell_unknown(&tree, "", "", &mut |key, pattern| keys.push((key.to_string(), pattern.to_string())));
+    for (key, pattern) in keys {
         let line = line_of(text, &key).map_or(String::new(), |line| format!(" at line {line}"));
-        let last = |key: &'static str| key.rsplit('.').next().unwrap_or(key);
-        let near = nearest(key.rsplit('.').next().unwrap_or(&key), KNOWN.map(last));
+        let (parent, own) = pattern.rsplit_once('.').unwrap_or(("", &pattern));
+        let siblings = KNOWN.iter().filter_map(|known| match known.rsplit_once('.') {
+            Some((of, last)) => (of == parent && last != "*").then_some(last),
+            None => parent.is_empty().then_some(*known),
+        });
+        let near = nearest(own, siblings);
+        let elsewhere =
+            || KNOWN.into_iter().find(|known| known.rsplit('.').next() == Some(own) && !known.contains('*'));
+        let near = near.or_else(elsewhere);
         let near = near.map_or(String::new(), |near| format!(": is {near} meant?"));
         unknown(&format!("{key}{line}{near}"));
     }
@@ -375,25 +382,26 @@ fn line_of(text: &str, path: &str) -> Option<usize> {
         line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
     };
     let mut lines = text.lines().enumerate();
-    let (mut at, mut rest) = (None, path);
+    let (mut at, mut rest, mut deeper) = (None, path, 0);
     // A name such as that of a registry holds full stops itself.
     while !rest.is_empty() {
         let mut taken = lines.clone();
         let ends = rest.match_indices('.').map(|(end, _)| end).chain([rest.len()]);
-        let (line, end) = ends
+        let (line, end, next) = ends
             .filter_map(|end| {
-                let (line, _) = taken.clone().find(|(_, line)| is_key(line, &rest[..end]))?;
-                Some((line, end))
+                let (line, text) = taken.clone().find(|(_, line)| is_key(line, &rest[..end]))?;
+                let indent = text.len() - text.trim_start().len();
+                (indent >= deeper).then_some((line, end, indent + 1))
             })
             .next()?;
         taken.by_ref().find(|(number, _)| *number == line)?;
-        (lines, at, rest) = (taken, Some(line + 1), rest[end..].trim_start_matches('.'));
+        (lines, at, rest, deeper) = (taken, Some(line + 1), rest[end..].trim_start_matches('.'), next);
     }
     at
 }
 
 /// Walks the keys; `pattern` is the path with `*` where any name may stand.
-fn tell_unknown(tree: &serde_yaml::Value, path: &str, pattern: &str, unknown: &mut dyn FnMut(&str)) {
+fn tell_unknown(tree: &serde_yaml::Value, path: &str, pattern: &str, unknown: &mut dyn FnMut(&str, &str)) {
     let Some(map) = tree.as_mapping() else { return };
     let join = |path: &str, key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
     let any = matches!(pattern, "registryConfig.registries" | "registryConfig.endpointConfig");
@@ -409,7 +417,7 @@ fn tell_unknown(tree: &serde_yaml::Value, path: &str, pattern: &str, unknown: &m
             true if here.ends_with("rewritePull") => {}
             true => tell_unknown(value, &named, &here, unknown),
             false if path.is_empty() && FOREIGN.contains(&key) => {}
-            false => unknown(&named),
+            false => unknown(&named, &here),
         }
     }
 }

@@ -44,6 +44,8 @@ for what in "$@"; do
             ;;
         fresh)
             need mmdebstrap mmdebstrap
+            need openssl openssl
+            need curl curl
             need setpriv util-linux
             ;;
         second)

@@ -49,6 +49,7 @@ const MAPPERS: &str = "A mapper says where a source goes. The name of a source i
      all-prefix=FILE      by every such line\n    \
      digests=FILE         by every line whose first field is the digest\n    \
      go-template=FILE     by each line of a template's output\n\n\
+     A name whose registry has a port makes no repository with `nest`, as no repository holds a colon: `longest-prefix` gives it another name.\n\n\
      `FILE` is CSV with two fields a line; lines that begin with `#` are comments. With a prefix the destination is the second field with the rest of the name behind it; nothing is put between them, and a prefix may end anywhere. An empty first field stands for every name with `longest-prefix`, and is passed over with the others.\n\n\
      A destination is `registry/repository[:tag][@digest]`. With a tag the image gets that, with a digest alone none, and with neither `latest`.\n\n\
      Of several lines with the same prefix `longest-prefix` takes the last, and `first-prefix` the first.\n\n\
@@ -397,7 +398,7 @@ pub static COMMANDS: &[Command] = &[
         summary: "check that an archive or a tape is whole",
         operands: &[TAR_FILE, Operand { name: "TAR-FILE", count: Count::Any, text: "Further ones." }],
         description: "Reads archives from end to end, without a registry, and checks the digest of every blob, every reference from `index.json` on, and that the end of the archive is there, with nothing but zeros behind it. Takes archives of other tools too: any OCI image layout in a TAR stream, compressed with zstd or gzip or not, its members in any order.\n\n\
-            Prints a line for each image, `whole` or `broken`, and for all that is wrong: `damaged` (a blob has not its digest, or something cannot be read), `missing` (something is referred to and not there), `wrong` (anything else), with the offset in the TAR stream, and on a tape the block. The last line sums up.\n\n\
+            Prints a line for each image, `whole` or `broken` (with `--subset` also `found`: it is all there, and not all of it was read), and for all that is wrong: `damaged` (a blob has not its digest, or something cannot be read), `missing` (something is referred to and not there), `wrong` (anything else), with the offset in the TAR stream, and on a tape the block. The last line sums up.\n\n\
             A file that ends in the middle of an archive is continued by the next `TAR-FILE`, and a tape by the next volume (see `--volume-command`); behind the end of an archive the next `TAR-FILE` is an archive of its own. Several archives are one set: what one leaves out may be in another, so that an increment and its base are whole together. Each is told of under its own name. From a tape it reads one file, up to the filemark, with blocks of any size; the drive is not rewound first.",
         sections: &[
             ("TAPE DRIVES", TAPES_READ),

@@ -61,7 +61,11 @@ pub fn complete(words: &[String], registries: &dyn Fn() -> Vec<String>) -> Compl
     let Some((current, before)) = words.split_last() else { return Completion::default() };
     let (mut command, mut operands, mut waiting, mut no_flags) = (schema::root(), Vec::new(), None, false);
     for word in before {
-        if waiting.take().is_some() {
+        let takes = |flag: &'static Flag| match flag.value {
+            Value::Optional(_, accepts) => accepts(word),
+            _ => true,
+        };
+        if waiting.take().is_some_and(takes) {
             continue;
         }
         match word.as_str() {
@@ -74,7 +78,8 @@ pub fn complete(words: &[String], registries: &dyn Fn() -> Vec<String>) -> Compl
             word => operands.push(word),
         }
     }
-    let mut completion = match (waiting, current.split_once('=')) {
+    let is_value = |flag: &&Flag| matches!(flag.value, Value::Required(_));
+    let mut completion = match (waiting.filter(is_value), current.split_once('=')) {
         (Some(flag), _) => value(own(command, flag)),
         (None, Some((name, _))) if name.starts_with("--") && !no_flags => {
             let flag = command.flags().find(|flag| flag.long == &name[2..] && flag.value_name().is_some());
@@ -90,10 +95,10 @@ pub fn complete(words: &[String], registries: &dyn Fn() -> Vec<String>) -> Compl
     completion
 }
 
-/// The words of a line of bash up to a place in it, without the program's; quoting is undone.
+/// The words of a line of bash up to a place in it, counted in characters, without the program's; quoting is undone.
 pub fn words_of_line(line: &str, point: usize) -> Vec<String> {
-    let line = line.get(..point.min(line.len())).unwrap_or(line);
-    let (mut words, mut word, mut quote, mut chars) = (Vec::new(), Some(String::new()), None, line.chars());
+    let mut chars = line.chars().take(point);
+    let (mut words, mut word, mut quote) = (Vec::new(), Some(String::new()), None);
     while let Some(c) = chars.next() {
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
@@ -113,7 +118,7 @@ pub fn words_of_line(line: &str, point: usize) -> Vec<String> {
 
 /// The flag among these that waits for the next word as its value.
 fn waits_for_value(word: &str) -> Option<&'static Flag> {
-    let takes = |flag: &&Flag| matches!(flag.value, Value::Required(_));
+    let takes = |flag: &&Flag| !matches!(flag.value, Value::None);
     match word.strip_prefix("--") {
         Some(name) => schema::flags().find(|flag| flag.long == name).filter(takes),
         None => {
@@ -174,13 +179,26 @@ fn operand(command: &Command, before: &[&str], registries: &dyn Fn() -> Vec<Stri
         }
         _ => {}
     }
-    let last = command.operands.last().filter(|operand| operand.count == Count::Any);
-    let Some(operand) = command.operands.get(before.len()).or(last) else { return Completion::default() };
+    let last = command.operands.last();
+    let named = command.operands.get(before.len());
+    // Behind those of which there may be any number another may stand: both are possible.
+    let any = command.operands.iter().position(|operand| operand.count == Count::Any);
+    if let (Some(any), Some(last)) = (any, last.filter(|last| last.count == Count::One))
+        && before.len() >= any
+    {
+        return Completion { rest: CompletionRest::Files, ..of_operand(last.name, registries) };
+    }
+    let Some(operand) = named.or(last.filter(|last| last.count == Count::Any)) else { return Completion::default() };
+    of_operand(operand.name, registries)
+}
+
+/// What an operand of this name may be.
+fn of_operand(name: &str, registries: &dyn Fn() -> Vec<String>) -> Completion {
     let known = |rest| {
         let candidates = registries().into_iter().map(|name| (name, "")).collect();
         Completion { candidates, rest }
     };
-    match operand.name {
+    match name {
         "REGISTRY" => {
             let mut completion = known(CompletionRest::End);
             completion.candidates.retain(|(name, _)| !name.contains('/'));
@@ -211,7 +229,7 @@ mod tests {
     use super::*;
 
     fn candidates(line: &str) -> (Vec<String>, CompletionRest) {
-        let words = words_of_line(line, line.len());
+        let words = words_of_line(line, line.chars().count());
         let registries = || vec!["reg.example.com:5000".to_string(), "reg.example.com/team".into()];
         let completion = complete(&words, &registries);
         (completion.candidates.into_iter().map(|(word, _)| word).collect(), completion.rest)
@@ -242,6 +260,11 @@ mod tests {
             ("ace-dt mirror archive -- --x", &[], Files),
             ("ace-dt frob ", &[], End),
             ("ace-dt version ", &[], End),
+            ("ace-dt -v debug mirror arch", &["archive"], End),
+            ("ace-dt -v mirror arch", &["archive"], End),
+            ("ace-dt mirror archive Übung.list --compression ", &["gzip", "zstd"], End),
+            ("ace-dt mirror deserialize x.tar reg.example.com/", &["reg.example.com/team/"], Files),
+            ("ace-dt mirror unarchive x.tar nes", &["nest="], Files),
         ] {
             assert_eq!(candidates(line), (words.iter().map(|word| word.to_string()).collect(), rest), "{line}");
         }

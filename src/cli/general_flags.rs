@@ -313,7 +313,7 @@ pub static GENERAL_FLAGS: &[Flag] = &[
         brief: "draw how the run went, as SVG",
         value: Value::Required("FILE"),
         on: CHARTS,
-        text: "Write a picture of the run into this file when it ends, however it ends: SVG that stands alone, with the fill of the buffer, its mark, when the device was written to, and the rates in and out over the time. A run of any length makes at most 100 kilobytes. A file that is there is replaced.",
+        text: "Write a picture of the run into this file when it ends, however it ends: SVG that stands alone, with the fill of the buffer, its mark, when the device was written to, and the rates in and out over the time. A run of any length makes at most 100 kilobytes. A delivery has no buffer to be drawn. A chart that is there is replaced, and anything else is not.",
         set: |a, v| {
             a.progress.chart = Some(args::file(v)?);
             Ok(())

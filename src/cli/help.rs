@@ -24,6 +24,7 @@ pub fn brief(command: &Command) -> String {
             }
         }
     }
+    out.push_str("\nThe whole way, step by step: man ace-dt-airgap\n");
     out
 }
 
@@ -48,7 +49,7 @@ pub fn full(command: &Command) -> String {
         }
         entry(&mut out, &name(flag), &text);
     }
-    out.push_str(&format!("\nThe manual: man {}\n", command.page()));
+    out.push_str(&format!("\nThe manual: man {}\nThe whole way, step by step: man ace-dt-airgap\n", command.page()));
     out
 }
 

@@ -7,20 +7,20 @@ use crate::error::{Context, Result};
 
 const WIDTH: usize = 78;
 
-/// The pages that are no command's, and their sections.
-const PAGES: [(&str, u8); 6] = [
-    ("ace-dt-archive", 5),
-    ("ace-dt-config.yaml", 5),
-    ("ace-dt-progress", 5),
-    ("ace-dt-airgap", 7),
-    ("ace-dt-recipes", 7),
-    ("ace-dt-tape", 7),
+/// The pages that are no command's, their sections, and what stands in them.
+const PAGES: [(&str, u8, &str); 6] = [
+    ("ace-dt-archive", 5, include_str!("../../man/ace-dt-archive.5")),
+    ("ace-dt-config.yaml", 5, include_str!("../../man/ace-dt-config.yaml.5")),
+    ("ace-dt-progress", 5, include_str!("../../man/ace-dt-progress.5")),
+    ("ace-dt-airgap", 7, include_str!("../../man/ace-dt-airgap.7")),
+    ("ace-dt-recipes", 7, include_str!("../../man/ace-dt-recipes.7")),
+    ("ace-dt-tape", 7, include_str!("../../man/ace-dt-tape.7")),
 ];
 
 /// When the pages last changed.
 const DATE: &str = "November 27, 2026";
 
-/// Writes the pages of a command and all below it into a directory, which is made if it is not there.
+/// Writes the pages of a command and all below it, of the program itself all pages, into a directory, which is made if it is not there.
 ///
 /// # Errors
 /// If it cannot be made, or a file in it cannot be written.
@@ -33,6 +33,10 @@ pub fn write_all(command: &Command, dir: &Path) -> Result<()> {
     for command in COMMANDS.iter().filter(|other| is_below(other)) {
         let path = dir.join(format!("{}.1", command.page()));
         fs::write(&path, page(command)).doing(|| format!("writing {path:?}"))?;
+    }
+    for (name, section, text) in PAGES.iter().filter(|_| command.name.is_empty()) {
+        let path = dir.join(format!("{name}.{section}"));
+        fs::write(&path, text).doing(|| format!("writing {path:?}"))?;
     }
     Ok(())
 }
@@ -116,7 +120,7 @@ fn see_also(out: &mut String, command: &Command) {
     let mut others: Vec<String> = COMMANDS.iter().filter(|c| c.name != command.name).map(Command::page).collect();
     others.sort();
     out.push_str(".Sh SEE ALSO\n");
-    let others = others.iter().map(|page| (page.as_str(), 1)).chain(PAGES.iter().copied());
+    let others = others.iter().map(|page| (page.as_str(), 1)).chain(PAGES.map(|(page, section, _)| (page, section)));
     let others: Vec<String> = others.map(|(page, section)| format!(".Xr {page} {section}")).collect();
     out.push_str(&format!("{}\n", others.join(" ,\n")));
 }

@@ -24,6 +24,23 @@ const MEANT: &[(&str, &str, &str)] = &[
     ("login", "--password", "a password is read with --password-stdin"),
 ];
 
+/// Commands of other programs, and those of this one that do the same.
+const COMMANDS_MEANT: &[(&str, &str)] = &[
+    ("copy", "mirror clone"),
+    ("inspect", "mirror list"),
+    ("load", "mirror deserialize"),
+    ("ls", "mirror list"),
+    ("pull", "mirror archive"),
+    ("push", "mirror deserialize"),
+    ("save", "mirror archive"),
+    ("sync", "mirror clone"),
+];
+
+/// The command that does what one of another program does.
+pub fn meant_command(word: &str) -> Option<&'static str> {
+    COMMANDS_MEANT.iter().find(|(name, _)| *name == word).map(|(_, own)| *own)
+}
+
 /// What somebody means who gives this flag to a command that has not got it.
 pub fn meant(command: &str, flag: &str) -> Option<&'static str> {
     MEANT.iter().find(|(on, name, _)| *on == command && *name == flag).map(|(.., text)| *text)

@@ -10,7 +10,7 @@ use lexopt::Arg;
 
 use crate::cli::{
     args::Args,
-    meant::meant,
+    meant::{meant, meant_command},
     schema::{self, COMMANDS, Command, Flag, Value},
 };
 use crate::{error::Error, util::nearest::nearest};
@@ -175,7 +175,11 @@ fn no_flag(command: &Command, written: &str) -> Error {
         return wrong(command, format!("{why}: {meant}"));
     }
     let own = command.flags().map(|flag| flag.long).chain(["help", "version"]);
-    match written.strip_prefix("--").and_then(|name| nearest(name, own)) {
+    let begun = |name: &str| {
+        let mut begun = command.flags().map(|flag| flag.long).filter(|own| name.len() > 2 && own.starts_with(name));
+        begun.next().filter(|_| begun.next().is_none())
+    };
+    match written.strip_prefix("--").and_then(|name| begun(name).or_else(|| nearest(name, own))) {
         Some(near) => wrong(command, format!("{why}: is --{near} meant?")),
         None => wrong(command, why),
     }
@@ -194,7 +198,8 @@ pub(super) fn unknown_command(command: &Command, word: &OsStr) -> Error {
         let near = nearest(&text, among.iter().map(|other| last(other)))?;
         among.iter().find(|other| last(other) == near).copied()
     };
-    match exact.copied().or_else(|| near(&of_group)).or_else(|| near(&all)) {
+    let other = || all.iter().find(|other| Some(other.name) == meant_command(&text)).copied();
+    match exact.copied().or_else(other).or_else(|| near(&of_group)).or_else(|| near(&all)) {
         Some(meant) => wrong(command, format!("{why}: is {} meant?", meant.full_name())),
         None => wrong(command, why),
     }
@@ -244,6 +249,9 @@ mod tests {
             ("mirror archive a b --frob", "ace-dt mirror archive has no flag --frob"),
             ("mirror archive a b --checkpont x", "is --checkpoint meant?"),
             ("mirror arhcive", "is ace-dt mirror archive meant?"),
+            ("mirror ls", "is ace-dt mirror list meant?"),
+            ("push", "is ace-dt mirror deserialize meant?"),
+            ("mirror archive a b --manifest", "is --manifest-json meant?"),
             ("mbuffer -m 1M", "is ace-dt util mbuffer meant?"),
             ("archve", "is ace-dt mirror archive meant?"),
             ("login -p secret r", "has no flag -p: a password is read with --password-stdin"),

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     copy::push_graph::PushTally,
     delivery::outcome::DeliveryTally,
-    error::{Context, Result},
+    error::{Context, Error, Result},
     fd, log,
     stream::pipeline::Snapshot,
     util::atomic_file,
@@ -149,9 +149,15 @@ impl Progress {
             metrics_due: now,
             lines: StatusLines::default(),
         };
-        let (chart, metrics) = (options.chart.clone(), options.metrics.clone());
-        let progress = Progress { shown, chart, metrics, state: Mutex::new(state) };
+        // Where a link leads to is replaced, and not the link.
+        let place = |path: &Option<PathBuf>| path.as_ref().map(|path| path.canonicalize().unwrap_or(path.clone()));
+        let (chart, metrics) = (place(&options.chart), place(&options.metrics));
         // What cannot be written is told before anything else is done.
+        [(&chart, "<svg "), (&metrics, "# HELP ace_dt_")]
+            .into_iter()
+            .filter_map(|(path, begins)| Some((path.as_deref()?, begins)))
+            .try_for_each(|(path, begins)| may_replace(path, begins))?;
+        let progress = Progress { shown, chart, metrics, state: Mutex::new(state) };
         progress.write_files(&progress.state())?;
         Ok(progress)
     }
@@ -185,14 +191,9 @@ impl Progress {
         let now = Instant::now();
         if let Some(path) = self.metrics.as_ref().filter(|_| now >= state.metrics_due) {
             state.metrics_due = now + METRICS_EVERY;
-            // The run is worth more than what is told of it; at its end an error is one.
+            // The run is worth more than what is told of it.
             let _ = atomic_file::replace(path, metrics::text(&figures).as_bytes(), false);
         }
-    }
-
-    /// Notes how the run ended, and writes what is to be seen of it.
-    fn note_end(&self, figures: RunFigures) {
-        self.note(RunFigures { is_done: true, ..figures });
     }
 
     /// Sources are being resolved.
@@ -218,7 +219,7 @@ impl Progress {
                 left,
                 fill: now.fill,
                 capacity: now.capacity,
-                device: if now.writing { "writing" } else { "waiting" },
+                device: figures.device(),
                 elapsed: now.elapsed.as_secs_f64(),
                 figures,
             }
@@ -251,10 +252,10 @@ impl Progress {
         self.tell(false, |_| ProgressEvent::Delivering { read, total, sent, present, manifests, bytes, elapsed });
     }
 
-    /// All that could be delivered is in the registry.
-    pub fn delivered(&self, all: &DeliveryTally, elapsed: Duration) {
+    /// All that could be delivered is in the registry; whether that is all of it.
+    pub fn delivered(&self, all: &DeliveryTally, elapsed: Duration, is_all: bool) {
         self.clear();
-        self.note_end(RunFigures::of_delivery(all, None, elapsed));
+        self.note(RunFigures { is_done: is_all, ..RunFigures::of_delivery(all, None, elapsed) });
         let DeliveryTally { sent, present, manifests, bytes, waits, .. } = *all;
         let elapsed = elapsed.as_secs_f64();
         self.tell(true, |_| ProgressEvent::Delivered { sent, present, manifests, bytes, waits, elapsed });
@@ -263,10 +264,11 @@ impl Progress {
     /// All is written. `report` says more in words.
     pub fn done(&self, last: &Snapshot, report: Option<String>) {
         self.clear();
-        self.note_end(RunFigures { starts: last.stats.starts, ..RunFigures::of_stream(last, None) });
+        self.note(RunFigures { starts: last.stats.starts, is_done: true, ..RunFigures::of_stream(last, None) });
         let stats = &last.stats;
         self.tell(true, |_| ProgressEvent::Done {
             accepted: last.accepted,
+            from: last.from,
             rate: ((last.accepted - last.from) as f64 / last.elapsed.as_secs_f64().max(1e-3)) as u64,
             starts: stats.starts,
             blocks: stats.blocks,
@@ -340,6 +342,24 @@ impl Drop for Progress {
     fn drop(&mut self) {
         let written = self.write_files(&self.state());
         written.unwrap_or_else(|e| log::warn(format_args!("{e}")));
+    }
+}
+
+/// Only what an earlier run has written is replaced: a file that is empty, or begins like this.
+fn may_replace(path: &Path, begins: &str) -> Result<()> {
+    let refused = |why: &str| Err(Error::new(why).doing(format!("writing {path:?}")));
+    match std::fs::metadata(path) {
+        Err(_) => Ok(()),
+        Ok(meta) if !meta.is_file() => refused("it is no regular file"),
+        Ok(_) => {
+            let mut found = vec![0; begins.len()];
+            let file = fd::open_to_read(path)?;
+            let n = fd::fill(file, &mut found).doing(|| format!("reading {path:?}"))?;
+            match n == 0 || found == begins.as_bytes() {
+                true => Ok(()),
+                false => refused("it holds something else, and is not written over"),
+            }
+        }
     }
 }
 

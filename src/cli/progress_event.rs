@@ -42,7 +42,7 @@ pub enum ProgressEvent {
         fill: u64,
         /// What the buffer holds.
         capacity: u64,
-        /// `writing` or `waiting`.
+        /// `writing`, `waiting` or `syncing`.
         device: &'static str,
         /// Since the beginning.
         elapsed: f64,
@@ -119,6 +119,8 @@ pub enum ProgressEvent {
     Done {
         /// What the device has taken.
         accepted: u64,
+        /// Where this run began.
+        from: u64,
         /// And out.
         rate: u64,
         /// How often the device was started, and the blocks that it took.
@@ -227,9 +229,16 @@ impl ProgressEvent {
                 }
                 text
             }
-            ProgressEvent::Done { accepted, rate, elapsed, report, .. } => {
+            ProgressEvent::Done { accepted, from, rate, elapsed, report, .. } => {
                 let time = if *elapsed < 60.0 { format!("{elapsed:.1} s") } else { human_time(*elapsed as u64) };
-                let text = format!("wrote {} in {time}, {}/s", human_size(*accepted), human_size(*rate));
+                let rate = human_size(*rate);
+                let text = match from {
+                    0 => format!("wrote {} in {time}, {rate}/s", human_size(*accepted)),
+                    from => {
+                        let (more, all) = (human_size(accepted.saturating_sub(*from)), human_size(*accepted));
+                        format!("wrote {more} more in {time}, {rate}/s, {all} in all")
+                    }
+                };
                 match report {
                     Some(report) => format!("{text}; {report}"),
                     None => text,

@@ -28,6 +28,8 @@ pub struct RunFigures {
     pub mark: u64,
     /// The device is being written to.
     pub is_writing: bool,
+    /// The device has all, and brings it to the medium.
+    pub is_syncing: bool,
     /// How often it was started.
     pub starts: u64,
     /// Time in which it was written to, and in which it waited.
@@ -50,10 +52,20 @@ impl RunFigures {
             capacity: now.capacity,
             mark: now.mark,
             is_writing: now.writing,
-            starts: now.stats.starts + u64::from(now.writing && !now.ended),
+            is_syncing: now.finishing,
+            starts: now.stats.starts + u64::from(now.writing && !now.finishing),
             writing: now.stats.writing,
             waiting: now.stats.waiting,
             is_done: false,
+        }
+    }
+
+    /// What the device does, in a word.
+    pub fn device(&self) -> &'static str {
+        match self {
+            RunFigures { is_syncing: true, .. } => "syncing",
+            RunFigures { is_writing: true, .. } => "writing",
+            _ => "waiting",
         }
     }
 

@@ -21,7 +21,7 @@ pub const SERVE_COMMAND: Command = Command {
         Operand {
             name: "ARCHIVE",
             count: Count::Any,
-            text: "More of them. A file that does not begin with `oci-layout` goes on with the one before, as volumes do. What an increment leaves out is taken from the others.",
+            text: "More of them. A file that begins neither with `oci-layout` nor as archives for `docker load` do goes on with the one before, as volumes do. What an increment leaves out is taken from the others.",
         },
     ],
     description: "Serves what archives hold as a registry that can only be read, as it lies there: nothing is unpacked, and nothing is written unless `--frame-index` asks for it. `docker pull`, containerd, `skopeo` and every other client of the distribution specification 1.1 can pull from it, and so can `ace-dt mirror archive`: an `endpoints` entry for `reg.example.com` with this address keeps the names.\n\n\

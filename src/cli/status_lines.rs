@@ -50,7 +50,7 @@ impl StatusLines {
         if let Some(left) = rates.left {
             first.push_str(&format!(", {} left", human_time(left)));
         }
-        let device = if now.is_writing { "writing" } else { "waiting" };
+        let device = now.device();
         let full = now.fill * 100 / now.capacity.max(1);
         let starts = if now.starts == 1 { "1 start".into() } else { format!("{} starts", now.starts) };
         let mut second = format!(

@@ -36,6 +36,8 @@ fn known() -> Vec<String> {
     let Ok(config) = config::load(&[]) else { return Vec::new() };
     let credentials = Credentials::load(config.auth_file.as_ref()).unwrap_or_default();
     let mut names: Vec<String> = credentials.names().map(String::from).chain(config.registries.into_keys()).collect();
+    // What a shell would take for something else is no name.
+    names.retain(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || ".:/_-".contains(c)));
     names.sort_unstable();
     names.dedup();
     names

@@ -141,7 +141,7 @@ impl CopyJob<'_> {
         });
         self.progress.clear();
         let outcome = outcome?;
-        self.progress.delivered(&outcome.tally, begun.elapsed());
+        self.progress.delivered(&outcome.tally, begun.elapsed(), outcome.stop.is_none() && outcome.lacking.is_empty());
         Ok(outcome)
     }
 

@@ -184,7 +184,7 @@ impl<'a> DeliveryJob<'a> {
         self.progress.clear();
         let outcome = outcome?;
         if !self.options.dry_run {
-            self.progress.delivered(&outcome.tally, begun.elapsed());
+            self.progress.delivered(&outcome.tally, begun.elapsed(), outcome.is_complete());
         }
         Ok(outcome)
     }

@@ -30,7 +30,7 @@ pub fn run(options: &DeserializeOptions) -> Result<()> {
     let concluded = job.conclude(&outcome);
     let images = OnceCell::new();
     let images = || images.get_or_init(|| outcome.images());
-    files.write(&outcome, concluded, || wanted_of(images()), || records(images(), &outcome, run.deliver.dry_run))
+    files.write(&outcome, concluded, || Some(wanted_of(images())), || records(images(), &outcome, run.deliver.dry_run))
 }
 
 fn wanted_of(images: &[DeliveredImage]) -> Vec<WantedSource<'_>> {

@@ -33,6 +33,9 @@ struct Row<'a> {
 /// If the archive cannot be read, or something is wrong with it.
 pub fn run(options: &ListOptions) -> Result<()> {
     let path = &options.archive;
+    if options.tree && options.format != ListFormat::Table {
+        return Err(Error::usage("--tree is a form of its own: --output cannot be given with it"));
+    }
     path_conflicts::check(&[("TAR-FILE", path)], &[path_conflicts::stdout()])?;
     let (catalog, findings) = look(path, options.input.clone())?;
     let mut out = Printer::new()?;

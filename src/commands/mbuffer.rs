@@ -31,6 +31,9 @@ use crate::{
     },
 };
 
+/// A drive takes no smaller blocks in earnest.
+const SMALL_BLOCK: usize = 512;
+
 /// # Errors
 /// If a side fails or is stuck.
 pub fn run(options: &MbufferOptions) -> Result<()> {
@@ -42,6 +45,12 @@ pub fn run(options: &MbufferOptions) -> Result<()> {
     let input_name = input.name.clone();
     let mut outputs = Outputs::open(options)?;
     let geometry = options.geometry;
+    if geometry.block < SMALL_BLOCK && outputs.all.iter().any(|(_, kind, _)| *kind == MediumKind::Tape) {
+        let bytes = geometry.block;
+        log::warn(format_args!(
+            "blocks of {bytes} bytes: -b is the size of a block here; in mbuffer(1) it is how many there are"
+        ));
+    }
     let pump = Mutex::new(InputPump::new(input, options.sha256));
     let progress = Progress::new(&options.progress)?;
     let job = StreamJob {

@@ -27,7 +27,7 @@ impl ResultFiles {
         })
     }
 
-    /// Writes them at the end of a run, which ended as `concluded` says.
+    /// Writes them at the end of a run, which ended as `concluded` says. What is `wanted` may not be known.
     ///
     /// # Errors
     /// How the run ended, or else if one cannot be written.
@@ -35,12 +35,12 @@ impl ResultFiles {
         self,
         outcome: &DeliveryOutcome,
         concluded: Result<()>,
-        wanted: impl FnOnce() -> Vec<WantedSource<'a>>,
+        wanted: impl FnOnce() -> Option<Vec<WantedSource<'a>>>,
         records: impl FnOnce() -> Vec<R>,
     ) -> Result<()> {
         // What a registry refuses is not missing in the archive.
         let list = self.wanted.filter(|_| !outcome.is_refused);
-        let listed = list.map_or(Ok(()), |file| file.write(wanted().into_iter()));
+        let listed = list.zip(wanted()).map_or(Ok(()), |(file, all)| file.write(all.into_iter()));
         if let (Err(_), Err(e)) = (&concluded, &listed) {
             log::error(e);
         }

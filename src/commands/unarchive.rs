@@ -56,7 +56,7 @@ pub fn run(options: &UnarchiveOptions) -> Result<()> {
     files.write(
         &outcome,
         concluded,
-        || routing::wanted(&outcome, &assigned),
+        || outcome.roots.is_some().then(|| routing::wanted(&outcome, &assigned)),
         || routing::records(&outcome, &assigned, dry_run),
     )
 }

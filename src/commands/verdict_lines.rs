@@ -48,9 +48,13 @@ impl VerdictLines {
         }
     }
 
-    /// Prints how many parts of an image are missing or wrong.
-    pub fn image(&mut self, image: &Image, broken: usize) {
-        let kind = if broken == 0 { "whole" } else { "broken" };
+    /// Prints how many parts of an image are missing or wrong, and whether all of them were read.
+    pub fn image(&mut self, image: &Image, broken: usize, is_read: bool) {
+        let kind = match (broken, is_read) {
+            (0, true) => "whole",
+            (0, false) => "found",
+            _ => "broken",
+        };
         if self.format == ListFormat::Json {
             let (reference, digest) = (image.reference.as_deref(), Some(&image.digest));
             let broken_parts = (broken > 0).then_some(broken);

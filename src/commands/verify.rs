@@ -79,6 +79,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
         flaws: 0,
         told: 0,
         is_missing: false,
+        is_else: false,
         broken: Vec::new(),
         lines: VerdictLines::new(options.format),
     };
@@ -118,7 +119,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     };
     let error = error.doing(format!("verifying {}", verifier.name));
     // An increment, perhaps.
-    Err(match verifier.is_missing && is_alone && options.existing.is_empty() {
+    Err(match verifier.is_missing && !verifier.is_else && is_alone && options.existing.is_empty() {
         true => error.hint("an increment is whole together with its base: give both, or --existing and the base"),
         false => error,
     })
@@ -175,6 +176,8 @@ struct ArchiveVerifier {
     told: usize,
     /// Something that is referred to is not there.
     is_missing: bool,
+    /// Something is wrong otherwise.
+    is_else: bool,
     /// Images that are not whole.
     broken: Vec<Image>,
     /// What is printed.
@@ -301,6 +304,7 @@ impl ArchiveVerifier {
         }
         self.flaws += 1;
         self.told += 1;
+        self.is_else |= kind != FindingKind::Missing;
         let word = match kind {
             FindingKind::Note => "note",
             FindingKind::Damaged => "damaged",
@@ -346,6 +350,7 @@ impl ArchiveVerifier {
         for flaw in flaws {
             bad.insert(flaw.digest);
             self.is_missing |= flaw.missing;
+            self.is_else |= !flaw.missing;
             self.tell(if flaw.missing { Finding::missing(flaw.text) } else { Finding::wrong(flaw.text) });
         }
         for text in lists {
@@ -365,7 +370,7 @@ impl ArchiveVerifier {
             if broken > 0 {
                 self.broken.push(image.clone());
             }
-            self.lines.image(image, broken);
+            self.lines.image(image, broken, self.share.is_none_or(|share| share.of == 1));
         }
         let (blobs, manifests) = (catalog.blobs().len(), catalog.manifests());
         let mut text = format!("{blobs} blobs, {manifests} of them manifests, {} bytes", grouped(catalog.bytes()));
@@ -397,6 +402,7 @@ impl ArchiveVerifier {
             text.push_str(&format!("; nothing refers to {idle} of the blobs"));
         }
         let verdict = match self.told {
+            0 if self.share.is_some_and(|share| share.of > 1) => "nothing is wrong in this share".into(),
             0 => "all is whole".into(),
             1 => "one thing is wrong".into(),
             n => format!("{n} things are wrong"),

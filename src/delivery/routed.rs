@@ -13,7 +13,7 @@ use super::{
 use crate::{
     archive::read::events::BlobMember,
     error::{Error, ErrorKind, Result},
-    oci::{Descriptor, Digest, Manifest, media},
+    oci::{Descriptor, Digest, Manifest, layout::DEPTH_MAX, media},
     store::target::BlobContent as _,
     util::parallel,
 };
@@ -252,17 +252,43 @@ impl Delivery<'_> {
             };
             expected.filter(|digest| !is_met(digest)).collect()
         };
-        unmet.retain(|digest| !self.options.homes.have_manifest(digest));
         unmet.sort_unstable();
-        let mut state = self.state();
-        for digest in unmet {
-            let why = format!(
-                "{digest}, which index.json lists, is neither in the archive nor at a destination; it may be a referrer"
-            );
-            let error = Error::new(why).hint("of an increment give the archives before it, too");
-            self.fails(&mut state, error.of(ErrorKind::Corrupt));
+        if let Err(e) = self.check_referrers(&unmet) {
+            let mut state = self.state();
+            self.fails(&mut state, e);
             state.is_wrong = true;
         }
+    }
+
+    /// Manifests that are not in the archive: each must be at some destination, and a referrer wherever its subject goes.
+    fn check_referrers(&self, unmet: &[Digest]) -> Result<()> {
+        let homes = &self.options.homes;
+        let lacks = |why: String| {
+            Error::new(why).hint("of an increment give the archives before it, too").of(ErrorKind::Corrupt)
+        };
+        let mut subjects: HashMap<&Digest, Digest> = HashMap::new();
+        for digest in unmet {
+            let Some(bytes) = homes.manifest_of_any(digest)? else {
+                let why = "is neither in the archive nor at a destination; it may be a referrer";
+                return Err(lacks(format!("{digest}, which index.json lists, {why}")));
+            };
+            subjects.extend(Manifest::subject_of(&bytes).map(|subject| (digest, subject)));
+        }
+        for (digest, subject) in &subjects {
+            // A referrer of a referrer goes where that goes.
+            let (mut of, mut at) = (Some(subject), Vec::new());
+            for _ in 0..DEPTH_MAX {
+                let Some(subject) = of.filter(|_| at.is_empty()) else { break };
+                at = self.state().tracker.needed_at(subject);
+                of = subjects.get(subject);
+            }
+            if let Some(repository) = homes.lacks_referrer(&at, subject, digest)? {
+                return Err(lacks(format!(
+                    "{digest}, which index.json lists, refers to {subject}; it is neither in the archive nor in {repository}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Tags what is complete and has no tag yet.

@@ -103,8 +103,9 @@ impl FromStr for Reference {
             return Err(bad(&format!("{registry:?} is not a host name with an optional port")));
         }
         if !path.split('/').all(is_component) {
+            let port = if path.contains(':') { "; a port stands behind the registry only" } else { "" };
             return Err(bad(&format!(
-                "{path:?} is not a repository (lower-case letters, digits, separators . _ - and /)"
+                "{path:?} is not a repository (lower-case letters, digits, separators . _ - and /{port})"
             )));
         }
         // Docker Hub's own images have a short name for people, and none for the registry.

@@ -8,7 +8,7 @@ use std::{
     io::{self, Read, Seek as _, SeekFrom},
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -48,10 +48,8 @@ pub enum Condition {
 
 /// A blob that is served.
 pub struct Held {
-    /// Bytes.
-    pub size: u64,
-    /// Where copies of it lie.
-    places: Vec<BlobPlace>,
+    /// Where copies of it lie, and how many bytes each has.
+    places: Vec<(BlobPlace, u64)>,
     /// So many of them were found damaged; the next is read.
     damaged: AtomicUsize,
     checked: Mutex<Option<Checked>>,
@@ -68,6 +66,8 @@ struct Checked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobCopy {
     number: usize,
+    /// Bytes.
+    pub size: u64,
     /// Of the file that it lies in, before that; none if it lies in none, or that cannot be told.
     stamp: Option<FileStamp>,
 }
@@ -76,14 +76,17 @@ impl Held {
     /// A blob of `size` bytes that nobody has read.
     pub fn new(place: BlobPlace, size: u64) -> Held {
         let (checked, reading) = Default::default();
-        Held { size, places: vec![place], damaged: AtomicUsize::new(0), checked, reading }
+        Held { places: vec![(place, size)], damaged: AtomicUsize::new(0), checked, reading }
     }
 
-    /// Takes the copies that another has, if they are as long.
+    /// Takes the copies that another has.
     pub fn add(&mut self, other: Held) {
-        if other.size == self.size {
-            self.places.extend(other.places);
-        }
+        self.places.extend(other.places);
+    }
+
+    /// How many bytes the copy has that is read now.
+    pub fn size(&self) -> u64 {
+        self.places[self.damaged.load(Ordering::Relaxed)].1
     }
 
     /// How many copies there are.
@@ -92,7 +95,7 @@ impl Held {
     }
 
     fn place(&self) -> &BlobPlace {
-        &self.places[self.damaged.load(Ordering::Relaxed)]
+        &self.places[self.damaged.load(Ordering::Relaxed)].0
     }
 
     /// Whether it is what its digest says, as far as is known. Where its file was changed nobody knows.
@@ -106,21 +109,26 @@ impl Held {
         }
     }
 
-    /// Only one at a time reads all of it for a part.
-    pub fn reading(&self) -> MutexGuard<'_, ()> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Only one at a time reads all of it for a part; `None`: somebody does.
+    pub fn reading(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.reading.try_lock() {
+            Ok(one) => Some(one),
+            Err(TryLockError::Poisoned(one)) => Some(one.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// The copy that is read now.
     pub fn copy(&self) -> BlobCopy {
         let number = self.damaged.load(Ordering::Relaxed);
-        let stamp = match &self.places[number] {
+        let (place, size) = &self.places[number];
+        let stamp = match place {
             BlobPlace::Files(files, at) => files.stamp_at(*at).ok(),
             BlobPlace::Path(path) => path.symlink_metadata().ok().as_ref().map(FileStamp::of),
             BlobPlace::Framed(stream, at) => stream.stamp_at(*at).ok(),
             BlobPlace::Memory(_) => None,
         };
-        BlobCopy { number, stamp }
+        BlobCopy { number, size: *size, stamp }
     }
 
     /// All of a copy was read. If it is damaged and there is another, that is read from now on.
@@ -147,8 +155,8 @@ impl Held {
     /// # Errors
     /// If it cannot be opened.
     pub fn open(&self, from: u64) -> Result<Box<dyn Read + Send>> {
-        let from = from.min(self.size);
-        let left = self.size - from;
+        let from = from.min(self.size());
+        let left = self.size() - from;
         Ok(match self.place() {
             BlobPlace::Files(files, at) => Box::new(FilesReader::new(files.clone(), at + from).take(left)),
             BlobPlace::Path(path) => {
@@ -171,7 +179,7 @@ impl Held {
     /// # Errors
     /// If it cannot be opened.
     pub fn in_file(&self, from: u64) -> Result<Option<(FilePiece, u64, u64)>> {
-        let left = self.size - from.min(self.size);
+        let left = self.size() - from.min(self.size());
         Ok(match self.place() {
             BlobPlace::Files(files, at) => files.piece_at(at + from).map(|(offset, len)| {
                 let piece = FilePiece::Part(files.clone(), at + from);

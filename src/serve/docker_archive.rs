@@ -5,7 +5,12 @@
 //! (image specification, "Image Configuration", `rootfs.diff_ids`), and crane names a compressed one by it. As of every
 //! blob it is checked when the layer is read for the first time.
 
-use std::{collections::HashMap, io::Read as _, path::Path};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, hash_map::Entry},
+    io::Read as _,
+    path::Path,
+};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -27,6 +32,7 @@ use crate::{
         layout::MANIFEST_SIZE_MAX,
         media,
     },
+    signal,
 };
 
 /// Media types of layers (image specification, "Layer").
@@ -61,6 +67,8 @@ struct DockerFiles<'a> {
     /// Where the content of each begins, and its bytes.
     members: HashMap<String, (u64, u64)>,
     place: &'a dyn Fn(u64) -> BlobPlace,
+    /// Layers that are compressed, by their files: many images may have one.
+    known: RefCell<HashMap<String, (&'static str, Digest)>>,
 }
 
 /// What such an archive holds: blobs, manifests among them, and the images with their names.
@@ -77,7 +85,7 @@ pub fn open(
     from: &mut dyn MediaSource,
     place: &dyn Fn(u64) -> BlobPlace,
 ) -> Result<DockerContent> {
-    let files = DockerFiles { members: members(from)?, place };
+    let files = DockerFiles { members: members(from)?, place, known: RefCell::default() };
     let (mut blobs, mut roots) = DockerContent::default();
     // What of an image is a link leads to a layer of this or another image.
     let mut images = Vec::new();
@@ -90,7 +98,7 @@ pub fn open(
     for (image, ImageParts { config, layers }) in images {
         let mut whole = Vec::new();
         for ((layer, diff_id), name) in layers.into_iter().zip(&image.layers) {
-            let linked = || Some(Descriptor::new(LAYER, diff_id.clone(), blobs.get(&diff_id)?.size));
+            let linked = || Some(Descriptor::new(LAYER, diff_id.clone(), blobs.get(&diff_id)?.size()));
             match layer.or_else(linked) {
                 Some(layer) => whole.push(layer),
                 None => log::warn(format_args!("{path:?}: image {:?} is not served: it lacks {name:?}", image.config)),
@@ -127,6 +135,14 @@ fn whole_name(name: &str) -> String {
     if whole.parse::<Reference>().is_ok() { whole } else { name.into() }
 }
 
+/// Another copy of what may be there.
+fn add(blobs: &mut HashMap<Digest, Held>, digest: Digest, held: Held) {
+    match blobs.entry(digest) {
+        Entry::Vacant(entry) => drop(entry.insert(held)),
+        Entry::Occupied(mut entry) => entry.get_mut().add(held),
+    }
+}
+
 /// The name of a file, as others refer to it.
 fn plain_name(name: &str) -> &str {
     name.trim_start_matches("./")
@@ -161,7 +177,7 @@ impl DockerFiles<'_> {
     /// What an image consists of. Its configuration, and those of its layers that are files, are added to `blobs`.
     fn image(&self, image: &DockerListed, blobs: &mut HashMap<Digest, Held>) -> Result<ImageParts> {
         let held = self.held(&image.config).ok_or_else(|| Error::new("the archive lacks its configuration"))?;
-        if held.size > MANIFEST_SIZE_MAX {
+        if held.size() > MANIFEST_SIZE_MAX {
             return Err(Error::new(format!("its configuration has more than {MANIFEST_SIZE_MAX} bytes")));
         }
         let mut bytes = Vec::new();
@@ -174,15 +190,15 @@ impl DockerFiles<'_> {
             return Err(Error::new(format!("it has {has} layers, and its configuration names {names}")));
         }
         let digest = Digest::of(&bytes);
-        let config = Descriptor::new(media::CONFIG, digest.clone(), held.size);
-        blobs.entry(digest).or_insert(held);
+        let config = Descriptor::new(media::CONFIG, digest.clone(), held.size());
+        add(blobs, digest, held);
         let mut layers = Vec::new();
         for (name, diff_id) in image.layers.iter().zip(diff_ids) {
             let mut layer = None;
             if let Some(held) = self.held(name) {
                 let (media_type, digest) = self.layer(name, &diff_id, &held)?;
-                layer = Some(Descriptor::new(media_type, digest.clone(), held.size));
-                blobs.entry(digest).or_insert(held);
+                layer = Some(Descriptor::new(media_type, digest.clone(), held.size()));
+                add(blobs, digest, held);
             }
             layers.push((layer, diff_id));
         }
@@ -191,6 +207,10 @@ impl DockerFiles<'_> {
 
     /// The media type and the digest of a layer in a file.
     fn layer(&self, name: &str, diff_id: &Digest, held: &Held) -> Result<(&'static str, Digest)> {
+        if let Some(known) = self.known.borrow().get(plain_name(name)) {
+            return Ok(known.clone());
+        }
+        signal::check()?;
         let mut magic = Vec::new();
         held.open(0)?.take(4).read_to_end(&mut magic).map_err(Error::from_io)?;
         let media_type = match Format::of(&magic) {
@@ -199,16 +219,21 @@ impl DockerFiles<'_> {
             Some(Format::Zstd) => LAYER_ZSTD,
         };
         let own = plain_name(name).split('.').next().unwrap_or_default().trim_start_matches("sha256:");
+        let know = |digest: Digest| {
+            self.known.borrow_mut().insert(plain_name(name).into(), (media_type, digest.clone()));
+            Ok((media_type, digest))
+        };
         if let Ok(digest) = format!("sha256:{own}").parse() {
-            return Ok((media_type, digest));
+            return know(digest);
         }
         log::line(format_args!("layer {name:?} is compressed, and is read once to find its digest"));
         let (mut from, mut hasher, mut piece) = (held.open(0)?, diff_id.hasher(), vec![0; PIECE]);
         loop {
             match from.read(&mut piece).map_err(Error::from_io)? {
-                0 => return Ok((media_type, hasher.finish())),
+                0 => return know(hasher.finish()),
                 n => hasher.update(&piece[..n]),
             }
+            signal::check()?;
         }
     }
 }

@@ -196,7 +196,7 @@ impl BufRead for FramedCursor {
 
 impl MediaSource for FramedCursor {
     fn skip(&mut self, n: u64) -> io::Result<u64> {
-        let n = n.min(self.end - self.at);
+        let n = n.min(self.end.saturating_sub(self.at));
         let buffered = self.from.as_ref().map_or(0, |from| from.buffer().len()) as u64;
         let is_near = n <= buffered || self.stream.frame_of(self.at + n) == self.stream.frame_of(self.at);
         match &mut self.from {

@@ -211,7 +211,7 @@ fn blob(library: &Library, request: &ClientRequest, digest: &str) -> ServedAnswe
     if held.condition() == Condition::Damaged {
         return ServedAnswer::error(500, "BLOB_UNKNOWN", "the blob is damaged in the archive");
     }
-    let whole = AnswerBody::Blob(digest.clone(), held.clone(), 0, held.size);
+    let whole = AnswerBody::Blob(digest.clone(), held.clone(), 0, held.size());
     let head = |status| of_digest(AnswerHead::new(status), &digest).with("Accept-Ranges", "bytes");
     if is_known(request, &digest) {
         return ServedAnswer { head: head(304), body: AnswerBody::Bytes(Arc::default()) };
@@ -220,16 +220,16 @@ fn blob(library: &Library, request: &ClientRequest, digest: &str) -> ServedAnswe
     let is_same = request.field("if-range").is_none_or(|tag| tag == format!("\"{digest}\""));
     let range = request.field("range").filter(|_| is_same && request.method == "GET");
     let octets = |status| head(status).with("Content-Type", "application/octet-stream");
-    match part_of(range, held.size) {
+    match part_of(range, held.size()) {
         Part::Whole => ServedAnswer { head: octets(200), body: whole },
         Part::Bytes(from, len) => {
-            let range = format!("bytes {from}-{}/{}", from + len - 1, held.size);
+            let range = format!("bytes {from}-{}/{}", from + len - 1, held.size());
             let body = AnswerBody::Blob(digest.clone(), held.clone(), from, len);
             ServedAnswer { head: octets(206).with("Content-Range", range), body }
         }
         Part::Nothing => {
             let mut answer = ServedAnswer::error(416, "RANGE_INVALID", "the blob is not so long");
-            answer.head = answer.head.with("Content-Range", format!("bytes */{}", held.size));
+            answer.head = answer.head.with("Content-Range", format!("bytes */{}", held.size()));
             answer
         }
     }

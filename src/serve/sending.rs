@@ -1,6 +1,14 @@
 //! A part of a blob on its way to a client.
 
-use std::io::{self, ErrorKind as IoErrorKind, Read, Write as _};
+use std::{
+    io::{self, ErrorKind as IoErrorKind, Read, Write as _},
+    sync::{
+        MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use nix::{errno::Errno, sys::sendfile::sendfile64};
 
@@ -18,6 +26,11 @@ use crate::{
 /// Hashed or sent at once.
 const PIECE: usize = 64 << 10;
 const SENT_AT_ONCE: u64 = 128 << 10;
+/// Who waits for another that reads looks so often.
+const LOOK: Duration = Duration::from_millis(10);
+/// And so many may wait: each holds a place among the requests in work.
+const WAITING_MAX: usize = 64;
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// A part of a blob that is sent, opened.
 pub struct BlobPart<'a> {
@@ -54,10 +67,16 @@ impl<'a> BlobPart<'a> {
     pub fn open(digest: &'a Digest, held: &'a Held, from: u64, len: u64) -> Result<BlobPart<'a>> {
         let opened = match held.condition() {
             Condition::Sound => OpenedPart::InFile(held.in_file(from)?),
-            _ if len < held.size => OpenedPart::PartUnchecked,
+            _ if len < held.size() => OpenedPart::PartUnchecked,
             _ => {
                 let copy = held.copy();
-                OpenedPart::Unchecked(held.open(0)?, copy)
+                let opened = held.open(0).inspect_err(|_| {
+                    // The next who asks gets another copy, if there is one.
+                    if held.copies() > 1 {
+                        held.is_checked(false, copy);
+                    }
+                });
+                OpenedPart::Unchecked(opened?, copy)
             }
         };
         Ok(BlobPart { digest, held, from, len, sent: 0, opened })
@@ -148,7 +167,11 @@ impl<'a> BlobPart<'a> {
         place: &ConnectionPlace,
     ) -> io::Result<()> {
         let (mut kept, mut sent) = (None, 0);
-        let all = self.held.size;
+        let all = copy.size;
+        if all != self.len {
+            // Another copy has taken its place since the head was sent.
+            return Err(IoErrorKind::InvalidData.into());
+        }
         let outcome = self.read_all(content, copy, place, &mut |piece| {
             let is_last = sent + piece.len() as u64 == all;
             let now = if is_last { &piece[..piece.len() - 1] } else { piece };
@@ -168,7 +191,15 @@ impl<'a> BlobPart<'a> {
 
     /// Reads all of a blob of which only a part is to be sent. If several are asked for, one reads for all of them.
     fn check(&self, place: &ConnectionPlace) -> io::Result<()> {
-        let _one = self.held.reading();
+        let _one = match self.held.reading() {
+            Some(one) => one,
+            None => {
+                let is_too_many = WAITING.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX;
+                let waited = if is_too_many { None } else { self.wait(place) };
+                WAITING.fetch_sub(1, Ordering::Relaxed);
+                waited.ok_or(IoErrorKind::ConnectionAborted)?
+            }
+        };
         let mut read = Err(IoErrorKind::InvalidData.into());
         for _ in 0..self.held.copies() {
             match self.held.condition() {
@@ -185,6 +216,18 @@ impl<'a> BlobPart<'a> {
         read
     }
 
+    /// Waits until nobody else reads all of it; `None` if nobody waits for the answer any more.
+    fn wait(&self, place: &ConnectionPlace) -> Option<MutexGuard<'a, ()>> {
+        while !place.is_given_up() {
+            place.is_active();
+            match self.held.reading() {
+                Some(one) => return Some(one),
+                None => thread::sleep(LOOK),
+            }
+        }
+        None
+    }
+
     /// Reads all of it and notes whether it is sound; `each` gets its pieces.
     fn read_all(
         &self,
@@ -194,7 +237,7 @@ impl<'a> BlobPart<'a> {
         each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         let (mut hasher, mut piece, mut at) = (self.digest.hasher(), vec![0; PIECE], 0);
-        while at < self.held.size {
+        while at < copy.size {
             let n = match content.read(&mut piece) {
                 Ok(0) => {
                     self.is_damaged(copy);
@@ -204,7 +247,7 @@ impl<'a> BlobPart<'a> {
                 Err(e) if e.kind() == IoErrorKind::Interrupted => continue,
                 Err(e) => {
                     // What a decoder refuses is damaged; what the system cannot read may be read later.
-                    if e.raw_os_error().is_none() {
+                    if e.raw_os_error().is_none() || self.held.copies() > 1 {
                         self.is_damaged(copy);
                         return Err(IoErrorKind::InvalidData.into());
                     }
@@ -230,8 +273,8 @@ impl<'a> BlobPart<'a> {
     fn is_damaged(&self, copy: BlobCopy) {
         self.held.is_checked(false, copy);
         let then = match self.held.condition() {
-            Condition::Damaged => "its connection was ended",
-            _ => "another copy of it is read from now on",
+            Condition::Unchecked if self.held.copies() > 1 => "another copy of it is read from now on",
+            _ => "its connection was ended",
         };
         log::warn(format_args!("blob {} is damaged; {then}", self.digest));
     }

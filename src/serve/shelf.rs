@@ -146,7 +146,7 @@ fn open_plain(group: &[PathBuf], files: &Arc<Files>, shelves: &mut Vec<Shelf>) -
         let mut scanner = Scanner { deep: false, share: None, passes_holes: true, tell: &mut noting, read: &read };
         let (ended, next) = scanner.files(files, start, &mut catalog)?;
         drop(noting);
-        if catalog.lists.count() == 0 && start > 0 {
+        if catalog.lists.count() == 0 && start > 0 && !catalog.is_docker_archive() {
             let why = format!("it is no archive, and {:?} is complete without it", group[0]);
             return Err(Error::new(why).doing(format!("opening {path:?}")));
         }
@@ -175,51 +175,73 @@ fn open_plain(group: &[PathBuf], files: &Arc<Files>, shelves: &mut Vec<Shelf>) -
 
 fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format, keeps_frames: bool) -> Result<Shelf> {
     let path = &group[0];
-    let (read, mut catalog, mut findings) = (AtomicU64::new(0), Catalog::default(), Vec::new());
-    let mut noting = noting(&mut findings);
-    let mut scanner = Scanner { deep: false, share: None, passes_holes: false, tell: &mut noting, read: &read };
     let found = match format {
         Format::Zstd => FramedFile::by_headers(files.clone())?,
         Format::Gzip => None,
     };
-    let found = found.filter(|found| found.frame_max() <= FRAME_MAX);
-    let indexed = || frame_index::read(path, files).map(|ends| FramedFile::new(files.clone(), format, ends));
-    let stream = match found.or_else(indexed) {
-        Some(found) => {
-            let found = Arc::new(found);
-            scanner.stream(&mut FramedCursor::new(found.clone()), &mut catalog)?;
-            found
-        }
-        None => {
-            log::warn(format_args!(
-                "{path:?}: its {} compressed bytes are decompressed once, to find what is in them",
-                grouped(files.total())
-            ));
-            let (mut input, mut ends) =
-                (StreamInput::start(group.to_vec(), InputOptions::default())?, FrameEnds::new());
-            scan_stream(scanner, &mut input, &mut catalog, &mut ends)?;
-            if keeps_frames {
-                let written = frame_index::write(path, files, ends.clone());
-                written.unwrap_or_else(|e| log::warn(format_args!("{e}")));
+    let by_headers = found.filter(|found| found.frame_max() <= FRAME_MAX).map(Arc::new);
+    if let Some(stream) = by_headers {
+        let (catalog, findings) = scan_frames(&stream)?;
+        return shelf_of_frames(path, &stream, &catalog, &findings);
+    }
+    if let Some(ends) = frame_index::read(path, files) {
+        let stream = Arc::new(FramedFile::new(files.clone(), format, ends));
+        // What does not fit the archive shows in what is found by it.
+        match scan_frames(&stream) {
+            Ok((catalog, findings)) if findings.is_empty() || catalog.is_docker_archive() => {
+                return shelf_of_frames(path, &stream, &catalog, &findings);
             }
-            let found = FramedFile::new(files.clone(), format, ends);
-            if found.frame_max() > FRAME_MAX {
-                log::warn(format_args!(
-                    "{path:?} was not compressed by this tool: for each blob all that stands before it is decompressed"
-                ));
-            }
-            Arc::new(found)
+            _ => log::warn(format_args!("{path:?}: the index of its frames does not fit it, and is not used")),
         }
-    };
+    }
+    log::warn(format_args!(
+        "{path:?}: its {} compressed bytes are decompressed once, to find what is in them",
+        grouped(files.total())
+    ));
+    // What is changed meanwhile has other frames.
+    let stamps = files.stamps().map_err(Error::from_io)?;
+    let (read, mut catalog, mut findings) = (AtomicU64::new(0), Catalog::default(), Vec::new());
+    let mut noting = noting(&mut findings);
+    let scanner = Scanner { deep: false, share: None, passes_holes: false, tell: &mut noting, read: &read };
+    let (mut input, mut ends) = (StreamInput::start(group.to_vec(), InputOptions::default())?, FrameEnds::new());
+    scan_stream(scanner, &mut input, &mut catalog, &mut ends)?;
     drop(noting);
+    if keeps_frames {
+        let again = Files::open(group)?.stamps().map_err(Error::from_io)?;
+        let written = match stamps == again && files.stamps().map_err(Error::from_io)? == again {
+            true => frame_index::write(path, files, ends.clone()),
+            false => Err(Error::new("it was changed while it was read").doing(format!("indexing {path:?}"))),
+        };
+        written.unwrap_or_else(|e| log::warn(format_args!("{e}")));
+    }
+    let stream = FramedFile::new(files.clone(), format, ends);
+    if stream.frame_max() > FRAME_MAX {
+        log::warn(format_args!(
+            "{path:?} was not compressed by this tool: for each blob all that stands before it is decompressed"
+        ));
+    }
+    shelf_of_frames(path, &Arc::new(stream), &catalog, &findings)
+}
+
+/// Finds what is in an archive of which the ends of frames are known.
+fn scan_frames(stream: &Arc<FramedFile>) -> Result<(Catalog, Vec<Finding>)> {
+    let (read, mut catalog, mut findings) = (AtomicU64::new(0), Catalog::default(), Vec::new());
+    let mut noting = noting(&mut findings);
+    let mut scanner = Scanner { deep: false, share: None, passes_holes: false, tell: &mut noting, read: &read };
+    scanner.stream(&mut FramedCursor::new(stream.clone()), &mut catalog)?;
+    drop(noting);
+    Ok((catalog, findings))
+}
+
+fn shelf_of_frames(path: &Path, stream: &Arc<FramedFile>, catalog: &Catalog, findings: &[Finding]) -> Result<Shelf> {
     let place = |begin| BlobPlace::Framed(stream.clone(), begin);
     if catalog.is_docker_archive() {
         let mut from = FramedCursor::new(stream.clone());
         let (blobs, roots) = docker_archive::open(path, catalog.lists.images_of_docker(), &mut from, &place)?;
         return Ok(Shelf { stem: stem(path), blobs, roots });
     }
-    tell(path, &findings);
-    Shelf::of_catalog(path, &catalog, place)
+    tell(path, findings);
+    Shelf::of_catalog(path, catalog, place)
 }
 
 /// Opens an image layout in a directory.

@@ -282,8 +282,24 @@ fn an_index_of_frames_is_kept_and_used() {
         assert!(said(&[archive]).contains("are decompressed once") && !dir.join(&index).exists());
         assert!(said(&["--frame-index", archive]).contains("are decompressed once") && dir.join(&index).exists());
         assert!(!said(&[archive]).contains("are decompressed once"));
-        // Neither another archive nor another file is believed.
+        // An index of this very archive that is none is not believed.
         let kept = dir.read(&index);
+        for ends in [json!([]), json!([[100, 5], [90, 6]]), json!([[1_000_000_000, 5]])] {
+            let mut wrong: Value = serde_json::from_slice(&kept).unwrap();
+            wrong["ends"] = ends;
+            dir.write(&index, wrong.to_string());
+            assert!(said(&[archive]).contains("it is no index of this archive"));
+        }
+        // Nor one that does not fit it.
+        let total = dir.read(archive).len();
+        for ends in [json!([[total, 1000]]), json!([[1, 1], [2, 2], [total, total]])] {
+            let mut wrong: Value = serde_json::from_slice(&kept).unwrap();
+            wrong["ends"] = ends;
+            dir.write(&index, wrong.to_string());
+            assert!(said(&[archive]).contains("does not fit it"));
+        }
+        dir.write(&index, &kept);
+        // Neither another archive nor another file is believed.
         fs::File::open(dir.join(archive)).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         let told = said(&[archive]);
         assert!(told.contains("was changed since") && told.contains("are decompressed once"), "{told}");

@@ -1,6 +1,6 @@
 //! What is seen of a run: lines in a real terminal, charts, metrics, objects.
 
-use std::fs;
+use std::{fs, os::unix::fs::FileTypeExt as _};
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::{
     registry::configure,
     scripted::{Content, Scripted},
     terminal::Terminal,
-    util::{Dir, ace_dt, noise},
+    util::{Dir, ace_dt, noise, peer},
 };
 
 /// Two lines are redrawn, whatever becomes of the terminal's width, and a signal leaves none of them behind.
@@ -32,6 +32,14 @@ fn lines_are_redrawn_in_a_terminal() {
     terminal.keys(&["C-c"]);
     let text = terminal.wait_for("status 130");
     assert!(text.contains("interrupted by SIGINT"), "{text}");
+    // Where nothing was resized no line is left behind.
+    drop(terminal);
+    let dir = Dir::new();
+    let terminal = Terminal::start(&dir, 100, 12, run);
+    terminal.wait_for("device writing");
+    terminal.keys(&["C-c"]);
+    let text = terminal.wait_for("status 130");
+    assert!(!text.contains("buffer ["), "{text}");
 }
 
 #[test]
@@ -74,6 +82,26 @@ fn charts_and_metrics() {
     ace_dt(&dir, &[&words[..words.len() - 2], &failing].concat()).fails(1, &["No space left"]);
     assert!(dir.text("failed.svg").contains("it has not come to its end"));
     assert!(dir.text("failed.prom").contains("ace_dt_finished 0\n"));
+    // A delivery that fails is not finished either; what is no chart and no metrics is not written over.
+    dir.write("s", "oci:layout:v1\n");
+    let layout = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/layout");
+    std::os::unix::fs::symlink(layout, dir.join("layout")).unwrap();
+    ace_dt(&dir, &["mirror", "archive", "-q", "s", "x.tar"]).ok();
+    let nowhere = format!("127.0.0.1:{}/a:b", crate::util::free_port());
+    let deliver = ["mirror", "deserialize", "-q", "--retries", "0", "x.tar", &nowhere];
+    let failed = ace_dt(&dir, &[&deliver[..], &["--metrics", "d.prom", "--chart", "d.svg"]].concat());
+    assert_eq!(failed.status, 1, "{}", failed.err);
+    assert!(dir.text("d.prom").contains("ace_dt_finished 0\n") && dir.text("d.svg").contains("not come to its end"));
+    // A FIFO stands for a device: nothing of the machine is at stake.
+    peer(&dir, "mkfifo", &["fifo"]);
+    for path in ["x.tar", "fifo", "layout"] {
+        for flag in ["--chart", "--metrics"] {
+            let outcome = ace_dt(&dir, &[&deliver[..], &[flag, path]].concat());
+            assert!(outcome.status != 0 && outcome.err.contains(path), "{flag} {path}: {}", outcome.err);
+        }
+    }
+    ace_dt(&dir, &["mirror", "verify", "-q", "x.tar"]).ok();
+    assert!(fs::metadata(dir.join("fifo")).unwrap().file_type().is_fifo());
     // What cannot be written is told before anything is.
     ace_dt(&dir, &[&words[..], &["--chart", "none/run.svg"]].concat()).fails(1, &["none/run.svg"]);
     ace_dt(&dir, &[&words[..], &["--metrics", "in"]].concat()).fails(2, &["\"in\" is both --input and --metrics"]);
@@ -89,13 +117,19 @@ fn objects_for_programs() {
     configure(&dir, &source.endpoint(), 4);
     dir.write("s", "reg.example.com/app:v1\n");
     let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/ace-dt-progress.5")).unwrap();
+    // Every word that is set as a member.
+    let cm: Vec<&str> = manual
+        .lines()
+        .filter_map(|line| line.split_once("Cm "))
+        .flat_map(|(_, words)| words.split([' ', ',']))
+        .collect();
     let archive = ["mirror", "archive", "--progress", "json", "--debug", "events", "s", "x.tar", "--chart", "x.svg"];
     let outcome = ace_dt(&dir, &archive).ok();
     let mut events = Vec::new();
     for line in outcome.err.lines().chain(dir.text("events/logs.txt").lines()).filter(|line| line.starts_with('{')) {
         let object: Value = serde_json::from_str(line).unwrap();
         for (key, value) in object.as_object().unwrap() {
-            assert!(manual.contains(key), "{key}");
+            assert!(key == "event" || cm.contains(&key.as_str()), "{key}");
             if key == "event" {
                 assert!(manual.contains(&format!("Cm {}", value.as_str().unwrap())), "{value}");
                 events.push(value.as_str().unwrap().to_string());

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     process::Stdio,
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use serde_json::Value;
 use crate::{
     dealer::{self, Dealer},
     receiver::{Manners, Receiver},
-    registry::golden,
+    registry::{Registry, configure as configure_source, golden},
     scripted::{Answer, Content, Scripted},
     util::{Dir, Outcome, ace_dt, ace_dt_with, noise, peer, tool},
 };
@@ -554,4 +555,42 @@ fn soak_routes_killed() {
         "{RUNS} clones and unarchives, {kills} kills in {runs} runs, all whole, no tag too early in {looks} looks"
     );
     assert!(kills >= 100, "{kills} kills");
+}
+
+/// What an increment leaves out is found at other destinations of the run; a referrer that is not where its subject goes is
+/// missing, wherever else it is.
+#[test]
+fn increments_find_what_they_leave_out() {
+    let dir = Dir::new();
+    fs::copy(golden().join("archives/recursive.tar"), dir.join("golden.tar")).unwrap();
+    let source = crate::serving::Serving::start(&dir, &["golden.tar"]);
+    fs::create_dir_all(dir.join("storage")).unwrap();
+    let registry = Registry::start(&dir.join("storage"));
+    configure_source(&dir, &format!("http://{}", source.host), 25);
+    let endpoint = format!("    high.example.com:\n      endpoints: [\"http://127.0.0.1:{}\"]\n", registry.port);
+    dir.write("ace-dt-config.yaml", dir.text("ace-dt-config.yaml") + &endpoint);
+    let archive = |name: &str, sources: &[&str], more: &[&str]| {
+        dir.write("s", sources.iter().map(|source| format!("reg.example.com/{source}\n")).collect::<String>());
+        let ledger = format!("{name}.ledger");
+        let words = ["mirror", "archive", "-q", "-r", "--checkpoint", &ledger, "s", name];
+        ace_dt(&dir, &[&words[..], more].concat()).ok();
+    };
+    let alpha = "gold/library/alpha:v1";
+    archive("w48.tar", &[alpha, "gold/charts/delta:0.1.0"], &[]);
+    archive(
+        "w49.tar",
+        &[alpha, "gold/charts/delta:0.1.0", "gold/data/epsilon:v1"],
+        &["--existing-from-checkpoint", "w48.tar.ledger"],
+    );
+    let deliver = |words: &[&str]| ace_dt(&dir, &[&["mirror", "unarchive", "-q", "-r", "--verify"], words].concat());
+    let nest = "nest=high.example.com/weekly";
+    deliver(&["w49.tar", nest]).fails(1, &["neither in the archive nor at a destination", "archives before it"]);
+    deliver(&["w48.tar", nest]).ok();
+    deliver(&["w49.tar", nest]).ok();
+    // The same image under another name: its signature is not there.
+    let again = format!("reg.example.com/{alpha}");
+    archive("w50.tar", &[alpha, &again], &["--existing-from-checkpoint", "w48.tar.ledger"]);
+    deliver(&["w50.tar", nest]).fails(1, &["refers to", "neither in the archive nor in high.example.com/weekly/"]);
+    deliver(&["w50.tar", "w48.tar", nest]).ok();
+    deliver(&["w50.tar", nest]).ok();
 }

@@ -313,6 +313,27 @@ fn a_sound_copy_takes_the_place_of_a_damaged_one() {
     assert!(status == Some(0) && said.matches("another copy of it is read").count() == 2, "{said}");
 }
 
+/// So is that of one that was cut short, or is not there any more.
+#[test]
+fn a_sound_copy_takes_the_place_of_one_that_is_shorter() {
+    let layers = [noise(1, 5000), noise(2, 3000), noise(3, 2000)];
+    let (dir, digests) = one_image(&layers);
+    fs::create_dir(dir.join("layout")).unwrap();
+    peer(&dir, "tar", &["-xf", "x.tar", "-C", "layout"]);
+    let file = |n: usize| dir.join(format!("layout/blobs/sha256/{}", digests[n].to_string().replace("sha256:", "")));
+    fs::write(file(0), b"").unwrap();
+    fs::write(file(1), &layers[1][..100]).unwrap();
+    let serving = Serving::start(&dir, &["layout", "x.tar"]);
+    fs::remove_file(file(2)).unwrap();
+    for (n, layer) in layers.iter().enumerate() {
+        let path = format!("/v2/team/app/blobs/{}", digests[n]);
+        let first = serving.get(&path, "");
+        let whole = first.field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        assert!(first.body == *layer || first.status != 200 || first.body.len() < whole, "{n}: {}", first.head);
+        assert!(serving.get(&path, "").body == *layer, "{n}");
+    }
+}
+
 /// Volumes, increments, and what two archives call alike.
 #[test]
 fn several_archives_are_one() {

@@ -18,22 +18,15 @@ fn completes(shell: &str, begin: &[&str]) {
     terminal.keys(&["echo started", "Enter"]);
     terminal.wait_for("\nstarted");
     for (typed, wanted) in [
-        ("ace-dt mirror arch", "ace-dt mirror archive"),
-        (" --compr", "mirror archive --compression"),
-        (" zs", "--compression zstd"),
-        (" my-l", "zstd my-list.txt"),
+        ("ace-dt mirror arch", "mirror archive"),
+        // Some shells put a blank behind a word, and two are as good as one.
+        (" --compr", "--compression"),
+        (" zs", "zstd"),
+        (" my-l", "my-list.txt"),
     ] {
         terminal.keys(&["-l", typed]);
         terminal.keys(&["Tab"]);
         terminal.wait_for(wanted);
-        // A blank behind it is its own.
-        terminal.keys(&["-l", "x"]);
-        let text = terminal.wait_for("x");
-        let is_blank = text.lines().any(|line| line.trim_end().ends_with(&format!("{wanted} x")));
-        terminal.keys(&["BSpace"]);
-        if is_blank {
-            terminal.keys(&["BSpace"]);
-        }
     }
     terminal.keys(&["C-c"]);
     for (typed, wanted) in [

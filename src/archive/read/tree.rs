@@ -10,6 +10,7 @@ use super::{
     lists::ListedManifest,
 };
 use crate::{
+    error::one_line,
     oci::{Digest, layout::DEPTH_MAX, media},
     util::units::{grouped, human_size},
 };
@@ -79,6 +80,9 @@ impl Catalog {
             let name = root.name.as_deref().unwrap_or("-");
             walk.show(&TreeNode::listed(root, name), "", "", 0);
         }
+        if walk.lines.len() >= LINES_MAX {
+            walk.lines.push("and more".into());
+        }
         walk.lines
     }
 }
@@ -104,14 +108,14 @@ impl<'a> TreeWalk<'a> {
         let catalog = self.catalog;
         let document = catalog.documents.get(&node.digest);
         let is_again = !self.shown.insert(node.digest.clone());
-        let mut line = format!("{own}{}", crate::error::one_line(&node.role));
+        let mut line = format!("{own}{}", one_line(&node.role));
         let kind = match &*node.media_type {
             _ if document.is_some_and(|document| document.is_gather) => "gather index",
             kind if media::is_index(kind) => "index",
             kind if media::is_manifest(kind) => "manifest",
             kind => kind,
         };
-        line.push_str(&format!("  {kind}, {}, {}", human_size(node.size), node.digest));
+        line.push_str(&format!("  {}, {}, {}", one_line(kind), human_size(node.size), node.digest));
         let uses = self.uses.get(&node.digest).copied().unwrap_or(0);
         if uses > 1 {
             line.push_str(&format!(", shared by {}", grouped(uses.into())));
@@ -119,15 +123,16 @@ impl<'a> TreeWalk<'a> {
         if !catalog.blobs().contains_key(&node.digest) {
             line.push_str(", not in the archive");
         }
-        let children = document.map(|document| self.below(document)).unwrap_or_default();
-        let referrers = self.referrers.get(&node.digest).cloned().unwrap_or_default();
-        if is_again && !(children.is_empty() && referrers.is_empty()) {
+        let has_below = document.is_some_and(|document| !document.edges.is_empty() || !document.index.is_empty());
+        if is_again && (has_below || self.referrers.contains_key(&node.digest)) {
             line.push_str(", as above");
         }
         self.lines.push(line);
         if is_again {
             return;
         }
+        let children = document.map(|document| self.below(document)).unwrap_or_default();
+        let referrers = self.referrers.get(&node.digest).cloned().unwrap_or_default();
         let referrers = referrers.into_iter().filter_map(|digest| self.referrer(digest));
         let children: Vec<TreeNode> = children.into_iter().chain(referrers).collect();
         for (n, child) in children.iter().enumerate() {

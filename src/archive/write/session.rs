@@ -146,11 +146,7 @@ impl WriteOptions {
             true => self.resume && !records.is_empty(),
             false => self.resume && there.is_some_and(|meta| meta.len() > 0),
         };
-        if !begun && !records.is_empty() && !self.force {
-            let blobs = grouped(records.len() as u64);
-            let ledger = self.checkpoint.as_deref().unwrap_or(dest);
-            log::warn(format_args!("{ledger:?} speaks of {blobs} blobs of an earlier archive: it is begun anew"));
-        }
+        let lost = if begun || self.force { 0 } else { records.len() as u64 };
         if !begun {
             records.clear();
         }
@@ -158,8 +154,15 @@ impl WriteOptions {
             _ if self.is_stdout() => Destination::stdout()?,
             true if !tape => Destination::reopen(dest)?,
             // That a tape can be opened is found out before anything is fetched.
-            _ => Destination::open(dest, self.force)?,
+            _ => Destination::open(dest, self.force).map_err(|e| match lost {
+                0 => e,
+                _ => e.hint("--resume goes on with it, by its ledger"),
+            })?,
         };
+        if lost > 0 {
+            let (blobs, ledger) = (grouped(lost), self.checkpoint.as_deref().unwrap_or(dest));
+            log::warn(format_args!("{ledger:?} speaks of {blobs} blobs of an earlier archive: it is begun anew"));
+        }
         if self.resume && tape && !begun {
             log::warn(format_args!(
                 "the ledger speaks of nothing yet: the archive begins where the tape stands in {dest:?}"

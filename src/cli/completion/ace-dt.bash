@@ -13,9 +13,10 @@ _ace_dt() {
         esac
     done < <("${COMP_WORDS[0]}" __complete bash "$COMP_LINE" "$COMP_POINT" 2>/dev/null)
     COMPREPLY=("${replies[@]}")
+    # readline itself completes files: it knows how they are quoted.
     case $rest in
-        :files) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "${whole#"$cut"}") ;;
-        :directories) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "${whole#"$cut"}") ;;
+        :files) compopt -o default ;;
+        :directories) compopt -o dirnames ;;
         :more) compopt -o nospace ;;
     esac
 }

@@ -6,6 +6,7 @@ function __ace_dt_complete
     test (count $lines) -gt 0; or return
     switch $lines[-1]
         case :files
+            test (count $lines) -gt 1; and printf '%s\n' $lines[1..-2]
             __fish_complete_path (string replace -r '^--[^=]*=' '' -- $current)
         case :directories
             __fish_complete_directories (string replace -r '^--[^=]*=' '' -- $current)

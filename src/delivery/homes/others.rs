@@ -1,10 +1,14 @@
 //! What no archive holds and no destination that needs it has: another destination of the run may have it, as an increment
 //! leaves out whatever was delivered before, wherever that went.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{Homes, SettledBlob, WantedBlob};
-use crate::oci::{Descriptor, Digest, layout::MANIFEST_SIZE_MAX};
+use crate::{
+    error::Result,
+    oci::{Descriptor, Digest, Repository, layout::MANIFEST_SIZE_MAX},
+    signal,
+};
 
 /// So many other destinations are asked for one blob.
 const ASKED_MAX: usize = 1000;
@@ -38,22 +42,37 @@ impl Homes<'_> {
         lacking
     }
 
-    /// Whether in every registry of the run some destination has a manifest.
-    pub fn have_manifest(&self, digest: &Digest) -> bool {
-        let all = || (0..self.count()).map(|number| (self.repository(number).registry, number));
-        // How long it is nobody says.
-        let descriptor = Descriptor::new("", digest.clone(), MANIFEST_SIZE_MAX);
-        let registries: BTreeSet<String> = all().map(|(registry, _)| registry).collect();
-        let has = |wanted: &String| {
-            let mut of_registry = all().filter(|(registry, _)| registry == wanted).take(ASKED_MAX);
-            // What is kept as a blob waits for something itself.
-            of_registry.any(|(_, number)| {
-                let target = self.target(number);
-                let Ok(Some(bytes)) = target.fetch(&descriptor) else { return false };
-                let descriptor = Descriptor::new("", digest.clone(), bytes.len() as u64);
-                target.has_manifest(&descriptor).unwrap_or(false)
-            })
-        };
-        !registries.is_empty() && registries.iter().all(has)
+    /// A manifest that some destination of the run has.
+    ///
+    /// # Errors
+    /// If one cannot be asked, or a signal asks to stop.
+    pub fn manifest_of_any(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>> {
+        for number in (0..self.count()).take(ASKED_MAX) {
+            signal::check()?;
+            if let Some(bytes) = self.target(number).fetch(&of_any_size(digest))? {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
     }
+
+    /// The first of these destinations that lacks a referrer, or does not list it for its subject.
+    ///
+    /// # Errors
+    /// If one cannot be asked, or a signal asks to stop.
+    pub fn lacks_referrer(&self, at: &[u32], subject: &Digest, referrer: &Digest) -> Result<Option<Repository>> {
+        for number in at {
+            signal::check()?;
+            let target = self.target(*number);
+            if target.fetch(&of_any_size(referrer))?.is_none() || !target.lists_referrer(subject, referrer)? {
+                return Ok(Some(target.repository().clone()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A manifest of which nobody says how long it is.
+fn of_any_size(digest: &Digest) -> Descriptor {
+    Descriptor::new("", digest.clone(), MANIFEST_SIZE_MAX)
 }
