@@ -588,8 +588,8 @@ fn increments_find_what_they_leave_out() {
     deliver(&["w48.tar", nest]).ok();
     deliver(&["w49.tar", nest]).ok();
     // The same image under another name: its signature is not there.
-    let again = format!("reg.example.com/{alpha}");
-    archive("w50.tar", &[alpha, &again], &["--existing-from-checkpoint", "w48.tar.ledger"]);
+    let (delta, again) = ("gold/charts/delta:0.1.0", "reg.example.com/gold/charts/delta:0.1.0");
+    archive("w50.tar", &[delta, again], &["--existing-from-checkpoint", "w48.tar.ledger"]);
     deliver(&["w50.tar", nest]).fails(1, &["refers to", "neither in the archive nor in high.example.com/weekly/"]);
     deliver(&["w50.tar", "w48.tar", nest]).ok();
     deliver(&["w50.tar", nest]).ok();
