@@ -199,10 +199,18 @@ const KNOWN: [&str; 19] = [
 /// If none of the files named is there, one cannot be read as a configuration, or a value makes no
 /// sense. All are wrong usage.
 pub fn load(named: &[PathBuf]) -> Result<Config> {
-    let Some((path, text)) = find(named)? else { return resolve(ConfigFile::default()) };
+    of_file(find(named)?.as_ref())
+}
+
+/// The configuration in a file that was found, or without one.
+///
+/// # Errors
+/// If it is no configuration, or a value makes no sense.
+pub fn of_file(found: Option<&(PathBuf, String)>) -> Result<Config> {
+    let Some((path, text)) = found else { return resolve(ConfigFile::default()) };
     log::debug(format_args!("configuration from {}", path.display()));
-    let file = parse(&text, &mut |key| log::warn(format_args!("{}: unknown key {key}", path.display())));
-    file.map_err(Error::usage).and_then(resolve).doing(|| reading(&path))
+    let file = parse(text, &mut |key| log::warn(format_args!("{}: unknown key {key}", path.display())));
+    file.map_err(Error::usage).and_then(resolve).doing(|| reading(path))
 }
 
 fn reading(path: &Path) -> String {

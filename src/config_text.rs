@@ -21,8 +21,8 @@ pub const SAMPLE: &str = include_str!("config_sample.yaml");
 /// # Errors
 /// As [`config::load`].
 pub fn in_effect(named: &[PathBuf]) -> Result<String> {
-    let config = config::load(named)?;
     let found = config::find(named)?;
+    let config = config::of_file(found.as_ref())?;
     let tree: serde_yaml::Value =
         found.as_ref().and_then(|(_, text)| serde_yaml::from_str(text).ok()).unwrap_or_default();
     let file = found.as_ref().map(|(path, _)| path.as_path());

@@ -4,7 +4,10 @@
 use std::fmt::Write as _;
 
 use super::run_record::{RunRecord, RunSpan};
-use crate::util::units::{grouped, human_size, human_time};
+use crate::util::{
+    markup::escaped,
+    units::{grouped, human_size, human_time},
+};
 
 const WIDTH: f64 = 960.0;
 /// The panels lie between these.
@@ -227,10 +230,6 @@ fn nice(step: f64) -> f64 {
 fn thinned(spans: &[RunSpan]) -> Vec<RunSpan> {
     let every = spans.len().div_ceil(POINTS_MAX).max(1);
     spans.chunks(every).map(RunSpan::merged).collect()
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ fn flags(command: &Command) -> Completion {
 }
 
 fn commands(group: &Command) -> Completion {
-    Completion::of(group.commands().map(|below| (below.name.rsplit(' ').next().unwrap_or(below.name), below.summary)))
+    Completion::of(group.commands().map(|below| (below.word(), below.summary)))
 }
 
 /// What the next operand may be, behind these.

@@ -57,10 +57,9 @@ fn opening(command: &Command) -> String {
     let mut out = format!("{}: {}\n\nUsage: {}\n", command.full_name(), command.summary, usage(command));
     if command.action.is_none() {
         out.push_str("\nCommands:\n");
-        let last = |below: &Command| below.name.rsplit(' ').next().unwrap_or(below.name);
-        let width = command.commands().map(|below| last(below).len()).max().unwrap_or(0);
+        let width = command.commands().map(|below| below.word().len()).max().unwrap_or(0);
         for below in command.commands() {
-            out.push_str(&format!("  {:width$}  {}\n", last(below), below.summary));
+            out.push_str(&format!("  {:width$}  {}\n", below.word(), below.summary));
         }
     }
     out

@@ -55,7 +55,7 @@ pub fn page(command: &Command) -> String {
     if command.action.is_none() {
         out.push_str(".Pp\nThe commands are:\n.Bl -tag -width Ds\n");
         for below in command.commands() {
-            out.push_str(&format!(".It Ic {}\n", below.name.rsplit(' ').next().unwrap_or(below.name)));
+            out.push_str(&format!(".It Ic {}\n", below.word()));
             paragraphs(&mut out, &format!("{}: see `{}(1)`.", capital(below.summary), below.page()));
         }
         out.push_str(".El\n");

@@ -189,14 +189,13 @@ fn no_flag(command: &Command, written: &str) -> Error {
 pub(super) fn unknown_command(command: &Command, word: &OsStr) -> Error {
     let why = format!("{} has no command {word:?}", command.full_name());
     let text = word.to_string_lossy();
-    let last = |command: &'static Command| command.name.rsplit(' ').next().unwrap_or(command.name);
     // One of this group that is misspelt, or one of another.
     let of_group: Vec<&'static Command> = command.commands().collect();
     let all: Vec<&'static Command> = COMMANDS.iter().filter(|other| other.action.is_some()).collect();
-    let exact = all.iter().find(|other| last(other) == text);
+    let exact = all.iter().find(|other| other.word() == text);
     let near = |among: &[&'static Command]| {
-        let near = nearest(&text, among.iter().map(|other| last(other)))?;
-        among.iter().find(|other| last(other) == near).copied()
+        let near = nearest(&text, among.iter().map(|other| other.word()))?;
+        among.iter().find(|other| other.word() == near).copied()
     };
     let other = || all.iter().find(|other| Some(other.name) == meant_command(&text)).copied();
     match exact.copied().or_else(other).or_else(|| near(&of_group)).or_else(|| near(&all)) {

@@ -189,7 +189,7 @@ pub fn root() -> &'static Command {
 
 /// The command `name` within `group`.
 pub fn below(group: &Command, name: &str) -> Option<&'static Command> {
-    COMMANDS.iter().find(|c| c.group() == Some(group.name) && c.name.rsplit(' ').next() == Some(name))
+    COMMANDS.iter().find(|c| c.group() == Some(group.name) && c.word() == name)
 }
 
 /// All flags, in the order in which they are shown.
@@ -204,6 +204,11 @@ impl Command {
             Some((group, _)) => Some(group),
             None => (!self.name.is_empty()).then_some(""),
         }
+    }
+
+    /// Its last word.
+    pub fn word(&self) -> &'static str {
+        self.name.rsplit(' ').next().unwrap_or(self.name)
     }
 
     /// With the program's name.

@@ -4,6 +4,7 @@
 //! (sendfile(2)), if it lies in a plain file and the connection is not encrypted.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     fs::File,
     io::{self, Read, Seek as _, SeekFrom},
     path::PathBuf,
@@ -20,6 +21,7 @@ use crate::{
     error::{Context, Error, Result},
     fd,
     media::files::{FileStamp, Files, FilesReader},
+    oci::Digest,
 };
 
 /// Where bytes lie.
@@ -77,11 +79,6 @@ impl Held {
     pub fn new(place: BlobPlace, size: u64) -> Held {
         let (checked, reading) = Default::default();
         Held { places: vec![(place, size)], damaged: AtomicUsize::new(0), checked, reading }
-    }
-
-    /// Takes the copies that another has.
-    pub fn add(&mut self, other: Held) {
-        self.places.extend(other.places);
     }
 
     /// How many bytes the copy has that is read now.
@@ -188,6 +185,14 @@ impl Held {
             BlobPlace::Path(path) => Some((FilePiece::Own(open(path)?), from, left)),
             BlobPlace::Framed(..) | BlobPlace::Memory(_) => None,
         })
+    }
+}
+
+/// Takes in a blob, or another copy of one that is there.
+pub fn add_copy(blobs: &mut HashMap<Digest, Held>, digest: Digest, held: Held) {
+    match blobs.entry(digest) {
+        Entry::Vacant(entry) => drop(entry.insert(held)),
+        Entry::Occupied(mut entry) => entry.get_mut().places.extend(held.places),
     }
 }
 

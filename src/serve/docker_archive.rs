@@ -5,17 +5,12 @@
 //! (image specification, "Image Configuration", `rootfs.diff_ids`), and crane names a compressed one by it. As of every
 //! blob it is checked when the layer is read for the first time.
 
-use std::{
-    cell::RefCell,
-    collections::{HashMap, hash_map::Entry},
-    io::Read as _,
-    path::Path,
-};
+use std::{cell::RefCell, collections::HashMap, io::Read as _, path::Path};
 
 use serde::Deserialize;
 use serde_json::json;
 
-use super::content::{BlobPlace, Held};
+use super::content::{BlobPlace, Held, add_copy};
 use crate::{
     archive::read::{
         catalog::BLOBS_MAX,
@@ -135,14 +130,6 @@ fn whole_name(name: &str) -> String {
     if whole.parse::<Reference>().is_ok() { whole } else { name.into() }
 }
 
-/// Another copy of what may be there.
-fn add(blobs: &mut HashMap<Digest, Held>, digest: Digest, held: Held) {
-    match blobs.entry(digest) {
-        Entry::Vacant(entry) => drop(entry.insert(held)),
-        Entry::Occupied(mut entry) => entry.get_mut().add(held),
-    }
-}
-
 /// The name of a file, as others refer to it.
 fn plain_name(name: &str) -> &str {
     name.trim_start_matches("./")
@@ -191,14 +178,14 @@ impl DockerFiles<'_> {
         }
         let digest = Digest::of(&bytes);
         let config = Descriptor::new(media::CONFIG, digest.clone(), held.size());
-        add(blobs, digest, held);
+        add_copy(blobs, digest, held);
         let mut layers = Vec::new();
         for (name, diff_id) in image.layers.iter().zip(diff_ids) {
             let mut layer = None;
             if let Some(held) = self.held(name) {
                 let (media_type, digest) = self.layer(name, &diff_id, &held)?;
                 layer = Some(Descriptor::new(media_type, digest.clone(), held.size()));
-                add(blobs, digest, held);
+                add_copy(blobs, digest, held);
             }
             layers.push((layer, diff_id));
         }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     archive::read::open::FrameEnds,
-    error::{Context, Error, Result},
+    error::{Context, Result},
     log,
-    media::files::Files,
+    media::files::{FileStamp, Files},
     oci::json,
     util::atomic_file,
 };
@@ -52,7 +52,7 @@ pub fn read(archive: &Path, files: &Files) -> Option<FrameEnds> {
             return None;
         }
     };
-    if index.version != VERSION || index.files != stamps(files).ok()? {
+    if index.version != VERSION || index.files != lasting(&files.stamps().ok()?) {
         wrong("the archive was changed since it was written");
         return None;
     }
@@ -64,17 +64,17 @@ pub fn read(archive: &Path, files: &Files) -> Option<FrameEnds> {
     Some(index.ends)
 }
 
-/// Writes the index beside `archive`, in place of one that is there.
+/// Writes the index beside `archive`, whose files had these stamps, in place of one that is there.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn write(archive: &Path, files: &Files, ends: FrameEnds) -> Result<()> {
+pub fn write(archive: &Path, stamps: &[FileStamp], ends: FrameEnds) -> Result<()> {
     let path = beside(archive);
-    let index = FrameIndex { version: VERSION, files: stamps(files)?, ends };
+    let index = FrameIndex { version: VERSION, files: lasting(stamps), ends };
     atomic_file::replace(&path, &json::compact(&index), false).doing(|| format!("writing {path:?}"))
 }
 
-fn stamps(files: &Files) -> Result<Vec<(u64, i64, i64)>> {
-    let stamps = files.stamps().map_err(Error::from_io)?;
-    Ok(stamps.iter().map(|stamp| (stamp.len, stamp.changed.0, stamp.changed.1)).collect())
+/// What of stamps is the same for a copy.
+fn lasting(stamps: &[FileStamp]) -> Vec<(u64, i64, i64)> {
+    stamps.iter().map(|stamp| (stamp.len, stamp.changed.0, stamp.changed.1)).collect()
 }

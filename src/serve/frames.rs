@@ -185,7 +185,8 @@ impl BufRead for FramedCursor {
             Some(from) => from,
             none => none.insert(BufReader::with_capacity(16 << 10, self.stream.open(self.at)?)),
         };
-        from.fill_buf()
+        let (there, left) = (from.fill_buf()?, self.end - self.at);
+        Ok(&there[..there.len().min(usize::try_from(left).unwrap_or(usize::MAX))])
     }
 
     fn consume(&mut self, n: usize) {
@@ -196,7 +197,7 @@ impl BufRead for FramedCursor {
 
 impl MediaSource for FramedCursor {
     fn skip(&mut self, n: u64) -> io::Result<u64> {
-        let n = n.min(self.end.saturating_sub(self.at));
+        let n = n.min(self.end - self.at);
         let buffered = self.from.as_ref().map_or(0, |from| from.buffer().len()) as u64;
         let is_near = n <= buffered || self.stream.frame_of(self.at + n) == self.stream.frame_of(self.at);
         match &mut self.from {

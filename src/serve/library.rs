@@ -1,14 +1,14 @@
 //! All that is served as one: blobs and manifests by digest, and the names of images.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry, hash_map},
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     io::Read as _,
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
 use super::{
-    content::{BlobPlace, Held},
+    content::{BlobPlace, Held, add_copy},
     names::{ServedName, as_component, served_as},
     shelf::Shelf,
 };
@@ -104,10 +104,7 @@ impl Library {
         let (mut blobs, mut listed) = (HashMap::<Digest, Held>::new(), Vec::new());
         for Shelf { stem, blobs: of_shelf, roots } in Shelf::open(paths, keeps_frames)? {
             for (digest, held) in of_shelf {
-                match blobs.entry(digest) {
-                    hash_map::Entry::Vacant(entry) => drop(entry.insert(held)),
-                    hash_map::Entry::Occupied(mut entry) => entry.get_mut().add(held),
-                }
+                add_copy(&mut blobs, digest, held);
             }
             listed.push((stem, roots));
         }

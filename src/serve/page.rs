@@ -1,7 +1,10 @@
 //! The list of images for people: text, or a page of HTML that stands alone.
 
 use super::library::{ImageSummary, Library, ServedImage};
-use crate::util::units::{grouped, human_size};
+use crate::util::{
+    markup::escaped,
+    units::{grouped, human_size},
+};
 
 /// Characters of what is shown.
 const SHOWN_MAX: usize = 300;
@@ -107,19 +110,4 @@ pub fn html(library: &Library, host: &str) -> String {
     }
     text.push_str("</tbody>\n</table>\n</body>\n</html>\n");
     text
-}
-
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

@@ -209,7 +209,7 @@ fn open_compressed(group: &[PathBuf], files: &Arc<Files>, format: Format, keeps_
     if keeps_frames {
         let again = Files::open(group)?.stamps().map_err(Error::from_io)?;
         let written = match stamps == again && files.stamps().map_err(Error::from_io)? == again {
-            true => frame_index::write(path, files, ends.clone()),
+            true => frame_index::write(path, &stamps, ends.clone()),
             false => Err(Error::new("it was changed while it was read").doing(format!("indexing {path:?}"))),
         };
         written.unwrap_or_else(|e| log::warn(format_args!("{e}")));

@@ -2,6 +2,7 @@
 
 pub mod atomic_file;
 pub mod csv;
+pub mod markup;
 pub mod nearest;
 pub mod parallel;
 #[cfg(test)]

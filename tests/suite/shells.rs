@@ -17,6 +17,11 @@ fn completes(shell: &str, begin: &[&str]) {
     terminal.keys(&["clear", "Enter"]);
     terminal.keys(&["echo started", "Enter"]);
     terminal.wait_for("\nstarted");
+    let becomes = |typed: &str, wanted: &str| {
+        terminal.keys(&["-l", typed]);
+        terminal.keys(&["Tab"]);
+        terminal.wait_for(wanted);
+    };
     for (typed, wanted) in [
         ("ace-dt mirror arch", "mirror archive"),
         // Some shells put a blank behind a word, and two are as good as one.
@@ -24,18 +29,14 @@ fn completes(shell: &str, begin: &[&str]) {
         (" zs", "zstd"),
         (" my-l", "my-list.txt"),
     ] {
-        terminal.keys(&["-l", typed]);
-        terminal.keys(&["Tab"]);
-        terminal.wait_for(wanted);
+        becomes(typed, wanted);
     }
     terminal.keys(&["C-c"]);
     for (typed, wanted) in [
         ("ace-dt login reg.example.com:", "ace-dt login reg.example.com:5000"),
         ("ace-dt help util mb", "help util mbuffer"),
     ] {
-        terminal.keys(&["-l", typed]);
-        terminal.keys(&["Tab"]);
-        terminal.wait_for(wanted);
+        becomes(typed, wanted);
         terminal.keys(&["C-c"]);
     }
 }

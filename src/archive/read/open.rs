@@ -99,7 +99,8 @@ pub fn look_at(input: Input) -> Result<(Catalog, Vec<Finding>)> {
 }
 
 /// Groups files: those of one archive, which the first of a group begins. A file that begins with `oci-layout` begins a
-/// group, and so does one that begins as a docker-archive does, or is empty; any other goes on with the one before, where an archive may end in any place.
+/// group, and so does one that begins as a docker-archive does, or is empty; any other goes on with the one before, where an
+/// archive may end in any place.
 ///
 /// # Errors
 /// If one cannot be read.

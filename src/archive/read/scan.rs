@@ -69,9 +69,7 @@ pub struct BlobShare {
 impl BlobShare {
     /// Whether a blob is in it: its digest decides.
     pub fn has(&self, digest: &Digest) -> bool {
-        let hex = digest.to_string();
-        let hex = hex.split_once(':').map_or("", |(_, hex)| &hex[..hex.len().min(15)]);
-        u64::from_str_radix(hex, 16).unwrap_or(0) % self.of == self.number - 1
+        u64::from_str_radix(&digest.hex()[..15], 16).expect("digits of a digest") % self.of == self.number - 1
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    catalog::{Catalog, ManifestLink},
+    catalog::{Catalog, ManifestLink, ManifestSummary},
     lists::ListedManifest,
 };
 use crate::{
@@ -35,7 +35,6 @@ impl TreeStyle {
 }
 
 /// One thing below another.
-#[derive(Clone)]
 struct TreeNode {
     /// What it is to what stands above it, in words.
     role: String,
@@ -143,7 +142,7 @@ impl<'a> TreeWalk<'a> {
     }
 
     /// What a manifest refers to.
-    fn below(&self, document: &'a super::catalog::ManifestSummary) -> Vec<TreeNode> {
+    fn below(&self, document: &'a ManifestSummary) -> Vec<TreeNode> {
         let listed = document.index.iter().map(|listed| {
             let name = if document.is_gather { listed.name.as_deref() } else { None };
             TreeNode::listed(listed, name.or(listed.platform.as_deref()).unwrap_or("manifest"))
