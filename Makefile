@@ -12,7 +12,7 @@ PULL_SECONDS ?= 3600
 # Seconds of each target of `make fuzz`.
 FUZZ_SECONDS ?= 60
 
-.PHONY: all static test lint deny man test-big test-second test-fresh test-package test-tape test-position soak soak-serve loom miri stress fuzz bench bench-archive bench-deliver bench-clone bench-serve strokes
+.PHONY: all static test lint deny man test-big test-second test-fresh test-package test-slurm test-tape test-position soak soak-serve loom miri stress fuzz bench bench-archive bench-deliver bench-clone bench-serve bench-shards strokes
 .PHONY: tools
 .PHONY: install install-files uninstall clean deb dist
 
@@ -81,6 +81,11 @@ test-second: tools
 	GOBIN=$(CURDIR)/target/tools go install github.com/opencontainers/distribution-spec/conformance@$(CONFORMANCE)
 	$(CARGO) test --locked --test suite -- --ignored --nocapture second:: crane_oras
 
+# A real Slurm with two nodes on this machine makes the shards of a plan, and one node fails; needs root.
+test-slurm:
+	tests/deps.sh slurm
+	$(CARGO) test --locked --test suite -- --ignored --nocapture --test-threads 1 slurm_
+
 # The static binary on a tape drive: Debian's kernel and its st driver in a virtual machine.
 test-tape: static
 	tests/deps.sh tape
@@ -131,7 +136,7 @@ fuzz:
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
 
 # Ratios against other programs on this machine. All, about 50 minutes; or one way of the data.
-bench: bench-archive bench-deliver bench-clone bench-serve
+bench: bench-archive bench-deliver bench-clone bench-serve bench-shards
 
 # From registries into archives.
 bench-archive: tools
@@ -148,6 +153,11 @@ bench-deliver: tools
 bench-clone: tools
 	tests/deps.sh bench
 	$(CARGO) bench --locked --bench clone
+
+# Two shards onto two drives.
+bench-shards:
+	tests/deps.sh bench
+	$(CARGO) bench --locked --bench shards
 
 # Pulling from `util serve` and from Docker's registry. About 5 minutes.
 bench-serve:

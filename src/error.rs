@@ -13,6 +13,8 @@ pub enum ExitStatus {
     Failed = 1,
     /// The command line or the configuration was wrong; nothing was begun.
     Usage = 2,
+    /// The same again may succeed, without anybody's help: sysexits(3)'s EX_TEMPFAIL.
+    TryAgain = 75,
     /// SIGINT arrived.
     Interrupted = 130,
     /// SIGTERM arrived.
@@ -40,6 +42,10 @@ pub enum ErrorKind {
     Unreachable,
     /// A later try may fare better.
     Transient,
+    /// Another run has what this one needs.
+    Busy,
+    /// The whole run may be made again, by whoever schedules it.
+    TryAgain,
 }
 
 /// A result whose error is one for users.
@@ -166,6 +172,18 @@ impl Error {
         self
     }
 
+    /// Whether the same again may succeed, without anybody's help.
+    pub fn may_pass(&self) -> bool {
+        let is_passing =
+            matches!(self.kind, ErrorKind::Transient | ErrorKind::Unreachable | ErrorKind::Busy | ErrorKind::TryAgain);
+        is_passing || self.is_away || self.retry_after.is_some() || self.os_error == Some(nix::libc::EBUSY)
+    }
+
+    /// For a scheduler: what may pass is told by the exit status.
+    pub fn for_scheduler(self) -> Error {
+        if self.may_pass() { self.of(ErrorKind::TryAgain) } else { self }
+    }
+
     /// What sort of failure it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -209,6 +227,7 @@ impl Error {
             ErrorKind::Usage => ExitStatus::Usage,
             ErrorKind::Interrupted => ExitStatus::Interrupted,
             ErrorKind::Terminated => ExitStatus::Terminated,
+            ErrorKind::TryAgain => ExitStatus::TryAgain,
             _ => ExitStatus::Failed,
         }
     }

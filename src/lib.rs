@@ -27,6 +27,7 @@ pub mod oci;
 mod owned_file;
 mod registry;
 mod serve;
+mod shards;
 #[allow(unsafe_code)]
 mod signal;
 mod store;

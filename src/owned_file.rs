@@ -12,7 +12,7 @@ use std::{
 use nix::{errno::Errno, fcntl::OFlag};
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     fd, log,
 };
 
@@ -140,7 +140,9 @@ pub fn lock(file: &File) -> Result<()> {
     }
     match locked {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::new(format!("{} is writing it", holder(&meta)))),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::new(format!("{} is writing it", holder(&meta))).of(ErrorKind::Busy))
+        }
         Err(TryLockError::Error(e)) => {
             log::debug(format_args!("the file system has no locks: {e}"));
             Ok(())

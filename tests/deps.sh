@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to it that the Debian packages are here which the tests named by the arguments need:
-# `test`, `static`, `big`, `second`, `fresh`, `tape`, `bench`. Installs them as root, else says which command does.
+# `test`, `static`, `big`, `second`, `slurm`, `fresh`, `tape`, `bench`. Installs them as root, else says which command does.
 set -eu
 
 missing=""
@@ -19,6 +19,7 @@ for what in "$@"; do
             need tmux tmux
             need zsh zsh
             need age age
+            need parallel parallel
             need systemd-socket-activate systemd
             need fish fish
             need mandoc mandoc
@@ -41,6 +42,13 @@ for what in "$@"; do
             need docker-registry docker-registry
             need strace strace
             need python3 python3
+            ;;
+        slurm)
+            need docker-registry docker-registry
+            need munged munge
+            need slurmctld slurmctld
+            need slurmd slurmd
+            need sbatch slurm-client
             ;;
         fresh)
             need mmdebstrap mmdebstrap
@@ -67,7 +75,7 @@ for what in "$@"; do
             need go golang-go
             ;;
         *)
-            echo "deps.sh: $what is none of test, static, big, second, fresh, tape, bench" >&2
+            echo "deps.sh: $what is none of test, static, big, second, slurm, fresh, tape, bench" >&2
             exit 2
             ;;
     esac

@@ -16,6 +16,7 @@ use crate::{
     mapper::selector::Selector,
     oci::{Annotations, Digest, PlatformFilter},
     registry::transport::retry::RetryPolicy,
+    shards::choice::ShardChoice,
     util::csv,
 };
 
@@ -178,6 +179,18 @@ pub struct Args {
     pub htpasswd: Option<PathBuf>,
     /// Name of the tracker file in the sync directory.
     pub tracker_filename: String,
+    /// A plan that several hosts share.
+    pub plan: Option<PathBuf>,
+    /// Which shard of it.
+    pub shard: Option<ShardChoice>,
+    /// Among how many shards a list is divided.
+    pub shards: usize,
+    /// Percent.
+    pub balance: u64,
+    /// Bytes of a cartridge.
+    pub volume_size: Option<u64>,
+    /// Where a plan or a merged report is written; `-` is standard output.
+    pub dest: Option<PathBuf>,
     /// What stands beside the flags.
     pub operands: Vec<OsString>,
     /// The flags as they were given, for a command that goes on with an interrupted one.
@@ -246,6 +259,12 @@ impl Default for Args {
             io_timeout: None,
             checkpoint_interval: 1 << 30,
             tracker_filename: "record-keeping.csv".into(),
+            plan: None,
+            shard: None,
+            shards: 1,
+            balance: 5,
+            volume_size: None,
+            dest: None,
             operands: Vec::new(),
             address: DEFAULT_ADDRESS,
             map: None,

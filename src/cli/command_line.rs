@@ -9,8 +9,10 @@ pub struct CommandLine {
     pub command: &'static str,
     /// Flags as they were given.
     pub flags: Vec<(&'static str, Option<String>)>,
-    /// Operands; the second is the destination.
+    /// Operands.
     pub operands: Vec<OsString>,
+    /// Which of them is the destination, counted from 0.
+    pub dest: usize,
 }
 
 impl CommandLine {
@@ -18,7 +20,7 @@ impl CommandLine {
     /// of `--force` and `--resume` one takes the place of the other.
     pub fn again(&self, changes: &[(&str, String)], dest: &Path) -> String {
         let mut operands = self.operands.clone();
-        operands[1] = dest.into();
+        operands[self.dest] = dest.into();
         CommandLine { operands, ..self.clone() }.with(changes)
     }
 
@@ -64,6 +66,7 @@ mod tests {
             command: "mirror archive",
             flags: vec![("checkpoint", Some("a b".into())), ("force", None), ("quiet", None)],
             operands: ["s.list", "out.tar", "reg.io/x:1"].map(OsString::from).to_vec(),
+            dest: 1,
         };
         let dest = Path::new("out.tar");
         assert_eq!(

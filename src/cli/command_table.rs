@@ -2,8 +2,9 @@
 
 use super::{
     schema::{Action, Command, Count, Operand},
-    sections::{DELIVER_STATUS, ENVIRONMENT, EXIT_STATUS, FILES, TAPES, TAPES_READ, VERIFY_STATUS},
+    sections::{ARCHIVE_STATUS, DELIVER_STATUS, ENVIRONMENT, EXIT_STATUS, FILES, TAPES, TAPES_READ, VERIFY_STATUS},
     serve_flags::SERVE_COMMAND,
+    shard_flags::{MERGE_COMMAND, PLAN_COMMAND, REPORT_COMMAND},
 };
 
 const NO_OPERANDS: &[Operand] = &[];
@@ -16,6 +17,11 @@ const REGISTRY: Operand = Operand {
     text: "The registry's name as it stands in references: a host, with a port if need be.",
 };
 
+const PLANNED_SOURCES: Operand = Operand {
+    count: Count::OneUnless("plan"),
+    text: "One image a line: its reference, then labels, as CSV. `-` is standard input. With `--plan` there is none.",
+    ..SOURCES_FILE
+};
 const SOURCES_FILE: Operand = Operand {
     name: "SOURCES-FILE",
     count: Count::One,
@@ -33,6 +39,7 @@ const TAR_FILE: Operand =
 
 const SOURCE_FILE: Operand =
     Operand { name: "SOURCE-FILE", count: Count::One, text: "A file, FIFO, or tape device. `-` is standard input." };
+const MORE_TAR_FILES: Operand = Operand { name: "TAR-FILE", count: Count::Any, text: "Further ones." };
 const MORE_SOURCE_FILES: Operand = Operand { name: "SOURCE-FILE", count: Count::Any, text: "Further ones." };
 const DELIVERED_IMAGE: Operand = Operand {
     name: "IMAGE",
@@ -90,7 +97,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "mirror archive",
         summary: "gather images from registries into one TAR archive",
-        operands: &[SOURCES_FILE, DEST_FILE, EXISTING_IMAGE],
+        operands: &[PLANNED_SOURCES, DEST_FILE, EXISTING_IMAGE],
         description: "Resolves every source, fetches all manifests, and so knows the whole archive to the byte before the first layer is fetched. Then the layers go from the registries through a buffer in memory onto the device. No layer is ever stored on disk.\n\n\
             A line of `SOURCES-FILE` is a reference, followed by labels `key=value` in Kubernetes syntax, separated by commas. Empty lines and lines that begin with `#` are ignored.\n\n\
             The archive is one OCI image layout in a TAR stream. Its root is a gather index over all sources. Each blob is in it once. The same sources give the same archive, byte for byte.\n\n\
@@ -100,7 +107,7 @@ pub static COMMANDS: &[Command] = &[
             ("TAPE DRIVES", TAPES),
             ("ENVIRONMENT", ENVIRONMENT),
             ("FILES", FILES),
-            ("EXIT STATUS", EXIT_STATUS),
+            ("EXIT STATUS", ARCHIVE_STATUS),
             (
                 "EXAMPLES",
                 "Archive what `sources.list` names to a tape, with a buffer of 4 GiB, and keep a ledger:\n\n    \
@@ -188,6 +195,9 @@ pub static COMMANDS: &[Command] = &[
         ],
         action: Some(Action::Gather),
     },
+    PLAN_COMMAND,
+    REPORT_COMMAND,
+    MERGE_COMMAND,
     Command {
         name: "mirror batch-serialize",
         summary: "write an archive of each new artifact of a list",
@@ -283,7 +293,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "mirror unarchive",
         summary: "deliver the images of archives to where a map says",
-        operands: &[TAR_FILE, Operand { name: "TAR-FILE", count: Count::Any, text: "Further ones." }, MAPPER],
+        operands: &[TAR_FILE, MORE_TAR_FILES, MAPPER],
         description: "Reads archives from end to end, once, and delivers the images that were gathered into the first to the repositories and registries that `MAPPER` names, each with all below it. Nothing is staged, neither on disk nor in a registry between. Where all goes is worked out and checked before anything is sent, and a tag is set when all is there that it points to.\n\n\
             In each registry a blob is sent once, to the first repository that needs it, and mounted from there into the others. A registry that does not mount gets it again: out of the file, out of the buffer, to several repositories at once, or out of the repository that has it. What no image needs that was selected is passed over, in a file without reading it.\n\n\
             Archives are taken as `ace-dt mirror deserialize` takes them, and damage, missing blobs, and registries that are away are dealt with alike. The gather index must stand in front of the blobs, as it does in archives of this tool; a file in which it stands behind them is read all the same, and from a pipe or tape such an archive is refused. What an increment leaves out is looked for at every destination of the run, and mounted from there; with `--recursive` that goes for referrers, too.\n\n\
@@ -396,7 +406,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "mirror verify",
         summary: "check that an archive or a tape is whole",
-        operands: &[TAR_FILE, Operand { name: "TAR-FILE", count: Count::Any, text: "Further ones." }],
+        operands: &[TAR_FILE, MORE_TAR_FILES],
         description: "Reads archives from end to end, without a registry, and checks the digest of every blob, every reference from `index.json` on, and that the end of the archive is there, with nothing but zeros behind it. Takes archives of other tools too: any OCI image layout in a TAR stream, compressed with zstd or gzip or not, its members in any order.\n\n\
             Prints a line for each image, `whole` or `broken` (with `--subset` also `found`: it is all there, and not all of it was read), and for all that is wrong: `damaged` (a blob has not its digest, or something cannot be read), `missing` (something is referred to and not there), `wrong` (anything else), with the offset in the TAR stream, and on a tape the block. The last line sums up.\n\n\
             A file that ends in the middle of an archive is continued by the next `TAR-FILE`, and a tape by the next volume (see `--volume-command`); behind the end of an archive the next `TAR-FILE` is an archive of its own. Several archives are one set: what one leaves out may be in another, so that an increment and its base are whole together. Each is told of under its own name. From a tape it reads one file, up to the filemark, with blocks of any size; the drive is not rewound first.",
@@ -423,8 +433,8 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "mirror list",
-        summary: "list the images in an archive",
-        operands: &[TAR_FILE],
+        summary: "list the images in archives",
+        operands: &[TAR_FILE, MORE_TAR_FILES],
         description: "Prints reference, platform, digest and size of every image in an archive. Of an image for several platforms there is a line for its index (`index`) and one for each platform; what is no image for a platform has `-`. The size is that of all that the image consists of, each blob once.\n\n\
             Passes over blobs in a file without reading them; a pipe, a compressed archive or a tape is read once. Digests are not checked: `ace-dt mirror verify` does that.",
         sections: &[

@@ -76,6 +76,8 @@ pub struct ArchiveRunOptions {
     pub checkpoint: Option<PathBuf>,
     /// Go on where that ends.
     pub resume: bool,
+    /// The archives are the shards of this plan.
+    pub plan: Option<PathBuf>,
     /// To be given again.
     line: CommandLine,
 }
@@ -96,7 +98,8 @@ impl ArchiveRunOptions {
             report: args.report,
             checkpoint: args.checkpoint,
             resume: args.resume,
-            line: CommandLine { command, flags: args.given, operands: args.operands },
+            plan: args.plan,
+            line: CommandLine { command, flags: args.given, dest: args.operands.len() - 1, operands: args.operands },
         })
     }
 

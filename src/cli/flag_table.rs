@@ -10,7 +10,7 @@ use crate::util::units;
 const ARCHIVE: &[&str] = &["mirror archive"];
 const BATCH: &[&str] = &["mirror batch-serialize"];
 /// What begins with a list of sources.
-const GATHERS: &[&str] = &["mirror archive", "mirror gather"];
+const GATHERS: &[&str] = &["mirror archive", "mirror gather", "mirror plan"];
 /// What writes an archive.
 const ARCHIVES: &[&str] = &["mirror archive", "mirror serialize"];
 /// What writes archives, one or many.
@@ -20,13 +20,15 @@ const WRITES: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror se
 /// What writes a device through the ring.
 const BUFFERS: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror serialize", "util mbuffer"];
 /// What copies referrers.
-const RECURSIVE: &[&str] = &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize"];
+const RECURSIVE: &[&str] =
+    &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror plan", "mirror serialize"];
 /// What looks for referrers in registries.
 const REFERRERS: &[&str] = &[
     "mirror archive",
     "mirror batch-serialize",
     "mirror clone",
     "mirror gather",
+    "mirror plan",
     "mirror scatter",
     "mirror serialize",
 ];
@@ -198,7 +200,7 @@ pub static FLAGS: &[Flag] = &[
         group: FlagGroup::Take,
         brief: "leave out what this ledger has",
         value: Value::Required("FILE[:OFFSET]"),
-        on: ARCHIVES,
+        on: &["mirror archive", "mirror plan", "mirror serialize"],
         text: "Leave out every blob that the ledger `FILE` says is on the media already, up to and including `OFFSET`; without one all of them. The last colon separates. The end of a run with `--checkpoint` tells the offset; one beyond the ledger's last is refused. Several are separated by commas; may be repeated.",
         set: |a, v| {
             for part in args::list(v)? {
@@ -403,7 +405,14 @@ pub static FLAGS: &[Flag] = &[
         brief: "keep what registries give in this directory",
         value: Value::Required("DIR"),
         env: "ACE_DT_CACHE_PATH",
-        on: &["mirror archive", "mirror batch-serialize", "mirror gather", "mirror serialize", "util prune"],
+        on: &[
+            "mirror archive",
+            "mirror batch-serialize",
+            "mirror gather",
+            "mirror plan",
+            "mirror serialize",
+            "util prune",
+        ],
         text: "Keep what registries give in this directory, an OCI image layout, and take from it what is there. Everything taken is hashed first. Several runs may use it at the same time. The key `cachePath` of the configuration does the same.",
         set: |a, v| {
             a.cache = Some(args::file(v)?);

@@ -73,6 +73,7 @@ fn usage(command: &Command) -> String {
     for operand in command.operands {
         match operand.count {
             Count::One => usage.push_str(&format!(" {}", operand.name)),
+            Count::OneUnless(_) => usage.push_str(&format!(" [{}]", operand.name)),
             Count::Any => usage.push_str(&format!(" [{}...]", operand.name)),
         }
     }

@@ -8,12 +8,14 @@ use crate::error::{Context, Result};
 const WIDTH: usize = 78;
 
 /// The pages that are no command's, their sections, and what stands in them.
-const PAGES: [(&str, u8, &str); 6] = [
+const PAGES: [(&str, u8, &str); 8] = [
     ("ace-dt-archive", 5, include_str!("../../man/ace-dt-archive.5")),
     ("ace-dt-config.yaml", 5, include_str!("../../man/ace-dt-config.yaml.5")),
+    ("ace-dt-plan", 5, include_str!("../../man/ace-dt-plan.5")),
     ("ace-dt-progress", 5, include_str!("../../man/ace-dt-progress.5")),
     ("ace-dt-airgap", 7, include_str!("../../man/ace-dt-airgap.7")),
     ("ace-dt-recipes", 7, include_str!("../../man/ace-dt-recipes.7")),
+    ("ace-dt-shards", 7, include_str!("../../man/ace-dt-shards.7")),
     ("ace-dt-tape", 7, include_str!("../../man/ace-dt-tape.7")),
 ];
 
@@ -111,6 +113,7 @@ fn synopsis(out: &mut String, command: &Command) {
     for operand in command.operands {
         match operand.count {
             Count::One => out.push_str(&format!(".Ar {}\n", operand.name)),
+            Count::OneUnless(_) => out.push_str(&format!(".Op Ar {}\n", operand.name)),
             Count::Any => out.push_str(&format!(".Op Ar {} ...\n", operand.name)),
         }
     }

@@ -4,6 +4,7 @@
 //! [`args`] holds what was given, as plain data; [`options`] and [`deliver_options`] make of it what each command takes. What is
 //! shown goes through [`output`] and [`progress`].
 
+pub mod archive_options;
 pub mod args;
 pub mod chart;
 pub mod command_line;
@@ -30,4 +31,5 @@ pub mod schema;
 pub mod sections;
 pub mod serve_flags;
 pub mod serve_options;
+pub mod shard_flags;
 pub mod status_lines;

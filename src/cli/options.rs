@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config},
     error::{Error, Result},
     media::{stream_input::InputOptions, tape::changer::Changer},
-    oci::{Annotations, Digest, PlatformFilter, Reference},
+    oci::{Digest, Reference},
     registry::transport::retry::RetryPolicy,
     store::Locator,
     stream::pipeline::Geometry,
@@ -69,7 +69,11 @@ pub struct OutputOptions {
 }
 
 impl OutputOptions {
-    fn new(args: &Args, dest: &Path) -> Result<OutputOptions> {
+    /// Of `args`, onto `dest`.
+    ///
+    /// # Errors
+    /// If the buffer cannot be laid out so.
+    pub(super) fn new(args: &Args, dest: &Path) -> Result<OutputOptions> {
         let write = WriteOptions {
             dest: dest.into(),
             force: args.force,
@@ -107,7 +111,7 @@ impl OutputOptions {
 }
 
 /// What is at the destination already.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ExistingOptions {
     /// Checkpoints, each with the offset up to which it is believed; without one all of it is.
     pub checkpoints: Vec<(PathBuf, Option<u64>)>,
@@ -116,82 +120,17 @@ pub struct ExistingOptions {
 }
 
 impl ExistingOptions {
-    fn new(args: &Args) -> Result<ExistingOptions> {
-        let images = args.operands.iter().skip(2).map(|operand| locator(operand, "existing image"));
+    /// Of `args`, of which the operands from `first` on are images.
+    ///
+    /// # Errors
+    /// If one is no image.
+    pub(super) fn new(args: &Args, first: usize) -> Result<ExistingOptions> {
+        let images = args.operands.iter().skip(first).map(|operand| locator(operand, "existing image"));
         Ok(ExistingOptions {
             checkpoints: args.existing_from_checkpoint.clone(),
             images: images.collect::<Result<_>>()?,
         })
     }
-}
-
-/// What is taken of a list of sources, and what is said of it.
-#[derive(Clone, Debug)]
-pub struct SelectionOptions {
-    /// The list; `-` is standard input.
-    pub sources: PathBuf,
-    /// None means all.
-    pub platforms: Vec<PlatformFilter>,
-    /// Take an index as it is, with the content of these platforms only.
-    pub sparse_index: bool,
-    /// Referrers too.
-    pub recursive: bool,
-    /// What lies under cosign's tags, too.
-    pub digest_tags: bool,
-    /// Leave out sources that fail.
-    pub keep_going: bool,
-    /// For the gather index.
-    pub annotations: Annotations,
-    /// List indexes in an annotation.
-    pub index_fallback: bool,
-    /// Where is told what became of each source.
-    pub report: Option<PathBuf>,
-}
-
-impl SelectionOptions {
-    fn new(args: &Args) -> Result<SelectionOptions> {
-        if args.sparse_index && args.platforms.is_empty() {
-            return Err(Error::usage(
-                "--sparse-index says what becomes of an index with --platforms, which is not given",
-            ));
-        }
-        Ok(SelectionOptions {
-            sources: path(args, 0).into(),
-            platforms: args.platforms.clone(),
-            sparse_index: args.sparse_index,
-            recursive: args.recursive,
-            digest_tags: args.digest_tags,
-            keep_going: args.keep_going,
-            annotations: args.annotations.clone(),
-            index_fallback: args.index_fallback,
-            report: args.report.clone(),
-        })
-    }
-}
-
-/// For `mirror archive`.
-#[derive(Clone, Debug)]
-pub struct ArchiveOptions {
-    /// How registries are reached.
-    pub connection: ConnectionOptions,
-    /// How progress is shown.
-    pub progress: ProgressOptions,
-    /// What is archived.
-    pub selection: SelectionOptions,
-    /// How, and whereto.
-    pub output: OutputOptions,
-    /// What is left out.
-    pub existing: ExistingOptions,
-    /// Name of the gather index.
-    pub reference: String,
-    /// Add a `manifest.json`.
-    pub manifest_json: bool,
-    /// Only plan.
-    pub dry_run: bool,
-    /// To be given again.
-    pub line: CommandLine,
-    /// How the plan is printed.
-    pub format: ListFormat,
 }
 
 /// For `mirror serialize`.
@@ -242,19 +181,6 @@ pub struct BatchOptions {
     pub dry_run: bool,
 }
 
-/// For `mirror gather`.
-#[derive(Clone, Debug)]
-pub struct GatherOptions {
-    /// How registries are reached.
-    pub connection: ConnectionOptions,
-    /// How progress is shown.
-    pub progress: ProgressOptions,
-    /// What is gathered.
-    pub selection: SelectionOptions,
-    /// Where to: it has no digest.
-    pub image: Reference,
-}
-
 /// For `mirror verify`.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
@@ -274,6 +200,8 @@ pub struct VerifyOptions {
     pub input: InputOptions,
     /// Only these blobs are hashed.
     pub share: Option<BlobShare>,
+    /// The archives are the shards of this plan.
+    pub plan: Option<PathBuf>,
     /// How it is printed.
     pub format: ListFormat,
 }
@@ -281,8 +209,10 @@ pub struct VerifyOptions {
 /// For `mirror list`.
 #[derive(Clone, Debug)]
 pub struct ListOptions {
-    /// What is listed.
-    pub archive: PathBuf,
+    /// What is listed, one behind the other.
+    pub archives: Vec<PathBuf>,
+    /// They are the shards of this plan.
+    pub plan: Option<PathBuf>,
     /// How it is read.
     pub input: InputOptions,
     /// How it is printed.
@@ -374,37 +304,18 @@ pub trait FromArgs: Sized {
     fn from_args(args: Args, command: &'static str) -> Result<Self>;
 }
 
-impl FromArgs for ArchiveOptions {
-    fn from_args(args: Args, command: &'static str) -> Result<ArchiveOptions> {
-        let output = OutputOptions::new(&args, path(&args, 1))?;
-        check_resume(&args)?;
-        Ok(ArchiveOptions {
-            connection: ConnectionOptions::new(&args),
-            selection: SelectionOptions::new(&args)?,
-            output,
-            existing: ExistingOptions::new(&args)?,
-            dry_run: args.dry_run,
-            manifest_json: args.manifest_json,
-            line: CommandLine { command, flags: args.given, operands: args.operands },
-            progress: args.progress,
-            reference: args.reference,
-            format: args.output,
-        })
-    }
-}
-
 impl FromArgs for SerializeOptions {
     fn from_args(args: Args, command: &'static str) -> Result<SerializeOptions> {
         let output = OutputOptions::new(&args, path(&args, 1))?;
-        check_resume(&args)?;
+        check_resume(&args, output.dest())?;
         Ok(SerializeOptions {
             connection: ConnectionOptions::new(&args),
             image: locator(&args.operands[0], "IMAGE")?,
             recursive: args.recursive,
             output,
-            existing: ExistingOptions::new(&args)?,
+            existing: ExistingOptions::new(&args, 2)?,
             manifest_json: args.manifest_json,
-            line: CommandLine { command, flags: args.given, operands: args.operands },
+            line: CommandLine { command, flags: args.given, operands: args.operands, dest: 1 },
             progress: args.progress,
         })
     }
@@ -428,23 +339,6 @@ impl FromArgs for BatchOptions {
     }
 }
 
-impl FromArgs for GatherOptions {
-    fn from_args(args: Args, _: &'static str) -> Result<GatherOptions> {
-        let wrong = |why: String| Error::usage(why).doing("IMAGE");
-        let written = utf8(&args.operands[1]).map_err(wrong)?;
-        let image: Reference = written.parse().map_err(wrong)?;
-        if image.digest.is_some() {
-            return Err(wrong(format!("{written:?} has a digest, but what is gathered gets its own")));
-        }
-        Ok(GatherOptions {
-            connection: ConnectionOptions::new(&args),
-            selection: SelectionOptions::new(&args)?,
-            image,
-            progress: args.progress,
-        })
-    }
-}
-
 impl FromArgs for VerifyOptions {
     fn from_args(args: Args, _: &'static str) -> Result<VerifyOptions> {
         Ok(VerifyOptions {
@@ -455,6 +349,7 @@ impl FromArgs for VerifyOptions {
             root: args.root,
             wanted: args.wanted,
             share: args.share,
+            plan: args.plan,
             format: args.output,
             progress: args.progress,
         })
@@ -463,7 +358,13 @@ impl FromArgs for VerifyOptions {
 
 impl FromArgs for ListOptions {
     fn from_args(args: Args, _: &'static str) -> Result<ListOptions> {
-        Ok(ListOptions { archive: path(&args, 0).into(), input: input(&args), format: args.output, tree: args.tree })
+        Ok(ListOptions {
+            archives: files(&args),
+            input: input(&args),
+            plan: args.plan,
+            format: args.output,
+            tree: args.tree,
+        })
     }
 }
 
@@ -554,8 +455,11 @@ pub(super) fn input(args: &Args) -> InputOptions {
 }
 
 /// What can be resumed, as far as flags tell.
-fn check_resume(args: &Args) -> Result<()> {
-    if args.resume && path(args, 1) == Path::new("-") {
+///
+/// # Errors
+/// If there is nothing to resume by, or nothing that can be taken up again.
+pub(super) fn check_resume(args: &Args, dest: &Path) -> Result<()> {
+    if args.resume && dest == Path::new("-") {
         return Err(Error::usage("--resume: standard output cannot be taken up again"));
     }
     if args.resume && args.checkpoint.is_none() {

@@ -130,13 +130,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error>
 
 /// Whether all is there that a command needs, and no more.
 fn check(command: &Command, args: &Args) -> Result<(), Error> {
-    let (least, most) = command.operand_counts();
-    if args.operands.len() < least {
-        let mut needed = command.operands.iter().filter(|operand| operand.count == crate::cli::schema::Count::One);
-        let missing = needed.nth(args.operands.len()).map_or("an operand", |operand| operand.name);
-        return Err(wrong(command, format!("{missing} is missing")));
+    let needed = command.needed(&|flag| args.was_given(flag));
+    if let Some(missing) = needed.get(args.operands.len()) {
+        return Err(wrong(command, format!("{} is missing", missing.name)));
     }
-    if let Some(extra) = args.operands.get(most) {
+    if let Some(extra) = args.operands.get(needed.len().saturating_add(command.further())) {
         return Err(wrong(
             command,
             match command.takes_secrets() {

@@ -7,7 +7,7 @@
 use crate::cli::args::Args;
 pub use crate::cli::{
     command_table::COMMANDS, deliver_flags::DELIVER_FLAGS, flag_table::FLAGS, general_flags::GENERAL_FLAGS,
-    map_flags::MAP_FLAGS, serve_flags::SERVE_FLAGS,
+    map_flags::MAP_FLAGS, serve_flags::SERVE_FLAGS, shard_flags::SHARD_FLAGS,
 };
 
 /// A command, or a group of commands.
@@ -45,6 +45,10 @@ pub enum Action {
     Gather,
     /// `mirror list`
     List,
+    /// `mirror report merge`
+    MergeReports,
+    /// `mirror plan`
+    Plan,
     /// `mirror scatter`
     Scatter,
     /// `mirror serialize`
@@ -92,6 +96,8 @@ pub struct Operand {
 pub enum Count {
     /// Exactly once.
     One,
+    /// Exactly once, or with this flag not at all.
+    OneUnless(&'static str),
     /// Not at all, or several times.
     Any,
 }
@@ -194,7 +200,7 @@ pub fn below(group: &Command, name: &str) -> Option<&'static Command> {
 
 /// All flags, in the order in which they are shown.
 pub fn flags() -> impl Iterator<Item = &'static Flag> {
-    FLAGS.iter().chain(MAP_FLAGS).chain(DELIVER_FLAGS).chain(SERVE_FLAGS).chain(GENERAL_FLAGS)
+    FLAGS.iter().chain(SHARD_FLAGS).chain(MAP_FLAGS).chain(DELIVER_FLAGS).chain(SERVE_FLAGS).chain(GENERAL_FLAGS)
 }
 
 impl Command {
@@ -236,11 +242,19 @@ impl Command {
         self.flags().any(|flag| flag.long == "password-stdin")
     }
 
-    /// Least and most operands.
-    pub fn operand_counts(&self) -> (usize, usize) {
-        let least = self.operands.iter().filter(|o| o.count == Count::One).count();
-        let any = self.operands.iter().any(|o| o.count == Count::Any);
-        (least, if any { usize::MAX } else { least })
+    /// The operands that must be there, with flags of which `is_given` tells.
+    pub fn needed(&self, is_given: &dyn Fn(&str) -> bool) -> Vec<&'static Operand> {
+        let is_needed = |operand: &&Operand| match operand.count {
+            Count::One => true,
+            Count::OneUnless(flag) => !is_given(flag),
+            Count::Any => false,
+        };
+        self.operands.iter().filter(is_needed).collect()
+    }
+
+    /// The most operands that it takes beside those that must be there.
+    pub fn further(&self) -> usize {
+        if self.operands.iter().any(|operand| operand.count == Count::Any) { usize::MAX } else { 0 }
     }
 }
 

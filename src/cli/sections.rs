@@ -4,6 +4,9 @@
 pub const EXIT_STATUS: &str =
     "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
 
+/// EXIT STATUS of `mirror archive`.
+pub const ARCHIVE_STATUS: &str = "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM. With `--plan` 75 if the same command may succeed later without anybody's help: a registry is away, or somebody else has the device; see `ace-dt-shards(7)`.";
+
 /// EXIT STATUS of what delivers archives.
 pub const DELIVER_STATUS: &str = "0 if all is delivered, 1 if anything is missing, wrong or cannot be sent, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
 

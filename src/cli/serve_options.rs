@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 pub struct ServeOptions {
     /// What is served, one behind the other.
     pub archives: Vec<PathBuf>,
+    /// They are the shards of this plan.
+    pub plan: Option<PathBuf>,
     /// Where clients come, unless systemd passes a socket.
     pub address: SocketAddr,
     /// `KIND=ARGUMENT`.
@@ -36,6 +38,7 @@ impl FromArgs for ServeOptions {
         };
         Ok(ServeOptions {
             archives: args.operands.iter().map(PathBuf::from).collect(),
+            plan: args.plan,
             address: args.address,
             mapper: args.map,
             tls,

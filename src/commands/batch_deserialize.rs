@@ -66,6 +66,7 @@ pub fn run(options: &BatchDeserializeOptions) -> Result<()> {
         };
         let archives: [PathBuf; 1] = [directory.join(file)];
         let job = DeliveryJob {
+            shared: None,
             options: &options.deliver,
             archives: &archives,
             to: DeliveredTo::Image(&image),

@@ -11,7 +11,7 @@ use super::{
     path_conflicts,
     report::ReportFile,
     retry_hint,
-    setup::{self, Setup, is_dash},
+    setup::{self, NamedRoot, Setup, is_dash},
 };
 use crate::{
     archive::write::{
@@ -176,7 +176,8 @@ impl Batch<'_> {
         };
         let file = format!("{number:06}-{name}.tar{ending}");
         record.file = Some(file.clone());
-        let plan = setup::plan(&graph, (&root, artifact), &existing, recursive, self.options.manifest_json);
+        let named = NamedRoot { root: &root, name: artifact, version: &output::version() };
+        let plan = setup::plan(&graph, named, &existing, recursive, self.options.manifest_json);
         let plan = plan.doing(|| format!("planning the archive of {artifact}"))?;
         if self.options.dry_run {
             self.progress.clear();

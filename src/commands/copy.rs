@@ -116,6 +116,7 @@ impl CopyJob<'_> {
             keeps_nothing: true,
             looks_again: self.options.verify,
             digest: None,
+            set: None,
             threads: self.setup.threads,
             keep_going: map.keep_going,
             strict: false,

@@ -27,6 +27,7 @@ use crate::{
     compression::Format,
     delivery::{
         Delivery, DeliveryOptions, ReadingFrom, Route, Routing,
+        archive_set::ArchiveSet,
         checkpoint::DeliveryCheckpoint,
         homes::{Homes, MakeTarget},
         outcome::DeliveryOutcome,
@@ -41,6 +42,7 @@ use crate::{
         stream_input::{InputOptions, StreamInput},
     },
     oci::{Digest, Manifest, Reference, Repository, media},
+    shards::plan_file::SharedPlan,
     store::target::{RegistryTarget, Rehearsal, Target},
     util::units::grouped,
 };
@@ -63,6 +65,8 @@ pub struct DeliveryJob<'a> {
     pub progress: &'a Progress,
     /// Where is recorded what is delivered, and whether to go on where that ends.
     pub checkpoint: Option<(&'a Path, bool)>,
+    /// The archives are the shards of this plan.
+    pub shared: Option<&'a SharedPlan>,
 }
 
 /// Where archives go.
@@ -97,11 +101,12 @@ impl<'a> DeliveryJob<'a> {
     pub fn of(
         run: &'a ArchiveRunOptions,
         to: DeliveredTo<'a>,
+        shared: Option<&'a SharedPlan>,
         setup: &'a Setup,
         progress: &'a Progress,
     ) -> DeliveryJob<'a> {
         let (options, archives, checkpoint) = (&run.deliver, &*run.archives, run.recorded());
-        DeliveryJob { options, archives, to, setup, progress, checkpoint }
+        DeliveryJob { options, archives, to, setup, progress, checkpoint, shared }
     }
 
     /// Reads the archives, delivers what they hold, and tells of what is missing.
@@ -113,6 +118,7 @@ impl<'a> DeliveryJob<'a> {
         let inputs = self.open(record.as_ref())?;
         if record.is_none() {
             self.check_digest(&inputs)?;
+            self.check_files_of_set(&inputs)?;
         }
         let make = |repository: &Repository| target(self.setup, repository, self.options.dry_run);
         let make: &MakeTarget = &make;
@@ -134,6 +140,7 @@ impl<'a> DeliveryJob<'a> {
             keeps_nothing: false,
             looks_again: self.options.verify,
             digest: self.digest().cloned(),
+            set: self.shared.map(set_of),
             threads: self.setup.threads,
             keep_going: self.options.keep_going,
             strict: self.options.strict,
@@ -141,6 +148,7 @@ impl<'a> DeliveryJob<'a> {
             has_checkpoint: self.checkpoint.is_some(),
         });
         record.map_or(Ok(()), |record| delivery.resume(&record))?;
+        delivery.begin_set().doing(|| self.doing())?;
         let size = |opened: &OpenedInput| match &opened.input {
             Input::Files(files) => Some(files.total()),
             Input::Stream(_) => None,
@@ -217,7 +225,7 @@ impl<'a> DeliveryJob<'a> {
                 // It is read from its beginning: what is delivered is known to be there when it passes.
                 Input::Stream(_) if !is_on_tape => from.offset = 0,
                 Input::Stream(_) => {}
-                Input::Files(files) if from.offset > 0 && from.start == 0 && archive == 0 => {
+                Input::Files(files) if from.offset > 0 && from.start == 0 && archive == 0 && self.shared.is_none() => {
                     let root = record.and_then(|record| record.root.as_ref()).map(|root| &root.digest);
                     if first_root(files)?.as_ref() != root {
                         let error = Error::new("the record is of another archive").doing(self.doing());
@@ -251,7 +259,15 @@ impl<'a> DeliveryJob<'a> {
 
     /// With a digest: in a file the `index.json` is found before anything is sent, wherever it stands.
     fn check_digest(&self, inputs: &[OpenedInput]) -> Result<()> {
-        let (Some(wanted), Some(Input::Files(files))) = (self.digest(), inputs.first().map(|opened| &opened.input))
+        if let (Some(wanted), Some(shared)) = (self.digest(), self.shared)
+            && *wanted != shared.plan.root
+        {
+            let why = format!("the root of the plan is {}, and not {wanted}", shared.plan.root);
+            return Err(Error::new(why).doing(self.doing()));
+        }
+        let is_alone = self.shared.is_none();
+        let (Some(wanted), Some(Input::Files(files))) =
+            (self.digest().filter(|_| is_alone), inputs.first().map(|opened| &opened.input))
         else {
             return Ok(());
         };
@@ -261,6 +277,18 @@ impl<'a> DeliveryJob<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Shards in files are looked at before anything is sent: all must be there.
+    fn check_files_of_set(&self, inputs: &[OpenedInput]) -> Result<()> {
+        let Some(shared) = self.shared else { return Ok(()) };
+        let mut roots = Vec::new();
+        for (OpenedInput { input, .. }, group) in inputs.iter().zip(groups(self.archives)?) {
+            // What is on a tape or in a pipe is found out as it comes.
+            let Input::Files(files) = input else { return Ok(()) };
+            roots.push((format!("{:?}", group[0]), first_root(files)?));
+        }
+        shared.check_set(&roots).doing(|| self.doing())
     }
 
     /// For errors.
@@ -295,6 +323,9 @@ impl<'a> DeliveryJob<'a> {
             return failed(e.clone());
         }
         outcome.tell_lacking();
+        if let Some(missing) = self.shared.and_then(|shared| shared.missing(&|root| outcome.met_roots.contains(root))) {
+            return failed(missing);
+        }
         if self.options.dry_run {
             self.print_plan(outcome)?;
         }
@@ -319,6 +350,13 @@ impl<'a> DeliveryJob<'a> {
         }
         Ok(())
     }
+}
+
+/// The shards of a plan, as a delivery sees them.
+fn set_of(shared: &SharedPlan) -> ArchiveSet {
+    let (root, bytes) = shared.root();
+    let members = shared.plan.shards.iter().filter_map(|shard| shard.root.clone());
+    ArchiveSet { root, bytes: bytes.into(), members: members.collect() }
 }
 
 /// The target of a repository; with `dry_run` nothing is sent there.

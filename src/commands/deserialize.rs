@@ -15,6 +15,7 @@ use crate::{
     delivery::{images::DeliveredImage, outcome::DeliveryOutcome, way_of},
     error::Result,
     oci::Digest,
+    shards::plan_file::SharedPlan,
 };
 
 /// # Errors
@@ -25,7 +26,9 @@ pub fn run(options: &DeserializeOptions) -> Result<()> {
     let files = ResultFiles::open(run)?;
     let setup = Setup::new(&run.deliver.connection)?;
     let progress = Progress::new(&run.deliver.progress)?;
-    let job = DeliveryJob::of(run, DeliveredTo::Image(&options.image), &setup, &progress);
+    let shared = run.plan.as_deref().map(SharedPlan::read).transpose()?;
+    let to = DeliveredTo::Image(&options.image);
+    let job = DeliveryJob::of(run, to, shared.as_ref(), &setup, &progress);
     let outcome = job.run().map_err(|e| if e.is_signal() { e.hint(run.go_on()) } else { e })?;
     let concluded = job.conclude(&outcome);
     let images = OnceCell::new();

@@ -1,14 +1,15 @@
 //! `mirror gather`: from a list of sources to one artifact in a registry.
 
-use super::{path_conflicts, report::ReportFile, setup::Setup};
+use super::{
+    path_conflicts,
+    report::ReportFile,
+    setup::{self, Setup},
+};
 use crate::{
-    cli::{options::GatherOptions, output, progress::Progress},
+    cli::{archive_options::GatherOptions, output, progress::Progress},
     copy::push_graph::PushJob,
     error::Result,
-    gather::{
-        GatherSettings,
-        collect::{self, Collected, Collector, IndexOptions, SourceOutcome},
-    },
+    gather::collect::{self, Collected, IndexOptions, SourceOutcome},
     store::target::{RegistryTarget, Target},
 };
 
@@ -16,28 +17,13 @@ use crate::{
 /// With what fails.
 pub fn run(options: &GatherOptions) -> Result<()> {
     let selection = &options.selection;
-    let written: Vec<_> = selection.report.iter().map(|path| ("--report", path.as_path())).collect();
+    let written: Vec<_> = options.report.iter().map(|path| ("--report", path.as_path())).collect();
     path_conflicts::check(&[("SOURCES-FILE", &selection.sources)], &written)?;
     let sources = collect::read(&selection.sources)?;
-    let report = selection.report.as_deref().map(ReportFile::open).transpose()?;
+    let report = options.report.as_deref().map(ReportFile::open).transpose()?;
     let setup = Setup::new(&options.connection)?;
     let progress = Progress::new(&options.progress)?;
-    let settings = GatherSettings {
-        platforms: &selection.platforms,
-        sparse: selection.sparse_index,
-        recursive: selection.recursive,
-        threads: setup.threads,
-        observer: &|resolved, sources, manifests| progress.resolving(resolved, sources, manifests),
-    };
-    let collector = Collector {
-        store: &*setup.store,
-        settings,
-        keep_going: selection.keep_going,
-        digest_tags: selection.digest_tags,
-    };
-    let found = collector.collect(sources, &|_| false);
-    progress.clear();
-    let mut found = found?;
+    let mut found = setup::collect(&*setup.store, selection, setup.threads, &progress, sources, &|_| false)?;
     let outcome = push(options, &setup, &mut found, &progress);
     setup.store.keep(&found.graph, &found.roots(), selection.recursive);
     match report {

@@ -6,11 +6,18 @@ use serde::Serialize;
 
 use super::path_conflicts;
 use crate::{
-    archive::read::{finding::Finding, images::Image, open::look, tree::TreeStyle},
+    archive::read::{
+        finding::Finding,
+        images::Image,
+        open::{groups, look_at},
+        tree::TreeStyle,
+    },
     cli::{args::ListFormat, options::ListOptions, output::Printer, status_lines::speaks_utf8},
-    error::{Error, Result, one_line},
+    error::{Context, Error, Result, one_line},
     log,
+    media::input::Input,
     oci::{Digest, json},
+    shards::plan_file::SharedPlan,
     util::{csv, units::human_size},
 };
 
@@ -32,31 +39,46 @@ struct Row<'a> {
 /// # Errors
 /// If the archive cannot be read, or something is wrong with it.
 pub fn run(options: &ListOptions) -> Result<()> {
-    let path = &options.archive;
     if options.tree && options.format != ListFormat::Table {
         return Err(Error::usage("--tree is a form of its own: --output cannot be given with it"));
     }
-    path_conflicts::check(&[("TAR-FILE", path)], &[path_conflicts::stdout()])?;
-    let (catalog, findings) = look(path, options.input.clone())?;
-    let mut out = Printer::new()?;
-    if options.tree {
-        let style = if speaks_utf8() { TreeStyle::LINES } else { TreeStyle::ASCII };
-        catalog.tree(style).iter().try_for_each(|line| out.put(&format!("{line}\n")))?;
-        out.finish()?;
-        return conclude(path, &findings);
+    let mut read: Vec<_> = options.archives.iter().map(|path| ("TAR-FILE", path.as_path())).collect();
+    read.extend(options.plan.iter().map(|path| ("--plan", path.as_path())));
+    path_conflicts::check(&read, &[path_conflicts::stdout()])?;
+    let shared = options.plan.as_deref().map(SharedPlan::read).transpose()?;
+    let style = if speaks_utf8() { TreeStyle::LINES } else { TreeStyle::ASCII };
+    let (mut out, mut images) = (Printer::new()?, Vec::new());
+    let (mut roots, mut concluded) = (Vec::new(), Ok(()));
+    for group in groups(&options.archives)? {
+        let path = &group[0];
+        let (catalog, findings) = look_at(Input::open(&group, options.input.clone())?)?;
+        roots.push((format!("{path:?}"), catalog.lists.root().cloned()));
+        let of_archive = catalog.images();
+        let unknown = of_archive.iter().filter(|image| image.size.is_none()).count();
+        if unknown > 0 && !options.tree {
+            log::warn(format_args!("{path:?}: the manifests of {unknown} images are not in it"));
+        }
+        match options.tree {
+            true => catalog.tree(style).iter().try_for_each(|line| out.put(&format!("{line}\n")))?,
+            false => images.extend(of_archive),
+        }
+        let found = conclude(path, &findings);
+        if let (Err(_), Err(e)) = (&concluded, &found) {
+            log::error(e);
+        }
+        concluded = concluded.and(found);
     }
-    let images = catalog.images();
+    let is_set = shared.map_or(Ok(()), |shared| shared.check_set(&roots).doing(|| "listing the shards of a plan"));
+    let concluded = concluded.and(is_set);
+    if options.tree {
+        return out.finish().and(concluded);
+    }
     match options.format {
         ListFormat::Table => table(&images, &mut out),
         ListFormat::Csv => comma_separated(&images, &mut out),
         ListFormat::Json => objects(&images, &mut out),
     }?;
-    out.finish()?;
-    let unknown = images.iter().filter(|image| image.size.is_none()).count();
-    if unknown > 0 {
-        log::warn(format_args!("{path:?}: the manifests of {unknown} images are not in it"));
-    }
-    conclude(path, &findings)
+    out.finish().and(concluded)
 }
 
 /// What is wrong with an archive is an error.

@@ -1,6 +1,8 @@
 //! The commands: options become files opened and parts put together, and results are shown.
 
 mod archive;
+mod archive_run;
+mod archive_shard;
 mod batch_deserialize;
 mod batch_serialize;
 mod clone;
@@ -15,8 +17,10 @@ mod help;
 mod list;
 mod login;
 mod mbuffer;
+mod merge_reports;
 mod mux;
 mod path_conflicts;
+mod plan;
 mod prune;
 mod report;
 mod result_files;
@@ -56,6 +60,8 @@ pub fn run(command: &Command, args: Args) -> Result<()> {
         Some(Action::Diff) => with(command, args, diff::run),
         Some(Action::BatchSerialize) => with(command, args, batch_serialize::run),
         Some(Action::Gather) => with(command, args, gather::run),
+        Some(Action::MergeReports) => with(command, args, merge_reports::run),
+        Some(Action::Plan) => with(command, args, plan::run),
         Some(Action::List) => with(command, args, list::run),
         Some(Action::Serialize) => with(command, args, serialize::run),
         Some(Action::Verify) => with(command, args, verify::run),

@@ -6,19 +6,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
     error::{Context, Error, Result},
-    fd, log,
+    fd,
+    gather::collect::{SourceOutcome, SourceRecord},
+    log,
     media::{
         file_sink::MediumKind,
         sink::{Volume, Volumes},
     },
-    oci::json,
+    oci::{Digest, json},
     owned_file::OwnedFile,
+    shards::plan_file::SharedPlan,
     stream::pipeline::{Geometry, Snapshot},
-    util::units::grouped,
+    util::{atomic_file, units::grouped},
 };
 
 /// A file that is to be written at the end of a run: it is open, and nobody else's.
@@ -85,10 +88,105 @@ impl ReportFile {
 }
 
 /// Whether a file holds what a run has reported.
-fn is_report(bytes: &[u8]) -> bool {
+pub fn is_report(bytes: &[u8]) -> bool {
     let records: std::result::Result<Vec<HashMap<String, IgnoredAny>>, _> = serde_json::from_slice(bytes);
-    let is_one = |record: &HashMap<String, IgnoredAny>| record.contains_key("source") || record.contains_key("blob");
+    let is_one =
+        |record: &HashMap<String, IgnoredAny>| ["source", "blob", "shard"].iter().any(|key| record.contains_key(*key));
     records.is_ok_and(|records| records.iter().all(is_one))
+}
+
+/// A file that is to be replaced as a whole at the end of a run.
+pub struct ReplacedFile {
+    path: PathBuf,
+    what: &'static str,
+}
+
+impl ReplacedFile {
+    /// Finds out whether it can be replaced, before it costs anything. What `is_one` does not take for an earlier one is not
+    /// written over; `what` names it.
+    ///
+    /// # Errors
+    /// If it cannot, or something else is there.
+    pub fn open(path: &Path, what: &'static str, is_one: fn(&[u8]) -> bool) -> Result<ReplacedFile> {
+        let opening = || format!("opening {what} {path:?}");
+        if let Ok(meta) = std::fs::metadata(path) {
+            let is_another = || Ok(meta.len() > 0 && !is_one(&fd::read_file(path).doing(opening)?));
+            if !meta.is_file() || is_another()? {
+                let name = what.trim_start_matches("the ");
+                return Err(Error::new(format!("what is there is no {name}, and is not written over")).doing(opening()));
+            }
+        }
+        let (beside, _) = atomic_file::create_beside(path, 0o600).doing(opening)?;
+        std::fs::remove_file(beside).doing(opening)?;
+        Ok(ReplacedFile { path: path.into(), what })
+    }
+
+    /// Replaces it.
+    ///
+    /// # Errors
+    /// If it cannot be written; then it is as it was.
+    pub fn write(self, bytes: &[u8]) -> Result<()> {
+        atomic_file::replace(&self.path, bytes, false).doing(|| format!("writing {} {:?}", self.what, self.path))
+    }
+}
+
+/// What became of a shard of a plan. Sizes in bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShardReport {
+    /// From 1 on.
+    pub shard: u32,
+    /// How many there are.
+    pub shards: u32,
+    /// The digest of the plan's file.
+    pub plan: Digest,
+    /// The digest of its gather index.
+    pub root: Option<Digest>,
+    /// Of the archive, manifests included.
+    pub blobs: usize,
+    /// Of the archive, uncompressed.
+    pub size: u64,
+    /// How far it came.
+    pub outcome: SourceOutcome,
+}
+
+impl ShardReport {
+    /// Of a shard, counted from 1, of which nothing is made yet.
+    pub fn new(shared: &SharedPlan, shard: u32) -> ShardReport {
+        let figures = &shared.plan.shards[shard as usize - 1];
+        ShardReport {
+            shard,
+            shards: shared.count(),
+            plan: shared.digest.clone(),
+            root: figures.root.clone(),
+            blobs: figures.blobs,
+            size: figures.size,
+            outcome: SourceOutcome::Incomplete,
+        }
+    }
+}
+
+/// One object of a shard's report.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum ShardRecord<'a> {
+    /// The shard.
+    Shard(ShardReport),
+    /// One of its sources.
+    Source {
+        /// From 1 on.
+        #[serde(rename = "ofShard")]
+        of_shard: u32,
+        /// What became of it.
+        #[serde(flatten)]
+        record: &'a SourceRecord,
+    },
+}
+
+/// The report of a shard.
+pub fn of_shard(shard: ShardReport, records: &[SourceRecord]) -> Vec<ShardRecord<'_>> {
+    let number = shard.shard;
+    let sources = records.iter().map(move |record| ShardRecord::Source { of_shard: number, record });
+    [ShardRecord::Shard(shard)].into_iter().chain(sources).collect()
 }
 
 /// How the device was kept busy, and where a stream lies on tapes.

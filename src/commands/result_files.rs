@@ -57,7 +57,8 @@ impl ResultFiles {
 /// # Errors
 /// Wrong usage, if one is.
 pub fn check_paths(options: &ArchiveRunOptions, operand: &'static str) -> Result<()> {
-    let read: Vec<_> = options.archives.iter().map(|path| (operand, path.as_path())).collect();
+    let archives = options.archives.iter().map(|path| (operand, path.as_path()));
+    let read: Vec<_> = archives.chain(options.plan.iter().map(|path| ("--plan", path.as_path()))).collect();
     let written = [("--report", &options.report), ("--wanted", &options.wanted), ("--checkpoint", &options.checkpoint)];
     let written = written.into_iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?)));
     let written: Vec<_> = written.chain(options.deliver.progress.written()).collect();

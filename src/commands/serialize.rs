@@ -3,11 +3,11 @@
 use super::{
     path_conflicts,
     retry_hint::{self, RetryHint},
-    setup::{self, Setup},
+    setup::{self, NamedRoot, Setup},
 };
 use crate::{
     archive::write::{existing::ExistingContent, session::WriteSession},
-    cli::{options::SerializeOptions, progress::Progress},
+    cli::{options::SerializeOptions, output, progress::Progress},
     error::{Context, Result},
     oci::Descriptor,
     store::Locator,
@@ -27,7 +27,8 @@ pub fn run(options: &SerializeOptions) -> Result<()> {
     existing.add_images(&options.existing.images, options.recursive, store, threads)?;
     let (graph, root) = setup::fetch(store, image, options.recursive, threads, &progress)?;
     let name = name(image, &root);
-    let plan = setup::plan(&graph, (&root, &name), &existing, options.recursive, options.manifest_json);
+    let named = NamedRoot { root: &root, name: &name, version: &output::version() };
+    let plan = setup::plan(&graph, named, &existing, options.recursive, options.manifest_json);
     let plan = plan.doing(|| format!("planning the archive of {image}"))?;
     let session = WriteSession { options: &write, plan: &plan, store, threads };
     let hint = RetryHint { line: &options.line, options: &write };

@@ -15,8 +15,10 @@ use crate::{
         access_log::AccessLog,
         library::Library,
         server::{Served, Server},
+        shelf::stem,
         wire::tls_config,
     },
+    shards::plan_file::SharedPlan,
     signal,
 };
 
@@ -57,10 +59,12 @@ pub fn run(options: &ServeOptions) -> Result<()> {
 fn open(options: &ServeOptions) -> Result<Served> {
     let tls = options.tls.as_ref().map(|(certificate, key)| tls::identity(certificate, key)).transpose()?;
     let mapper = options.mapper.as_deref().map(Mapper::read).transpose()?;
+    let shared = options.plan.as_deref().map(|path| Ok((stem(path), SharedPlan::read(path)?))).transpose()?;
+    let plan = shared.as_ref().map(|(stem, shared)| (&**stem, shared));
     Ok(Served {
         tls: tls.map(tls_config).transpose()?,
         access: options.htpasswd.as_deref().map(PasswordFile::read).transpose()?,
         log: options.log.as_deref().map(AccessLog::open).transpose()?,
-        library: Library::open(&options.archives, mapper.as_ref(), options.frame_index)?,
+        library: Library::open(&options.archives, plan, mapper.as_ref(), options.frame_index)?,
     })
 }

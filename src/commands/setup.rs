@@ -15,9 +15,14 @@ use crate::{
         existing::ExistingContent,
         plan::{ArchiveSpec, Plan},
     },
-    cli::{options::ConnectionOptions, output, progress::Progress},
+    cli::{archive_options::SelectionOptions, options::ConnectionOptions, progress::Progress},
     compression::CompressionLevel,
     error::{Context, Result},
+    gather::{
+        GatherSettings,
+        collect::{Collected, Collector, IsPresent},
+        sources::GatherSource,
+    },
     oci::{Descriptor, annotation},
     signal,
     store::{
@@ -81,13 +86,48 @@ pub fn fetch(
     Ok((graph, root))
 }
 
-/// Plans the archive of what lies below `root`, which gets this name in its `index.json`.
+/// Finds the sources of a list in `store`, as `selection` says. `is_present` says which blobs are at the destination already.
+///
+/// # Errors
+/// If a signal asks to stop. A source that fails says so in its place.
+pub fn collect(
+    store: &dyn Store,
+    selection: &SelectionOptions,
+    threads: usize,
+    progress: &Progress,
+    sources: Vec<GatherSource>,
+    is_present: &IsPresent,
+) -> Result<Collected> {
+    let settings = GatherSettings {
+        platforms: &selection.platforms,
+        sparse: selection.sparse_index,
+        recursive: selection.recursive,
+        threads,
+        observer: &|resolved, sources, manifests| progress.resolving(resolved, sources, manifests),
+    };
+    let collector = Collector { store, settings, keep_going: selection.keep_going, digest_tags: selection.digest_tags };
+    let found = collector.collect(sources, is_present);
+    progress.clear();
+    found
+}
+
+/// What an archive is of.
+pub struct NamedRoot<'a> {
+    /// Its root.
+    pub root: &'a Descriptor,
+    /// The name that it gets in its `index.json`.
+    pub name: &'a str,
+    /// The version of the tool that is written into it.
+    pub version: &'a str,
+}
+
+/// Plans the archive of what lies below a root.
 ///
 /// # Errors
 /// If a manifest is missing or malformed, or the sizes claimed add up to too much.
 pub fn plan(
     graph: &Graph,
-    (root, name): (&Descriptor, &str),
+    NamedRoot { root, name, version }: NamedRoot,
     existing: &ExistingContent,
     recursive: bool,
     manifest_json: bool,
@@ -100,7 +140,7 @@ pub fn plan(
         on_media: &existing.on_media,
         existing: &existing.blobs,
         manifest_json,
-        version: &output::version(),
+        version,
     };
     Plan::new(graph, &spec)
 }

@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Result},
     mapper::assign::sources_of,
     oci::{Digest, Manifest, media},
+    shards::plan_file::SharedPlan,
 };
 
 /// # Errors
@@ -25,10 +26,12 @@ use crate::{
 pub fn run(options: &UnarchiveOptions) -> Result<()> {
     let (run, map) = (&options.run, &options.map);
     result_files::check_paths(run, "TAR-FILE")?;
+    let shared = run.plan.as_deref().map(SharedPlan::read).transpose()?;
     let setup = Setup::new(&run.deliver.connection)?;
     let router = Router::read(map, &setup)?;
     if map.check {
-        return router.print(&sources_of(&find_gather(run)?)?);
+        let gather = shared.as_ref().map_or_else(|| find_gather(run), |shared| Ok(shared.gather().clone()));
+        return router.print(&sources_of(&gather?)?);
     }
     let files = ResultFiles::open(run)?;
     let progress = Progress::new(&run.deliver.progress)?;
@@ -39,7 +42,7 @@ pub fn run(options: &UnarchiveOptions) -> Result<()> {
         fingerprint: router.fingerprint(),
         recursive: map.recursive,
     };
-    let job = DeliveryJob::of(run, DeliveredTo::Mapped(&to), &setup, &progress);
+    let job = DeliveryJob::of(run, DeliveredTo::Mapped(&to), shared.as_ref(), &setup, &progress);
     let outcome = job.run().map_err(|e| if e.is_signal() { e.hint(run.go_on()) } else { e })?;
     if outcome.stop.is_none() {
         router.tell_incomplete(&outcome);

@@ -39,6 +39,7 @@ use crate::{
         stream_input::{InputOptions, StreamInput},
     },
     oci::Digest,
+    shards::plan_file::SharedPlan,
     util::units::grouped,
 };
 
@@ -52,11 +53,13 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     let paths = &options.archives;
     let mut read: Vec<_> = paths.iter().map(|path| ("TAR-FILE", path.as_path())).collect();
     read.extend(options.checkpoint.iter().map(|path| ("--checkpoint", path.as_path())));
+    read.extend(options.plan.iter().map(|path| ("--plan", path.as_path())));
     read.extend(options.existing.iter().map(|path| ("--existing", path.as_path())));
     let mut written = vec![path_conflicts::stdout()];
     written.extend(options.wanted.iter().map(|path| ("--wanted", path.as_path())));
     path_conflicts::check(&read, &written)?;
     let wanted = options.wanted.as_deref().map(WantedFile::open).transpose()?;
+    let shared = options.plan.as_deref().map(SharedPlan::read).transpose()?;
     let records = options.checkpoint.as_deref().map(checkpoint::records).transpose()?;
     let mut existing = ExistingArchives::default();
     for path in &options.existing {
@@ -74,6 +77,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
         existing,
         records,
         root: options.root.clone(),
+        shared,
         passes_holes: options.input.passes_holes,
         share: options.share,
         flaws: 0,
@@ -167,6 +171,8 @@ struct ArchiveVerifier {
     records: Option<Vec<CheckpointRecord>>,
     /// What the first archive must have as its root.
     root: Option<Digest>,
+    /// The archives are the shards of this plan.
+    shared: Option<SharedPlan>,
     /// Go on behind what cannot be read.
     passes_holes: bool,
     /// Only these blobs are hashed.
@@ -231,6 +237,12 @@ impl ArchiveVerifier {
                 Conclusion { elsewhere, set: Elsewhere { listed: None, catalogs: set }, reached: found, flaws }
             })
             .collect();
+        if let Some(shared) = self.shared.take() {
+            let roots = archives.iter().map(|archive| (archive.heading.clone(), archive.catalog.lists.root().cloned()));
+            if let Err(e) = shared.check_set(&roots.collect::<Vec<_>>()) {
+                self.tell(Finding::wrong(e.to_string()));
+            }
+        }
         let has_heading = archives.len() > 1;
         for (archive, conclusion) in archives.iter().zip(conclusions) {
             self.conclude(archive, conclusion, &reached, has_heading);

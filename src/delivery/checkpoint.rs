@@ -177,7 +177,10 @@ impl Delivery<'_> {
         let state = &mut *state;
         state.listed = record.listed.clone();
         state.root = record.root.clone();
-        let root = record.root.as_ref().filter(|_| record.position.archive == 0);
+        let root = record.root.as_ref().filter(|_| record.position.archive == 0 && self.options.set.is_none());
+        if self.options.set.is_some() {
+            state.met_roots = record.listed.iter().map(|listed| listed.digest.clone()).collect();
+        }
         state.resumed = root.map(|root| (0, root.digest.clone()));
         let wrong = |why: String| Error::new(why).doing("going on by the record");
         match (&record.root, self.is_routed()) {

@@ -7,6 +7,7 @@
 //! Either all goes to one repository, or a route says which of the root's sources go where, and then only these are
 //! delivered, with all below them.
 
+pub mod archive_set;
 pub mod checkpoint;
 pub mod content;
 pub mod feed;
@@ -28,6 +29,7 @@ use std::{
 use ace_dt_ring::FillerStopper;
 
 use self::{
+    archive_set::ArchiveSet,
     checkpoint::DeliveryPosition,
     content::{JobContent, StreamedContent, WholeContent},
     homes::Homes,
@@ -73,6 +75,8 @@ pub struct DeliveryOptions<'a> {
     pub looks_again: bool,
     /// The digest that the root must have.
     pub digest: Option<Digest>,
+    /// The archives are a set, which has a root of its own.
+    pub set: Option<ArchiveSet>,
     /// Requests at a time.
     pub threads: usize,
     /// Go on behind what is damaged, and without what cannot be sent.
@@ -105,6 +109,8 @@ struct DeliveryState {
     root: Option<Descriptor>,
     /// Its bytes, once they were met.
     root_bytes: Option<Arc<[u8]>>,
+    /// The roots of archives of a set that were met.
+    met_roots: HashSet<Digest>,
     /// The tag that it got.
     tagged: Option<String>,
     /// What `index.json` lists, where the member begins that was met last, and where those do that are not delivered:
@@ -404,6 +410,11 @@ impl<'a> Delivery<'a> {
             state.has_lost = true;
             let error = Error::new(format!("the record is of another archive, whose root is {}", resumed.1));
             state.stop.get_or_insert(error.hint("without --resume it is delivered from its beginning"));
+            return;
+        }
+        if let Some(root) = root
+            && !self.is_of_set(state, root)
+        {
             return;
         }
         if state.root.is_none() {

@@ -7,7 +7,10 @@ use super::{
     routed::RoutedRoot,
     tracker::{Lacking, Tracker},
 };
-use crate::{error::Error, oci::Descriptor};
+use crate::{
+    error::Error,
+    oci::{Descriptor, Digest},
+};
 
 /// So many failures are told one by one.
 pub const TOLD_MAX: usize = 10_000;
@@ -64,6 +67,8 @@ impl DeliveryTally {
 pub struct DeliveryOutcome {
     /// The root, if an `index.json` was read.
     pub root: Option<Descriptor>,
+    /// The roots of the archives of a set that were met.
+    pub met_roots: HashSet<Digest>,
     /// Its bytes, if they were met.
     pub root_bytes: Option<Arc<[u8]>>,
     /// The tag that it got.

@@ -131,6 +131,7 @@ impl Delivery<'_> {
             roots,
             mounted: std::mem::take(&mut state.mounted),
             root: state.root.clone(),
+            met_roots: std::mem::take(&mut state.met_roots),
             root_bytes: state.root_bytes.clone(),
             tagged: state.tagged.take(),
             tally: state.tally,

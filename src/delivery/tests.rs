@@ -78,6 +78,7 @@ fn options(homes: Homes<'_>, keep_going: bool) -> DeliveryOptions<'_> {
         keeps_nothing: false,
         looks_again: true,
         digest: None,
+        set: None,
         threads: 3,
         keep_going,
         strict: false,

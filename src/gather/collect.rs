@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     gather::{
         self, GatherSettings, Gathered,
         sources::{self, GatherSource},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What became of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceOutcome {
     /// All of it is in the archive, or at the destination already.
@@ -127,8 +127,7 @@ impl Collector<'_> {
             self.look_for_blobs(&graph, &mut gathered, present);
         }
         signal::check()?;
-        let records = gathered.iter().map(|g| record(&graph, g)).collect();
-        Ok(Collected { graph, gathered, records, keep_going: self.keep_going })
+        Ok(Collected::new(graph, gathered, self.keep_going))
     }
 
     /// Adds, for every manifest of a source, what lies under tags that are made of its digest, `sha256-HEX.sig` and the
@@ -215,6 +214,12 @@ impl Collector<'_> {
 }
 
 impl Collected {
+    /// What was gathered, in the order of the references.
+    pub fn new(graph: Graph, gathered: Vec<Gathered>, keep_going: bool) -> Collected {
+        let records = gathered.iter().map(|g| record(&graph, g)).collect();
+        Collected { graph, gathered, records, keep_going }
+    }
+
     /// Writes the gather index over all that was found. The second error, if there is one, is what the
     /// run is to end with: of sources that were left out.
     ///
@@ -289,7 +294,9 @@ pub fn failures(gathered: &[Gathered], keep_going: bool) -> Result<Option<Error>
             failed.iter().for_each(|(_, e)| log::error(e));
             let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
             let what = if keep_going { "were left out" } else { "failed" };
-            Error::new(format!("{} of {} sources {what}: {}", failed.len(), gathered.len(), names.join(", ")))
+            let error =
+                Error::new(format!("{} of {} sources {what}: {}", failed.len(), gathered.len(), names.join(", ")));
+            if failed.iter().all(|(_, e)| e.may_pass()) { error.of(ErrorKind::Transient) } else { error }
         }
     };
     if keep_going { Ok(Some(error)) } else { Err(error) }

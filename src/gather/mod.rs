@@ -56,32 +56,53 @@ pub struct Gathered {
     pub resolved: Option<Descriptor>,
     /// What it contributes to the gather index: none if no platform matched.
     pub picks: Result<Vec<Descriptor>>,
+    /// What an index that is taken lists, and is not taken: the index, and the manifest.
+    pub left_out: Vec<(Digest, Digest)>,
 }
 
 /// A source, found: its manifest, and what is picked of it.
-struct Resolved {
-    descriptor: Descriptor,
+#[derive(Clone)]
+pub struct ResolvedSource {
+    /// What its reference points to.
+    pub descriptor: Descriptor,
     /// Manifests that are at hand already.
-    known: Vec<(Digest, Arc<[u8]>)>,
-    picks: Vec<Descriptor>,
+    pub known: Vec<(Digest, Arc<[u8]>)>,
+    /// What it contributes to the gather index.
+    pub picks: Vec<Descriptor>,
     /// What an index that is taken lists, and is not taken: the index, and the manifest.
-    left_out: Vec<(Digest, Digest)>,
+    pub left_out: Vec<(Digest, Digest)>,
 }
 
 /// Resolves every source and fetches every manifest below. A source that fails says so in its
 /// place; the others go on.
 pub fn gather(store: &dyn Store, sources: Vec<GatherSource>, options: &GatherSettings) -> (Graph, Vec<Gathered>) {
     let (resolved, fetched) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let tell = || (options.observer)(resolved.load(Ordering::Relaxed), sources.len(), fetched.load(Ordering::Relaxed));
+    let all = sources.len();
+    let tell = || (options.observer)(resolved.load(Ordering::Relaxed), all, fetched.load(Ordering::Relaxed));
     let outcomes = parallel::map(sources.len(), options.threads, |n| {
         let outcome = resolve(store, &sources[n], options);
         resolved.fetch_add(1, Ordering::Relaxed);
         tell();
         outcome
     });
+    let count = || {
+        fetched.fetch_add(1, Ordering::Relaxed);
+        tell();
+    };
+    let options = FetchOptions { recursive: options.recursive, threads: options.threads, fetched: &count };
+    complete(store, sources.into_iter().zip(outcomes).collect(), &options)
+}
+
+/// Fetches every manifest below what is picked of sources that are resolved. A source that fails says so in its place; the
+/// others go on.
+pub fn complete(
+    store: &dyn Store,
+    sources: Vec<(GatherSource, Result<ResolvedSource>)>,
+    options: &FetchOptions,
+) -> (Graph, Vec<Gathered>) {
     let mut graph = Graph::default();
     let mut roots = Vec::new();
-    for (source, outcome) in sources.iter().zip(&outcomes) {
+    for (source, outcome) in &sources {
         let Ok(found) = outcome else { continue };
         let origin = source.locator.origin();
         for (digest, bytes) in &found.known {
@@ -90,21 +111,16 @@ pub fn gather(store: &dyn Store, sources: Vec<GatherSource>, options: &GatherSet
         graph.leave_out(found.left_out.iter().cloned());
         roots.extend(found.picks.iter().map(|d| (origin.clone(), d.clone())));
     }
-    let count = || {
-        fetched.fetch_add(1, Ordering::Relaxed);
-        tell();
-    };
-    let fetch = FetchOptions { recursive: options.recursive, threads: options.threads, fetched: &count };
-    let graph = graph::fetch(store, graph, roots, &fetch);
-    let gathered = sources.iter().cloned().zip(outcomes);
-    let gathered = gathered.map(|(source, outcome)| {
+    let graph = graph::fetch(store, graph, roots, options);
+    let gathered = sources.into_iter().map(|(source, outcome)| {
         let resolved = outcome.as_ref().ok().map(|found| found.descriptor.clone());
+        let left_out = outcome.as_ref().map_or(Vec::new(), |found| found.left_out.clone());
         let picks = outcome.and_then(|found| {
             let name = || format!("gathering {}", source.written);
             found.picks.iter().try_for_each(|d| check_whole(&graph, d, options.recursive)).doing(name)?;
             Ok(found.picks)
         });
-        Gathered { source, resolved, picks }
+        Gathered { source, resolved, picks, left_out }
     });
     let gathered = gathered.collect();
     (graph, gathered)
@@ -121,7 +137,7 @@ fn check_whole(graph: &Graph, root: &Descriptor, recursive: bool) -> Result<()> 
     })
 }
 
-fn resolve(store: &dyn Store, source: &GatherSource, settings: &GatherSettings) -> Result<Resolved> {
+fn resolve(store: &dyn Store, source: &GatherSource, settings: &GatherSettings) -> Result<ResolvedSource> {
     let GatherSettings { platforms, sparse, recursive, .. } = *settings;
     let mut left_out = Vec::new();
     let (descriptor, bytes) = store.resolve(&source.locator).doing(|| format!("resolving {}", source.written))?;
@@ -166,7 +182,7 @@ fn resolve(store: &dyn Store, source: &GatherSource, settings: &GatherSettings) 
             pick.annotations.insert(annotation::LABELS.into(), json::compact_string(&source.labels));
         }
     }
-    Ok(Resolved { descriptor, known, picks, left_out })
+    Ok(ResolvedSource { descriptor, known, picks, left_out })
 }
 
 /// Picks the manifests of wanted platforms out of one source.

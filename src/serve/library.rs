@@ -23,6 +23,7 @@ use crate::{
     oci::{
         Annotations, Descriptor, Digest, Manifest, annotation, json, layout::MANIFEST_SIZE_MAX, manifest::Index, media,
     },
+    shards::plan_file::SharedPlan,
     util::units::grouped,
 };
 
@@ -96,11 +97,17 @@ impl FoundImage {
 
 impl Library {
     /// Opens archives and layouts. With `mapper` images are named as it says, otherwise as their sources are. With
-    /// `keeps_frames` what was decompressed to be opened gets an index of its frames beside it.
+    /// `keeps_frames` what was decompressed to be opened gets an index of its frames beside it. With a plan, which has a name,
+    /// they are its shards, and its root is served, too.
     ///
     /// # Errors
     /// If one cannot be opened, or nothing is left to be served.
-    pub fn open(paths: &[PathBuf], mapper: Option<&Mapper>, keeps_frames: bool) -> Result<Library> {
+    pub fn open(
+        paths: &[PathBuf],
+        plan: Option<(&str, &SharedPlan)>,
+        mapper: Option<&Mapper>,
+        keeps_frames: bool,
+    ) -> Result<Library> {
         let (mut blobs, mut listed) = (HashMap::<Digest, Held>::new(), Vec::new());
         for Shelf { stem, blobs: of_shelf, roots } in Shelf::open(paths, keeps_frames)? {
             for (digest, held) in of_shelf {
@@ -116,12 +123,24 @@ impl Library {
                 }
             }
         }
+        if let Some((_, plan)) = plan {
+            let root = |(stem, roots): &(String, Vec<Descriptor>)| {
+                (stem.clone(), roots.first().map(|root: &Descriptor| root.digest.clone()))
+            };
+            plan.check_set(&listed.iter().map(root).collect::<Vec<_>>()).doing(|| "opening the shards of a plan")?;
+        }
         let blobs = blobs.into_iter().map(|(digest, held)| (digest, Arc::new(held))).collect();
         let mut library = Library { blobs, ..Library::default() };
         library.walk(listed.iter().flat_map(|(_, roots)| roots));
         let mut found = Vec::new();
         for (stem, roots) in &listed {
             library.name_roots(stem, roots, &mut found)?;
+        }
+        if let Some((name, plan)) = plan {
+            let (root, bytes) = plan.root();
+            library.add_made(&root, Some(bytes.into()));
+            let served = ServedName { repository: as_component(name), tag: Some("latest".into()) };
+            library.serve(format!("all of {name}"), &[served], &root.digest);
         }
         match mapper {
             Some(mapper) => library.name_by(mapper, &found)?,

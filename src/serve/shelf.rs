@@ -92,7 +92,7 @@ impl Shelf {
 }
 
 /// A name without directory and ending.
-fn stem(path: &Path) -> String {
+pub fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let endings = [".zst", ".gz", ".zstd", ".tgz", ".tar"];
     endings.iter().fold(name, |name, ending| match name.strip_suffix(ending) {

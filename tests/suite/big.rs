@@ -334,3 +334,58 @@ fn big_plan_is_delivered_within_its_memory() {
     );
     assert!(peak <= MOST, "{peak} bytes");
 }
+
+/// A list of 1,000 images with a million layers, of which a quarter is in two images each, divided among 16 shards.
+#[test]
+#[ignore = "long: make test-big"]
+fn big_list_is_divided_within_its_memory() {
+    const IMAGES: u64 = 1000;
+    const LAYERS: u64 = 1250;
+    const SHARED: u64 = 500;
+    const MOST: u64 = 400_000_000;
+    let dir = Dir::new();
+    let blob = |bytes: &[u8]| {
+        let digest = ace_dt::oci::Digest::of(bytes);
+        dir.write(&format!("layout/{}", digest.path()), bytes);
+        digest
+    };
+    dir.write("layout/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+    let config = br#"{"architecture":"amd64","os":"linux"}"#;
+    let config_digest = blob(config);
+    let (mut listed, mut sources) = (Vec::new(), String::new());
+    for image in 0..IMAGES {
+        // Layers of its own, and those of a base that one other image has.
+        let own = (0..LAYERS - SHARED).map(|n| image * LAYERS + n);
+        let shared = (0..SHARED).map(|n| (1 << 40) + image / 2 * SHARED + n);
+        let layers = own.chain(shared).map(|content| {
+            let digest = ace_dt::oci::Digest::of(&content.to_le_bytes());
+            descriptor(LAYER_TYPE, &digest, 1_000_000 + content as usize % 1_000_000)
+        });
+        let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": MANIFEST,
+            "config": descriptor(CONFIG, &config_digest, config.len()), "layers": layers.collect::<Vec<_>>()})
+        .to_string();
+        let mut entry = descriptor(MANIFEST, &blob(manifest.as_bytes()), manifest.len());
+        entry["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": format!("i{image}")});
+        listed.push(entry);
+        sources.push_str(&format!("oci:layout:i{image}\n"));
+    }
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": listed});
+    dir.write("layout/index.json", index.to_string());
+    dir.write("s", sources);
+    let begun = std::time::Instant::now();
+    let words = ["mirror", "plan", "-q", "--shards", "16", "--volume-size", "18T", "-o", "p", "s"];
+    let peak = peak_of(tool(&dir, &words).spawn().unwrap(), drop);
+    let seconds = begun.elapsed().as_secs_f64();
+    let plan: serde_json::Value = serde_json::from_slice(&dir.read("p")).unwrap();
+    let sizes: Vec<u64> = plan["shards"].as_array().unwrap().iter().map(|s| s["size"].as_u64().unwrap()).collect();
+    let (total, largest) = (sizes.iter().sum::<u64>(), sizes.iter().max().unwrap());
+    println!(
+        "{} blobs in {IMAGES} images divided among {} shards in {seconds:.1} s: peak memory {} KiB; the largest has {:.2} % more than a sixteenth; {} bytes stored twice",
+        IMAGES * (LAYERS - SHARED) + IMAGES / 2 * SHARED,
+        sizes.len(),
+        peak >> 10,
+        100.0 * (*largest as f64 * 16.0 / total as f64 - 1.0),
+        plan["storedTwice"]
+    );
+    assert!(peak <= MOST, "{peak} bytes");
+}

@@ -61,6 +61,8 @@ fn run_examples(dir: &Dir, page: &str) -> usize {
         }
         let lines = block.lines().map(|line| line.strip_prefix("$ ").unwrap_or(line));
         let script = lines.collect::<Vec<_>>().join("\n").replace("\\e", "\\");
+        // A file for each shard stands for the drives.
+        let script = script.replace("/dev/nst$(({%}-1))", "four-{}.tar");
         let script = script.replace("/dev/nst0", "nst0").replace("-m 4Gi", "-m 64Mi").replace("-m 1Gi", "-m 64Mi");
         if page.contains("recipes") {
             let _ = fs::remove_file(dir.join("nst0"));
@@ -75,13 +77,21 @@ fn run_examples(dir: &Dir, page: &str) -> usize {
     run
 }
 
+/// The pages with examples, and how many blocks of them are run at the least.
+const PAGES: [(&str, usize); 6] = [
+    ("ace-dt-archive.5", 2),
+    ("ace-dt-airgap.7", 12),
+    ("ace-dt-tape.7", 2),
+    ("ace-dt-recipes.7", 4),
+    ("ace-dt-shards.7", 5),
+    ("ace-dt-plan.5", 1),
+];
+
 /// Every example of the pages of sections 5 and 7 that needs neither a drive nor what Debian has not works as it stands.
 #[test]
 fn the_examples_of_the_manual_work() {
     use std::os::unix::fs::PermissionsExt as _;
-    for (page, least) in
-        [("ace-dt-archive.5", 2), ("ace-dt-airgap.7", 12), ("ace-dt-tape.7", 2), ("ace-dt-recipes.7", 4)]
-    {
+    for (page, least) in PAGES {
         let dir = Dir::new();
         fs::create_dir_all(dir.join("storage")).unwrap();
         Storage::golden(&dir.join("storage"));

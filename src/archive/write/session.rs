@@ -244,7 +244,10 @@ impl WriteSession<'_> {
         let (point, records) = match begun {
             true => {
                 let block = options.geometry.block as u64;
-                resume::examine(self.plan, &options.dest, records, options.codec, block)?
+                match resume::examine(self.plan, &options.dest, records, options.codec, block)? {
+                    Some(resumed) => resumed,
+                    None => return Ok(None),
+                }
             }
             false => Resumed::default(),
         };

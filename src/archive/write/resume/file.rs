@@ -32,7 +32,8 @@ impl WrittenPrefix for PlainFile {
     }
 }
 
-/// Compares what the file holds, `length` bytes, with the plan.
+/// Compares what the file holds, `length` bytes, with the plan; `None` if it is the whole archive, of which every blob has
+/// its record.
 ///
 /// # Errors
 /// If it is not the beginning of the planned archive, or cannot be read.
@@ -42,7 +43,7 @@ pub fn examine(
     mut length: u64,
     mut records: Vec<CheckpointRecord>,
     block: u64,
-) -> Result<Resumed> {
+) -> Result<Option<Resumed>> {
     if let Some((n, record)) = records.iter().enumerate().find(|(n, r)| plan.blob_end(*n) != Some(r.offset)) {
         return Err(another(format_args!("the checkpoint says that blob {n} ends at {}", record.offset)));
     }
@@ -71,11 +72,14 @@ pub fn examine(
             return Err(another(why));
         }
     }
+    if length == plan.total() && records.len() == plan.blobs() {
+        return Ok(None);
+    }
     let at = length / block * block;
     records.retain(|record| record.offset <= at);
     let prefix = PlainFile(file.try_clone().doing(|| "opening it")?);
     let point = ResumePoint { plan_offset: at, medium_offset: at, overlap: Vec::new(), prefix: Some(Box::new(prefix)) };
-    Ok((point, records))
+    Ok(Some((point, records)))
 }
 
 /// Whether the file holds an entry with its padding, as far as it goes. Blobs that are `recorded` are not hashed again.

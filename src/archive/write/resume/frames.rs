@@ -43,7 +43,7 @@ impl WrittenPrefix for Frames {
     }
 }
 
-/// Compares what the file holds with the plan.
+/// Compares what the file holds with the plan; `None` if it is the whole archive, of which every blob has its record.
 ///
 /// # Errors
 /// If it is not the beginning of the planned archive, or cannot be read.
@@ -53,7 +53,7 @@ pub fn examine(
     records: Vec<CheckpointRecord>,
     format: Format,
     block: u64,
-) -> Result<Resumed> {
+) -> Result<Option<Resumed>> {
     // The first frame holds all that stands in front of the first blob.
     let planned = plan.known_prefix(false);
     let mut there = Vec::new();
@@ -65,9 +65,12 @@ pub fn examine(
     if !planned.starts_with(&there) || !begins_as(file, format) {
         return Err(another("it begins otherwise"));
     }
-    let Some(last) = records.last() else { return Ok(Default::default()) };
+    let Some(last) = records.last() else { return Ok(Some(Default::default())) };
     if let Err(e) = decoded {
         return Err(another(format_args!("it does not decompress: {e}")));
+    }
+    if records.len() == plan.blobs() && has_tail(plan, file, format, last.offset)? {
+        return Ok(None);
     }
     let recorded = plan.blob_end(records.len() - 1).unwrap_or(0);
     let (plan_offset, end) = whole_frames(plan, file, format, recorded, last.offset)?;
@@ -76,7 +79,17 @@ pub fn examine(
     file.read_exact_at(&mut overlap, medium_offset).doing(|| "reading it")?;
     let file = file.try_clone().doing(|| "opening it")?;
     let prefix = Frames { file, format, medium_offset: last.offset, plan_offset: recorded };
-    Ok((ResumePoint { plan_offset, medium_offset, overlap, prefix: Some(Box::new(prefix)) }, records))
+    Ok(Some((ResumePoint { plan_offset, medium_offset, overlap, prefix: Some(Box::new(prefix)) }, records)))
+}
+
+/// Whether what stands in the file from `offset` on is all that follows the last blob, and no more.
+fn has_tail(plan: &Plan, file: &File, format: Format, offset: u64) -> Result<bool> {
+    let mut from = file.try_clone().doing(|| "reading it")?;
+    from.seek(SeekFrom::Start(offset)).doing(|| "reading it")?;
+    let (planned, mut there) = (plan.tail(), Vec::new());
+    let from = frames_reader(BufReader::new(from), format).doing(|| "reading it")?;
+    let read = from.take(planned.len() as u64 + 1).read_to_end(&mut there);
+    Ok(read.is_ok() && there == planned)
 }
 
 /// The whole frames of the blob that the run broke off in, from these offsets in the plan's stream

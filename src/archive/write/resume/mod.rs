@@ -39,7 +39,7 @@ pub struct ResumePoint {
 pub type Resumed = (ResumePoint, Vec<CheckpointRecord>);
 
 /// Looks at what an interrupted run has left in the file at `path`, of which its checkpoint has these records.
-/// Blocks are of `block` bytes.
+/// Blocks are of `block` bytes. `None`: it is the whole archive.
 ///
 /// # Errors
 /// If that is no beginning of the archive that is planned: then it says what has changed.
@@ -49,7 +49,7 @@ pub fn examine(
     mut records: Vec<CheckpointRecord>,
     codec: Option<Codec>,
     block: u64,
-) -> Result<Resumed> {
+) -> Result<Option<Resumed>> {
     let doing = || format!("resuming {path:?}");
     let format = codec.map(|codec| codec.format);
     let explained = |e: Error| moved_on::explained(e, plan, path, format);

@@ -1,0 +1,344 @@
+//! The file that a plan is kept in: which source is in which shard, and all that makes their archives what they are. A JSON
+//! document, as `ace-dt-plan(5)` has it.
+
+use std::{collections::HashMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::{choice::ShardChoice, partition::SHARDS_MAX, pins::Pins};
+use crate::{
+    archive::{checkpoint::CheckpointRecord, write::plan::Plan},
+    error::{Context, Error, Result},
+    fd,
+    gather::{ResolvedSource, sources::GatherSource},
+    oci::{Annotations, Descriptor, Digest, Manifest, annotation, json, media},
+};
+
+/// The version of the document.
+const VERSION: u32 = 1;
+
+/// A plan that hosts share.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShardPlan {
+    /// Always 1.
+    ace_dt_plan: u32,
+    /// The version of the tool, as it stands in the archives.
+    pub tool: String,
+    /// The digest of the gather index over all sources.
+    pub root: Digest,
+    /// Bytes that are in several shards, once for each but the first.
+    pub stored_twice: u64,
+    /// In their order: shard 1 is the first.
+    pub shards: Vec<ShardFigures>,
+    /// In the order of the gather index.
+    pub sources: Vec<PlannedSource>,
+    /// Copy referrers too.
+    pub recursive: bool,
+    /// List indexes in an annotation of the gather indexes.
+    pub index_fallback: bool,
+    /// For the gather indexes.
+    pub annotations: Annotations,
+    /// The bytes of the gather index over all sources.
+    gather: String,
+    /// What indexes list, and is not taken: the index, and the manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<(Digest, Digest)>,
+    /// What is at the destination already, blobs and manifests: not written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub existing: Vec<Digest>,
+    /// What registries said.
+    pub pins: Pins,
+}
+
+/// What is known of a shard's archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShardFigures {
+    /// The digest of its gather index; none of a shard without sources, of which no archive is made.
+    pub root: Option<Digest>,
+    /// Sources that are in it.
+    pub images: usize,
+    /// The gather index included.
+    pub manifests: usize,
+    /// Manifests included.
+    pub blobs: usize,
+    /// Bytes of the archive, uncompressed and without a `manifest.json`.
+    pub size: u64,
+    /// Of these, bytes of blobs that other shards hold, too.
+    pub shared: u64,
+    /// The digest of the digests of all its blobs, in their order, each with a line feed behind it.
+    pub content: Option<Digest>,
+}
+
+/// A source, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlannedSource {
+    /// As it stands in the list.
+    pub source: String,
+    /// What its reference points to.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// Bytes of that.
+    pub size: u64,
+    /// From 1 on.
+    pub shard: u32,
+}
+
+/// What a plan is made of.
+pub struct PlanParts {
+    /// As in [`ShardPlan`].
+    pub tool: String,
+    /// The gather index over all sources.
+    pub gather: Vec<u8>,
+    /// As in [`ShardPlan`].
+    pub stored_twice: u64,
+    /// As in [`ShardPlan`].
+    pub shards: Vec<ShardFigures>,
+    /// As in [`ShardPlan`].
+    pub sources: Vec<PlannedSource>,
+    /// As in [`ShardPlan`].
+    pub recursive: bool,
+    /// As in [`ShardPlan`].
+    pub index_fallback: bool,
+    /// As in [`ShardPlan`].
+    pub annotations: Annotations,
+    /// As in [`ShardPlan`].
+    pub left_out: Vec<(Digest, Digest)>,
+    /// As in [`ShardPlan`].
+    pub existing: Vec<Digest>,
+    /// As in [`ShardPlan`].
+    pub pins: Pins,
+}
+
+/// A plan that was read, and what it is known by.
+pub struct SharedPlan {
+    /// The plan.
+    pub plan: ShardPlan,
+    /// The digest of the file.
+    pub digest: Digest,
+    /// Its gather index.
+    index: Manifest,
+}
+
+impl ShardPlan {
+    /// A plan of these parts.
+    pub fn new(parts: PlanParts) -> ShardPlan {
+        let PlanParts { tool, gather, stored_twice, shards, sources, .. } = parts;
+        ShardPlan {
+            ace_dt_plan: VERSION,
+            tool,
+            root: Digest::of(&gather),
+            stored_twice,
+            shards,
+            sources,
+            recursive: parts.recursive,
+            index_fallback: parts.index_fallback,
+            annotations: parts.annotations,
+            gather: String::from_utf8(gather).expect("JSON is UTF-8"),
+            left_out: parts.left_out,
+            existing: parts.existing,
+            pins: parts.pins,
+        }
+    }
+
+    /// The document.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut text = json::pretty(self);
+        text.push(b'\n');
+        text
+    }
+}
+
+/// Whether a file holds a plan.
+pub fn is_plan(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<ShardPlan>(bytes).is_ok_and(|plan| plan.ace_dt_plan == VERSION)
+}
+
+/// The digest of the digests of blobs, each with a line feed behind it.
+fn content_of<'a>(digests: impl Iterator<Item = &'a Digest>) -> Digest {
+    let mut hasher = Digest::of(b"").hasher();
+    digests.for_each(|digest| hasher.update(format!("{digest}\n").as_bytes()));
+    hasher.finish()
+}
+
+impl ShardFigures {
+    /// Of an archive of `images` sources, of which bytes of blobs are `shared` with other shards.
+    pub fn of(plan: &Plan, images: usize, shared: u64) -> ShardFigures {
+        ShardFigures {
+            root: Some(plan.root().clone()),
+            images,
+            manifests: plan.manifests,
+            blobs: plan.blobs(),
+            size: plan.total(),
+            shared,
+            content: Some(content_of((0..plan.blobs() as u32).map(|blob| plan.digest(blob)))),
+        }
+    }
+
+    /// Whether a checkpoint says that all of the archive is on its medium.
+    pub fn is_recorded(&self, records: &[CheckpointRecord]) -> bool {
+        records.len() == self.blobs && self.content == Some(content_of(records.iter().map(|record| &record.digest)))
+    }
+
+    /// Whether an archive is the one that was planned.
+    ///
+    /// # Errors
+    /// If it is another.
+    pub fn check(&self, plan: &Plan) -> Result<()> {
+        let made = ShardFigures::of(plan, self.images, self.shared);
+        if made.root != self.root {
+            let why = format!("its root would be {}, and not {}", plan.root(), or_none(self.root.as_ref()));
+            return Err(Error::new(why));
+        }
+        match made.content == self.content {
+            true => Ok(()),
+            false => {
+                Err(Error::new(format!("it would hold {} blobs that are not the planned {}", made.blobs, self.blobs)))
+            }
+        }
+    }
+}
+
+fn or_none(digest: Option<&Digest>) -> String {
+    digest.map_or("none".into(), Digest::to_string)
+}
+
+impl SharedPlan {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no plan, or contradicts itself.
+    pub fn read(path: &Path) -> Result<SharedPlan> {
+        let doing = || format!("reading the plan {path:?}");
+        let bytes = fd::read_file(path).doing(doing)?;
+        SharedPlan::parse(&bytes).map_err(|why| Error::usage(why).doing(doing()))
+    }
+
+    /// The same of its bytes.
+    ///
+    /// # Errors
+    /// As [`SharedPlan::read`].
+    pub fn parse(bytes: &[u8]) -> std::result::Result<SharedPlan, String> {
+        let plan: ShardPlan =
+            serde_json::from_slice(bytes).map_err(|e| format!("it is no plan of ace-dt mirror plan: {e}"))?;
+        if plan.ace_dt_plan != VERSION {
+            return Err(format!("it is of version {}, and this program reads version {VERSION}", plan.ace_dt_plan));
+        }
+        if !plan.root.matches(plan.gather.as_bytes()) {
+            return Err("its gather index has not the digest that it states: it was changed, or is damaged".into());
+        }
+        let index = Manifest::parse(media::INDEX, plan.gather.as_bytes())?;
+        let shards = plan.shards.len();
+        if shards == 0 || shards > SHARDS_MAX {
+            return Err(format!("it has {shards} shards"));
+        }
+        let mut images = vec![0; shards];
+        for source in &plan.sources {
+            match images.get_mut((source.shard as usize).wrapping_sub(1)) {
+                Some(count) => *count += 1,
+                None => return Err(format!("it puts {} into shard {} of {shards}", source.source, source.shard)),
+            }
+        }
+        for (n, (shard, images)) in plan.shards.iter().zip(images).enumerate() {
+            if shard.images != images || shard.root.is_some() != (images > 0) {
+                return Err(format!("shard {} has {images} sources, and not {} as it says", n + 1, shard.images));
+            }
+        }
+        Ok(SharedPlan { digest: Digest::of(bytes), plan, index })
+    }
+
+    /// How many shards there are.
+    pub fn count(&self) -> u32 {
+        self.plan.shards.len() as u32
+    }
+
+    /// The figures of a shard, counted from 1.
+    ///
+    /// # Errors
+    /// If the plan has not so many.
+    pub fn shard(&self, choice: &ShardChoice) -> Result<&ShardFigures> {
+        choice.check(self.count())?;
+        Ok(&self.plan.shards[choice.number as usize - 1])
+    }
+
+    /// The gather index over all sources.
+    pub fn gather(&self) -> &Manifest {
+        &self.index
+    }
+
+    /// The descriptor of that, and its bytes.
+    pub fn root(&self) -> (Descriptor, &[u8]) {
+        let bytes = self.plan.gather.as_bytes();
+        (Descriptor::new(media::INDEX, self.plan.root.clone(), bytes.len() as u64), bytes)
+    }
+
+    /// The sources of a shard, counted from 1, with what is picked of them.
+    ///
+    /// # Errors
+    /// If one is nothing that can be read here.
+    pub fn sources(&self, shard: u32) -> Result<Vec<(GatherSource, ResolvedSource)>> {
+        let extra = self.index.extra_manifests().map_err(Error::new)?;
+        let mut picks: HashMap<&str, Vec<&Descriptor>> = HashMap::new();
+        for pick in self.index.manifests.iter().chain(&extra) {
+            let source = pick.annotations.get(annotation::SOURCE).map_or("", String::as_str);
+            picks.entry(source).or_default().push(pick);
+        }
+        let mut sources = Vec::new();
+        for planned in self.plan.sources.iter().filter(|source| source.shard == shard) {
+            let PlannedSource { source: written, digest, media_type, size, .. } = planned;
+            let picks: Vec<Descriptor> =
+                picks.get(&**written).into_iter().flatten().map(|pick| (*pick).clone()).collect();
+            let labels = picks.iter().find_map(|pick| pick.annotations.get(annotation::LABELS));
+            let labels = labels.map(|labels| serde_json::from_str(labels)).transpose();
+            let source = GatherSource {
+                locator: written
+                    .parse()
+                    .map_err(|why: String| Error::new(why).doing(format!("the source {written}")))?,
+                labels: labels.doing(|| format!("the labels of {written}"))?.unwrap_or_default(),
+                written: written.clone(),
+            };
+            let descriptor = Descriptor::new(media_type.clone(), digest.clone(), *size);
+            sources.push((source, ResolvedSource { descriptor, known: Vec::new(), picks, left_out: Vec::new() }));
+        }
+        Ok(sources)
+    }
+
+    /// Whether archives of these names and roots are all shards, each once.
+    ///
+    /// # Errors
+    /// If one is missing, of another plan, or there twice.
+    pub fn check_set(&self, roots: &[(String, Option<Digest>)]) -> Result<()> {
+        let mut found: Vec<Option<&str>> = vec![None; self.plan.shards.len()];
+        for (name, root) in roots {
+            let at = self.plan.shards.iter().position(|shard| shard.root.is_some() && shard.root == *root);
+            let Some(at) = at else {
+                return Err(Error::new(format!(
+                    "{name} is none of its shards: its root is {}",
+                    or_none(root.as_ref())
+                )));
+            };
+            if let Some(other) = found[at].replace(name) {
+                return Err(Error::new(format!("shard {} of it is there twice: {other}, {name}", at + 1)));
+            }
+        }
+        let is_there = |root: &Digest| roots.iter().any(|(_, there)| there.as_ref() == Some(root));
+        self.missing(&is_there).map_or(Ok(()), Err)
+    }
+
+    /// What is to be said of shards of which no archive is there.
+    pub fn missing(&self, is_there: &dyn Fn(&Digest) -> bool) -> Option<Error> {
+        let is_lacking = |shard: &ShardFigures| shard.root.as_ref().is_some_and(|root| !is_there(root));
+        let all = self.plan.shards.iter().zip(1..).filter(|(shard, _)| is_lacking(shard));
+        let missing: Vec<String> = all.map(|(_, number): (_, u32)| number.to_string()).collect();
+        match &missing[..] {
+            [] => None,
+            [one] => Some(Error::new(format!("shard {one} of {} of the plan is missing", self.count()))),
+            several => {
+                Some(Error::new(format!("shards {} of {} of the plan are missing", several.join(", "), self.count())))
+            }
+        }
+    }
+}
