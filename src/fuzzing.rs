@@ -15,7 +15,16 @@ use crate::{
     config,
     gather::sources,
     mapper::{MapFile, MapTemplate, selector},
-    media::memory_source::MemorySource,
+    media::{
+        memory_source::MemorySource,
+        tape::{
+            mtio::ScsiFailure,
+            scsi::{
+                command::ScsiCommand,
+                facts::{DriveFacts, ScsiDevice},
+            },
+        },
+    },
     oci::{Descriptor, Digest, Reference, annotation, media},
     registry::{
         auth::{challenge::Challenge, docker_config::Credentials},
@@ -26,6 +35,7 @@ use crate::{
         library::Library,
         routes,
     },
+    shards::plan_file::SharedPlan,
 };
 
 /// A TAR stream, its members, and what they refer to: it ends, and counts no byte twice.
@@ -166,4 +176,25 @@ pub fn request(data: &[u8]) {
             return;
         }
     }
+}
+
+/// A drive that answers this to whatever it is asked: what is read of it ends.
+pub fn drive(data: &[u8]) {
+    struct Same<'a>(&'a [u8]);
+
+    impl ScsiDevice for Same<'_> {
+        fn ask(&self, command: &ScsiCommand) -> Result<Vec<u8>, ScsiFailure> {
+            Ok(self.0[..self.0.len().min(command.room)].to_vec())
+        }
+    }
+
+    let facts = DriveFacts::of(&Same(data));
+    assert!(facts.alerts.iter().flatten().all(|alert| (1..=64).contains(&alert.number)));
+}
+
+/// A plan of shards: what is read of it agrees with itself.
+pub fn plan(data: &[u8]) {
+    let Ok(shared) = SharedPlan::parse(data) else { return };
+    let sources: usize = (1..=shared.count()).filter_map(|shard| Some(shared.sources(shard).ok()?.len())).sum();
+    assert!(sources <= shared.plan.sources.len());
 }

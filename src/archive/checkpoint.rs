@@ -280,6 +280,10 @@ fn volume_begin(volume: &Volume) -> String {
             text.push_str(&format!(",{key}={value}"));
         }
     }
+    // What would not be read back is not written.
+    if let Some(barcode) = volume.barcode.as_ref().filter(|barcode| !barcode.contains([',', '='])) {
+        text.push_str(&format!(",barcode={barcode}"));
+    }
     text
 }
 
@@ -315,6 +319,7 @@ fn volume_of(number: usize, text: &str) -> Option<Volume> {
             "block" => volume.block = Some(value.parse().ok()?),
             "position" => volume.position = Some(value.parse().ok()?),
             "size" => volume.block_size = value.parse().ok()?,
+            "barcode" => volume.barcode = Some(value.into()),
             _ => {}
         }
     }
@@ -335,6 +340,7 @@ mod tests {
                 block,
                 position: block,
                 block_size: 512,
+                barcode: file.map(|_| "WK4801L8".into()),
                 ..Volume::default()
             };
             assert_eq!(volume_of(2, &volume_begin(&volume)), Some(volume));

@@ -14,6 +14,7 @@ use crate::{
     compression::Format,
     log::Level,
     mapper::selector::Selector,
+    media::tape::watch::DriveDemands,
     oci::{Annotations, Digest, PlatformFilter},
     registry::transport::retry::RetryPolicy,
     shards::choice::ShardChoice,
@@ -179,6 +180,8 @@ pub struct Args {
     pub htpasswd: Option<PathBuf>,
     /// Name of the tracker file in the sync directory.
     pub tracker_filename: String,
+    /// What is asked of a tape drive before the first byte.
+    pub demands: DriveDemands,
     /// A plan that several hosts share.
     pub plan: Option<PathBuf>,
     /// Which shard of it.
@@ -259,6 +262,7 @@ impl Default for Args {
             io_timeout: None,
             checkpoint_interval: 1 << 30,
             tracker_filename: "record-keeping.csv".into(),
+            demands: DriveDemands::default(),
             plan: None,
             shard: None,
             shards: 1,

@@ -5,6 +5,7 @@ use super::{
     sections::{ARCHIVE_STATUS, DELIVER_STATUS, ENVIRONMENT, EXIT_STATUS, FILES, TAPES, TAPES_READ, VERIFY_STATUS},
     serve_flags::SERVE_COMMAND,
     shard_flags::{MERGE_COMMAND, PLAN_COMMAND, REPORT_COMMAND},
+    tape_flags::TAPE_COMMAND,
 };
 
 const NO_OPERANDS: &[Operand] = &[];
@@ -536,6 +537,7 @@ pub static COMMANDS: &[Command] = &[
         action: Some(Action::Prune),
     },
     SERVE_COMMAND,
+    TAPE_COMMAND,
     Command {
         name: "help",
         summary: "print the help of a command",

@@ -24,7 +24,9 @@ pub fn brief(command: &Command) -> String {
             }
         }
     }
-    out.push_str("\nThe whole way, step by step: man ace-dt-airgap\n");
+    if command.action.is_none() {
+        out.push_str("\nThe whole way, step by step: man ace-dt-airgap\n");
+    }
     out
 }
 

@@ -33,3 +33,4 @@ pub mod serve_flags;
 pub mod serve_options;
 pub mod shard_flags;
 pub mod status_lines;
+pub mod tape_flags;

@@ -82,6 +82,7 @@ impl OutputOptions {
             sync_interval: args.checkpoint_interval,
             label: args.label.clone(),
             changer: Changer::new(args.volume_command.clone()),
+            demands: args.demands,
             geometry: geometry(args)?,
             codec: None,
         };
@@ -295,6 +296,15 @@ pub struct PruneOptions {
     pub quiet: bool,
 }
 
+/// For `util tape`.
+#[derive(Clone, Debug)]
+pub struct TapeOfOptions {
+    /// The drive.
+    pub device: PathBuf,
+    /// How it is printed.
+    pub format: ListFormat,
+}
+
 /// Options that a command line makes.
 pub trait FromArgs: Sized {
     /// Of `args`, given to the command of this name.
@@ -418,6 +428,12 @@ impl FromArgs for MuxOptions {
 impl FromArgs for DemuxOptions {
     fn from_args(args: Args, _: &'static str) -> Result<DemuxOptions> {
         Ok(DemuxOptions { files: files(&args) })
+    }
+}
+
+impl FromArgs for TapeOfOptions {
+    fn from_args(args: Args, _: &'static str) -> Result<TapeOfOptions> {
+        Ok(TapeOfOptions { device: path(&args, 0).into(), format: args.output })
     }
 }
 

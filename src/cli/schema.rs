@@ -7,7 +7,7 @@
 use crate::cli::args::Args;
 pub use crate::cli::{
     command_table::COMMANDS, deliver_flags::DELIVER_FLAGS, flag_table::FLAGS, general_flags::GENERAL_FLAGS,
-    map_flags::MAP_FLAGS, serve_flags::SERVE_FLAGS, shard_flags::SHARD_FLAGS,
+    map_flags::MAP_FLAGS, serve_flags::SERVE_FLAGS, shard_flags::SHARD_FLAGS, tape_flags::TAPE_FLAGS,
 };
 
 /// A command, or a group of commands.
@@ -77,6 +77,8 @@ pub enum Action {
     Prune,
     /// `util serve`
     Serve,
+    /// `util tape`
+    Tape,
     /// `version`
     Version,
 }
@@ -200,7 +202,14 @@ pub fn below(group: &Command, name: &str) -> Option<&'static Command> {
 
 /// All flags, in the order in which they are shown.
 pub fn flags() -> impl Iterator<Item = &'static Flag> {
-    FLAGS.iter().chain(SHARD_FLAGS).chain(MAP_FLAGS).chain(DELIVER_FLAGS).chain(SERVE_FLAGS).chain(GENERAL_FLAGS)
+    FLAGS
+        .iter()
+        .chain(SHARD_FLAGS)
+        .chain(TAPE_FLAGS)
+        .chain(MAP_FLAGS)
+        .chain(DELIVER_FLAGS)
+        .chain(SERVE_FLAGS)
+        .chain(GENERAL_FLAGS)
 }
 
 impl Command {

@@ -1,5 +1,7 @@
 //! `mirror archive`: from a list of sources to an archive on a device.
 
+use std::cell::RefCell;
+
 use super::{
     archive_run::{ArchiveRun, check_sources, written},
     archive_shard, path_conflicts,
@@ -48,7 +50,14 @@ fn run_list(options: &ArchiveOptions, selection: &SelectionOptions, there: &Exis
         fallback: selection.index_fallback,
         version: &output::version(),
     };
-    let run = ArchiveRun { options, setup: &setup, write: &write, progress: &progress, recursive: selection.recursive };
+    let run = ArchiveRun {
+        options,
+        setup: &setup,
+        write: &write,
+        progress: &progress,
+        recursive: selection.recursive,
+        volumes: RefCell::default(),
+    };
     let outcome = run.archive(&mut found, &index, &existing, dest, |_| Ok(()));
     if !options.dry_run {
         store.keep(&found.graph, &found.roots(), selection.recursive);

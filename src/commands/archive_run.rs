@@ -1,12 +1,12 @@
 //! What `mirror archive` does once sources are found, of a list or of a shard: planned, written or told, and reported.
 
-use std::{fmt::Write as _, path::Path};
+use std::{cell::RefCell, fmt::Write as _, path::Path};
 
 use serde::Serialize;
 
 use super::{
     path_conflicts,
-    report::ReportFile,
+    report::{ReportFile, with_devices},
     retry_hint::{self, RetryHint},
     setup::{self, NamedRoot, Setup},
 };
@@ -19,6 +19,7 @@ use crate::{
     cli::{archive_options::ArchiveOptions, args::ListFormat, output, progress::Progress},
     error::Result,
     gather::collect::{Collected, IndexOptions, SourceOutcome, SourceRecord},
+    media::sink::Volumes,
     oci::{Digest, json},
     store::Locator,
     util::units,
@@ -58,6 +59,8 @@ pub struct ArchiveRun<'a> {
     pub progress: &'a Progress,
     /// Referrers too.
     pub recursive: bool,
+    /// The tapes that it went to.
+    pub volumes: RefCell<Volumes>,
 }
 
 impl ArchiveRun<'_> {
@@ -96,7 +99,9 @@ impl ArchiveRun<'_> {
         let Setup { store, threads, .. } = self.setup;
         let session = WriteSession { options: self.write, plan, store: &**store, threads: *threads };
         let hint = RetryHint { line: &self.options.line, options: self.write };
-        retry_hint::write(&session, dest, self.progress, Some(&hint))
+        let written = retry_hint::write(&session, dest, self.progress, Some(&hint));
+        *self.volumes.borrow_mut() = written.volumes;
+        written.outcome
     }
 
     /// Writes the report, if there is to be one.
@@ -105,7 +110,8 @@ impl ArchiveRun<'_> {
     /// How the run ended, or else if the report cannot be written.
     pub fn conclude(&self, report: Option<ReportFile>, records: &[impl Serialize], outcome: Result<()>) -> Result<()> {
         let done = if self.options.dry_run { "the plan was made" } else { "the archive is whole" };
-        report.map_or(outcome.clone(), |report| report.write(records, outcome, done))
+        let records = with_devices(records, self.options.output.dest(), &self.volumes.borrow());
+        report.map_or(outcome.clone(), |report| report.write(&records, outcome, done))
     }
 }
 

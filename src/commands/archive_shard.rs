@@ -1,6 +1,7 @@
 //! `mirror archive --plan`: the archive of one shard of a plan.
 
 use std::{
+    cell::RefCell,
     collections::HashSet,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -66,7 +67,14 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
     crate::signal::check()?;
     let index = IndexOptions { annotations: &plan.annotations, fallback: plan.index_fallback, version: &plan.tool };
     let existing = ExistingContent { on_media: plan.existing.iter().cloned().collect(), blobs: HashSet::new() };
-    let run = ArchiveRun { options, setup: &setup, write: &write, progress: &progress, recursive: plan.recursive };
+    let run = ArchiveRun {
+        options,
+        setup: &setup,
+        write: &write,
+        progress: &progress,
+        recursive: plan.recursive,
+        volumes: RefCell::default(),
+    };
     let check = |archive: &_| {
         let another = |e: Error| e.hint("another version of this program may have made the plan: make it anew");
         figures.check(archive).map_err(another)

@@ -202,7 +202,7 @@ impl Batch<'_> {
         let _ = fs::remove_file(&unfinished);
         let session = WriteSession { options: &write, plan, store: &**store, threads: *threads };
         // Nothing of it goes on: it is begun anew by the next run.
-        let written = write.open().and_then(|dest| retry_hint::write(&session, dest, self.progress, None));
+        let written = write.open().and_then(|dest| retry_hint::write(&session, dest, self.progress, None).outcome);
         written.inspect_err(|_| {
             let _ = fs::remove_file(&unfinished);
         })?;

@@ -30,6 +30,7 @@ mod scatter;
 mod serialize;
 mod serve;
 mod setup;
+mod tape;
 mod unarchive;
 mod verdict_lines;
 mod verify;
@@ -75,6 +76,7 @@ pub fn run(command: &Command, args: Args) -> Result<()> {
         Some(Action::Mux) => with(command, args, mux::mux),
         Some(Action::Prune) => with(command, args, prune::run),
         Some(Action::Serve) => with(command, args, serve::run),
+        Some(Action::Tape) => with(command, args, tape::run),
         Some(Action::Version) => output::print(&output::version_line()),
         None => Ok(()),
     }

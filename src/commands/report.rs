@@ -16,6 +16,7 @@ use crate::{
     media::{
         file_sink::MediumKind,
         sink::{Volume, Volumes},
+        tape::scsi::change::DriveChange,
     },
     oci::{Digest, json},
     owned_file::OwnedFile,
@@ -87,11 +88,43 @@ impl ReportFile {
     }
 }
 
+/// What a drive told of a volume.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceRecord {
+    device: String,
+    /// From 1 on.
+    volume: usize,
+    #[serde(flatten)]
+    change: DriveChange,
+}
+
+/// One object of a report on what was written.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum WrittenRecord<'a, R> {
+    /// What became of something.
+    Other(&'a R),
+    /// What the drive told.
+    Device(DeviceRecord),
+}
+
+/// The records of a run, and one for each volume of which the drive named `device` has told.
+pub fn with_devices<'a, R>(records: &'a [R], device: &Path, volumes: &Volumes) -> Vec<WrittenRecord<'a, R>> {
+    let of_volume = |Volume { number, change, .. }: Volume| {
+        let device = device.display().to_string();
+        change.map(|change| WrittenRecord::Device(DeviceRecord { device, volume: number, change }))
+    };
+    let devices = volumes.all().into_iter().filter_map(of_volume);
+    records.iter().map(WrittenRecord::Other).chain(devices).collect()
+}
+
 /// Whether a file holds what a run has reported.
 pub fn is_report(bytes: &[u8]) -> bool {
     let records: std::result::Result<Vec<HashMap<String, IgnoredAny>>, _> = serde_json::from_slice(bytes);
-    let is_one =
-        |record: &HashMap<String, IgnoredAny>| ["source", "blob", "shard"].iter().any(|key| record.contains_key(*key));
+    let is_one = |record: &HashMap<String, IgnoredAny>| {
+        ["source", "blob", "shard", "device"].iter().any(|key| record.contains_key(*key))
+    };
     records.is_ok_and(|records| records.iter().all(is_one))
 }
 
@@ -199,7 +232,7 @@ pub fn on_tape(drive: Option<&str>, volumes: &Volumes) -> String {
     let mut text = String::new();
     let drive = drive.map_or(String::new(), |drive| format!(" in {drive}"));
     let all = volumes.all();
-    for Volume { number, file, block, position, blocks, .. } in &all {
+    for Volume { number, file, block, position, blocks, barcode, change, .. } in &all {
         let volume = if all.len() > 1 { format!("volume {number}, ") } else { String::new() };
         // The driver counts blocks in a file, the drive from the beginning of the tape.
         let (from, counted) = match (file, block) {
@@ -213,6 +246,9 @@ pub fn on_tape(drive: Option<&str>, volumes: &Volumes) -> String {
             }
             None => format!("; on the tape{drive} {volume}{} blocks", grouped(*blocks)),
         });
+        text.push_str(&barcode.as_ref().map_or(String::new(), |barcode| format!(", cartridge {barcode}")));
+        let told = change.as_ref().and_then(DriveChange::in_words);
+        text.push_str(&told.map_or(String::new(), |told| format!("; {told}")));
     }
     text
 }

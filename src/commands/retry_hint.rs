@@ -9,7 +9,7 @@ use crate::{
     cli::{command_line::CommandLine, progress::Progress},
     error::{Error, ErrorKind, Result},
     log,
-    media::file_sink::MediumKind,
+    media::{file_sink::MediumKind, sink::Volumes},
     registry::transport::retry,
     util::units::grouped,
 };
@@ -22,18 +22,25 @@ pub struct RetryHint<'a> {
     pub options: &'a WriteOptions,
 }
 
+/// An archive that was written, or not.
+pub struct Written {
+    /// The tapes that it went to.
+    pub volumes: Volumes,
+    /// The error, if it was not completed.
+    pub outcome: Result<()>,
+}
+
 /// Writes an archive. With a `hint`, the error of one that was interrupted says how to go on.
-///
-/// # Errors
-/// If the archive was not completed.
 pub fn write(
     session: &WriteSession,
     dest: OpenedDestination,
     progress: &Progress,
     hint: Option<&RetryHint>,
-) -> Result<()> {
-    match session.run(dest, &mut |now, total| progress.writing(now, total))? {
-        WriteOutcome::Complete(summary) => {
+) -> Written {
+    let nowhere = |outcome| Written { volumes: Volumes::default(), outcome };
+    match session.run(dest, &mut |now, total| progress.writing(now, total)) {
+        Err(e) => nowhere(Err(e)),
+        Ok(WriteOutcome::Complete(summary)) => {
             let (last, geometry) = (&summary.last, session.options.geometry);
             let told = summary.kind == MediumKind::Tape || geometry.mark > 1 && summary.kind != MediumKind::File;
             let streaming = told.then(|| report::streaming(last, &summary.volumes));
@@ -46,19 +53,21 @@ pub fn write(
             let told: Vec<String> = [root].into_iter().chain(retries).chain(streaming).chain(next).collect();
             progress.done(last, Some(told.join("; ")));
             report::advise(last, geometry, summary.kind);
-            summary.recorded
+            Written { volumes: summary.volumes, outcome: summary.recorded }
         }
-        WriteOutcome::WasWhole => {
+        Ok(WriteOutcome::WasWhole) => {
             progress.clear();
             log::info(format_args!("{:?}: the archive is whole, and nothing was written", session.options.dest));
-            Ok(())
+            nowhere(Ok(()))
         }
-        WriteOutcome::Interrupted(at) => {
+        Ok(WriteOutcome::Interrupted(at)) => {
             progress.clear();
-            Err(match hint {
+            let volumes = at.volumes.clone();
+            let error = match hint {
                 Some(hint) => hint.explain(*at),
                 None => at.error,
-            })
+            };
+            Written { volumes, outcome: Err(error) }
         }
     }
 }
@@ -75,7 +84,7 @@ fn retries_in_words() -> Option<String> {
 impl RetryHint<'_> {
     /// Adds to an error where the archive stands, and the command that goes on with it.
     fn explain(&self, at: Interruption) -> Error {
-        let Interruption { error, device, kind, blobs, planned, offset, volume, has_filemark, is_begun } = at;
+        let Interruption { error, device, kind, blobs, planned, offset, volume, has_filemark, is_begun, .. } = at;
         if !is_begun {
             return error.after(format!("nothing was written to {device}"));
         }

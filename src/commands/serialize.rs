@@ -32,7 +32,7 @@ pub fn run(options: &SerializeOptions) -> Result<()> {
     let plan = plan.doing(|| format!("planning the archive of {image}"))?;
     let session = WriteSession { options: &write, plan: &plan, store, threads };
     let hint = RetryHint { line: &options.line, options: &write };
-    let outcome = retry_hint::write(&session, dest, &progress, Some(&hint));
+    let outcome = retry_hint::write(&session, dest, &progress, Some(&hint)).outcome;
     store.keep(&graph, &[(Some(&image.to_string()), &root)], options.recursive);
     outcome
 }

@@ -37,6 +37,11 @@ use crate::{
         files::Files,
         input::Input,
         stream_input::{InputOptions, StreamInput},
+        tape::{
+            mtio,
+            scsi::{facts::DriveFacts, node::DriveNode},
+            watch::check_barcode,
+        },
     },
     oci::Digest,
     shards::plan_file::SharedPlan,
@@ -61,6 +66,9 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     let wanted = options.wanted.as_deref().map(WantedFile::open).transpose()?;
     let shared = options.plan.as_deref().map(SharedPlan::read).transpose()?;
     let records = options.checkpoint.as_deref().map(checkpoint::records).transpose()?;
+    if let Some(records) = &records {
+        check_cartridge(&paths[0], records)?;
+    }
     let mut existing = ExistingArchives::default();
     for path in &options.existing {
         existing.add(path, &options.input)?;
@@ -127,6 +135,18 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
         true => error.hint("an increment is whole together with its base: give both, or --existing and the base"),
         false => error,
     })
+}
+
+/// A tape that is read must be in the cartridge that its ledger speaks of, as far as both have a barcode.
+fn check_cartridge(path: &Path, records: &[CheckpointRecord]) -> Result<()> {
+    let first = records.iter().find_map(|record| record.volume.as_ref()).filter(|volume| volume.barcode.is_some());
+    match (first, std::fs::metadata(path)) {
+        (Some(volume), Ok(meta)) if mtio::is_tape(&meta) => {
+            let facts = DriveFacts::of(&DriveNode::open(path).doing(|| format!("asking {path:?}"))?);
+            check_barcode(&format!("{path:?}"), &facts, volume)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What `--existing` names.

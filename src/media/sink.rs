@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{error::Result, signal::CancelToken};
+use crate::{error::Result, media::tape::scsi::change::DriveChange, signal::CancelToken};
 
 /// What a sink is told before the first block. Offsets are those of the stream, in bytes.
 #[derive(Clone, Debug)]
@@ -100,6 +100,10 @@ pub struct Volume {
     pub blocks: u64,
     /// Blocks that are on it for sure, by which it is known again: the first, and the last two.
     pub known: Vec<KnownBlock>,
+    /// The barcode of the cartridge, if its memory has it.
+    pub barcode: Option<String>,
+    /// What the drive told behind it.
+    pub change: Option<DriveChange>,
 }
 
 /// A block that a volume is known by.
@@ -142,6 +146,11 @@ impl Volumes {
     /// Tells which blocks are on the last one for sure.
     pub fn know(&self, known: &[KnownBlock]) {
         self.with(|all| all.iter_mut().last().into_iter().for_each(|last| last.known = known.to_vec()));
+    }
+
+    /// What the drive told behind the last one.
+    pub fn changed(&self, change: DriveChange) {
+        self.with(|all| all.iter_mut().last().into_iter().for_each(|last| last.change = Some(change.clone())));
     }
 
     /// The last one's position is not to be relied on.

@@ -24,6 +24,7 @@ use crate::{
             drive::StDrive,
             mtio,
             sink::{DriveLoader, TapeOptions, TapeSink},
+            watch::DriveDemands,
         },
     },
     store::Store,
@@ -48,6 +49,8 @@ pub struct WriteOptions {
     pub label: Option<String>,
     /// Who puts in the next tape.
     pub changer: Changer,
+    /// On a tape: what is asked of the drive before the first byte.
+    pub demands: DriveDemands,
     /// How the ring is laid out.
     pub geometry: Geometry,
     /// How to compress, if at all.
@@ -107,6 +110,8 @@ pub struct Interruption {
     pub offset: u64,
     /// The tape that it ends on.
     pub volume: Option<Volume>,
+    /// The tapes that it went to.
+    pub volumes: Volumes,
     /// Whether a filemark stands behind it there.
     pub has_filemark: bool,
     /// Whether the medium was written to; it holds what it held before otherwise.
@@ -238,6 +243,8 @@ impl WriteSession<'_> {
             label: options.label.clone(),
             sync_interval: if options.checkpoint.is_some() { options.sync_interval } else { 0 },
             force: options.force,
+            asks_drive: true,
+            demands: options.demands,
             pad: options.codec.is_none(),
         };
         let Some(destination) = destination else { return self.resume_tape(records, tape) };
@@ -430,6 +437,7 @@ impl Settle<'_> {
             planned: plan.blobs(),
             offset: end,
             volume: volumes.at(synced.max(1)).filter(|_| self.kind == MediumKind::Tape),
+            volumes: volumes.clone(),
             has_filemark,
             is_begun: written,
         })

@@ -16,7 +16,13 @@ use nix::{
     libc,
 };
 
-use super::mtio::{self, DriveStatus, Limits, Op};
+use super::{
+    mtio::{self, DriveStatus, Limits, Op},
+    scsi::{
+        answer, command,
+        facts::{DriveFacts, ScsiDevice as _},
+    },
+};
 use crate::{error, fd, log};
 
 /// After so long it is told that a tape is waited for.
@@ -53,6 +59,9 @@ pub trait TapeDrive: Send {
 
     /// Sizes of blocks that the drive takes, if it tells.
     fn limits(&self) -> Option<Limits>;
+
+    /// What the drive knows of itself and of its cartridge.
+    fn facts(&self) -> DriveFacts;
 
     /// Whether it was opened for reading, too.
     fn can_read(&self) -> bool;
@@ -125,7 +134,11 @@ impl TapeDrive for StDrive {
     }
 
     fn limits(&self) -> Option<Limits> {
-        mtio::limits(&self.0)
+        answer::block_limits(&self.0.ask(&command::block_limits()).ok()?)
+    }
+
+    fn facts(&self) -> DriveFacts {
+        DriveFacts::of(&self.0)
     }
 
     fn can_read(&self) -> bool {

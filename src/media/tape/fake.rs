@@ -11,6 +11,7 @@ use nix::{errno::Errno, libc};
 use super::{
     drive::TapeDrive,
     mtio::{DriveStatus, Limits, Op},
+    scsi::facts::DriveFacts,
     sink::Loader,
 };
 use crate::error::{Error, Result};
@@ -47,6 +48,8 @@ pub struct FakeTape {
     pub capacity: Option<usize>,
     /// The size that the drive is set to; 0 for any.
     pub fixed: u32,
+    /// What it knows of itself, the next time first; the last stays.
+    pub facts: VecDeque<DriveFacts>,
     /// The sizes that it takes.
     pub limits: Option<Limits>,
     /// It answers READ POSITION.
@@ -282,6 +285,15 @@ impl TapeDrive for FakeDrive {
 
     fn limits(&self) -> Option<Limits> {
         self.tape().limits
+    }
+
+    fn facts(&self) -> DriveFacts {
+        let mut tape = self.tape();
+        match tape.facts.len() {
+            0 => DriveFacts::default(),
+            1 => tape.facts[0].clone(),
+            _ => tape.facts.pop_front().unwrap_or_default(),
+        }
     }
 
     fn can_read(&self) -> bool {

@@ -174,10 +174,73 @@ pub fn position(tape: &File) -> Option<u64> {
     got.block.try_into().ok()
 }
 
-/// Sizes of blocks that the drive takes. The kernel passes the question on only for processes with
-/// CAP_SYS_RAWIO.
-pub fn limits(tape: &File) -> Option<Limits> {
-    let (command, mut data, mut sense) = ([5_u8, 0, 0, 0, 0, 0], [0_u8; 6], [0_u8; 32]);
+/// Why a SCSI command has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScsiFailure {
+    /// The kernel did not pass it on.
+    Kernel(Errno),
+    /// The device refused it: sense key, additional sense code and its qualifier (SPC-4 4.5).
+    Refused {
+        /// Sense key.
+        key: u8,
+        /// Additional sense code.
+        code: u8,
+        /// Its qualifier.
+        qualifier: u8,
+    },
+    /// It did not arrive, or its answer did not.
+    Lost,
+}
+
+impl fmt::Display for ScsiFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            ScsiFailure::Kernel(Errno::EPERM | Errno::EACCES) => {
+                f.write_str("the kernel passes this question on only for root (CAP_SYS_RAWIO)")
+            }
+            ScsiFailure::Kernel(errno) => write!(f, "the kernel does not pass it on: {}", errno.desc()),
+            ScsiFailure::Refused { key: 2, code: 0x3a, .. } => f.write_str("there is no cartridge in the drive"),
+            ScsiFailure::Refused { key: 5, code: 0x20, .. } => f.write_str("the drive does not know this command"),
+            ScsiFailure::Refused { key: 5, code: 0x24 | 0x26, .. } => f.write_str("the drive does not have it"),
+            ScsiFailure::Refused { key, code, qualifier } => {
+                let name = match key {
+                    0 => "it gives no reason",
+                    1 => "it was done with a recovery",
+                    2 => "it is not ready",
+                    3 => "the medium fails",
+                    4 => "its hardware fails",
+                    5 => "it takes no such request",
+                    6 => "something was changed meanwhile",
+                    7 => "its data is protected",
+                    8 => "the medium is blank there",
+                    0xb => "it was given up",
+                    _ => "see its manual",
+                };
+                write!(f, "the drive refuses it: {name} (sense {key:x}/{code:02x}/{qualifier:02x})")
+            }
+            ScsiFailure::Lost => f.write_str("the command did not reach the drive, or its answer was lost"),
+        }
+    }
+}
+
+/// Sends a command that only asks, and writes what comes back into `data`; returns how many bytes that are. A device that
+/// has something to tell first (a unit attention) is asked again.
+///
+/// # Errors
+/// If the kernel does not pass it on, the device refuses it, or nothing comes back within ten seconds.
+pub fn ask(device: &File, command: &[u8], data: &mut [u8]) -> Result<usize, ScsiFailure> {
+    let mut answer = ask_once(device, command, data);
+    for _ in 0..2 {
+        if !matches!(answer, Err(ScsiFailure::Refused { key: 6, .. })) {
+            break;
+        }
+        answer = ask_once(device, command, data);
+    }
+    answer
+}
+
+fn ask_once(device: &File, command: &[u8], data: &mut [u8]) -> Result<usize, ScsiFailure> {
+    let mut sense = [0_u8; 64];
     let mut request = SgIo {
         interface: libc::c_int::from(b'S'),
         // SG_DXFER_FROM_DEV
@@ -205,9 +268,25 @@ pub fn limits(tape: &File) -> Option<Limits> {
     };
     // SAFETY: the descriptor is open, the structure has the layout that the kernel expects, and its
     // pointers lead to arrays of the lengths beside them that outlive the call.
-    unsafe { ioctl::sg_io(tape.as_raw_fd(), &mut request) }.ok()?;
-    let most = u32::from_be_bytes([0, data[1], data[2], data[3]]);
-    let least = u32::from(u16::from_be_bytes([data[4], data[5]]));
-    let is_good = request.status == 0 && request.host_status == 0 && most > 0;
-    is_good.then_some(Limits { least, most })
+    unsafe { ioctl::sg_io(device.as_raw_fd(), &mut request) }.map_err(ScsiFailure::Kernel)?;
+    let sense = &sense[..usize::from(request.sense_written).min(sense.len())];
+    match request.status {
+        0 if request.host_status == 0 => {
+            let left = usize::try_from(request.residual).unwrap_or(0);
+            Ok(data.len().saturating_sub(left))
+        }
+        // CHECK CONDITION
+        2 => Err(refusal(sense)),
+        _ => Err(ScsiFailure::Lost),
+    }
+}
+
+/// Sense data in its fixed and its descriptor format (SPC-4 4.5.2 and 4.5.3).
+fn refusal(sense: &[u8]) -> ScsiFailure {
+    let at = |n: usize| sense.get(n).copied().unwrap_or(0);
+    match at(0) & 0x7f {
+        0x70 | 0x71 => ScsiFailure::Refused { key: at(2) & 0xf, code: at(12), qualifier: at(13) },
+        0x72 | 0x73 => ScsiFailure::Refused { key: at(1) & 0xf, code: at(2), qualifier: at(3) },
+        _ => ScsiFailure::Lost,
+    }
 }

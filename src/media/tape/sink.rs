@@ -24,6 +24,7 @@ use super::{
     label::label_block,
     locate::Place,
     mtio::Op,
+    watch::{DriveDemands, DriveWatch, tell_change},
 };
 use crate::{
     error::{Context, Error, ErrorKind, Result},
@@ -44,6 +45,10 @@ pub struct TapeOptions {
     pub sync_interval: u64,
     /// Write over the label of another series.
     pub force: bool,
+    /// The drive is asked what it knows, before and behind each volume.
+    pub asks_drive: bool,
+    /// What is asked of the drive before the first byte.
+    pub demands: DriveDemands,
     /// Pad the last block with zeros: harmless behind a TAR archive, wrong behind anything else.
     pub pad: bool,
 }
@@ -118,6 +123,8 @@ pub struct TapeSink {
     blocks: u64,
     /// Those by which it will be known again: the first, and the last two.
     known: Vec<KnownBlock>,
+    /// What the drive said before this volume.
+    watch: Option<DriveWatch>,
     /// Where the tape stood when it was looked at.
     stood: Option<Place>,
     accepted: u64,
@@ -150,6 +157,7 @@ impl TapeSink {
             earlier: Vec::new(),
             blocks: 0,
             known: Vec::new(),
+            watch: None,
             stood: None,
             accepted: 0,
             synced: 0,
@@ -246,9 +254,31 @@ impl TapeSink {
             block: place.block,
             position: place.position.and_then(|at| at.try_into().ok()),
             block_size: self.block_size,
+            barcode: self.watch.as_ref().and_then(DriveWatch::barcode).map(String::from),
             ..Volume::default()
         });
         Ok(())
+    }
+
+    /// Asks the drive whether it is as it must be, for so many bytes if that is known and may be told.
+    fn watch(&mut self, bytes: Option<Option<u64>>) -> Result<()> {
+        let watch = DriveWatch::begin(self.drive()?);
+        watch.tell_alerts(&self.name);
+        let demands = self.options.demands;
+        match bytes {
+            Some(bytes) => watch.check(&self.name, bytes, demands)?,
+            None => watch.check(&self.name, Some(0), DriveDemands { room: false, ..demands })?,
+        }
+        self.watch = Some(watch);
+        Ok(())
+    }
+
+    /// Asks the drive what became of it and of its cartridge.
+    fn note_change(&mut self) {
+        let (Some(watch), Some(drive)) = (self.watch.take(), &self.drive) else { return };
+        let change = watch.end(&**drive);
+        tell_change(&self.name, &change);
+        self.volumes.changed(change);
     }
 
     /// The driver took these bytes, `stream` of them of the stream at the most.
@@ -403,7 +433,9 @@ impl TapeSink {
             return Err(is_full(self.failed(Error::new("the tape took not one block"))));
         }
         let full = format!("the tape is full after {}", self.place());
-        self.end_volume().doing(|| full.clone()).map_err(is_full)?;
+        let ended = self.end_volume();
+        self.note_change();
+        ended.doing(|| full.clone()).map_err(is_full)?;
         if !self.loader.as_ref().is_some_and(|loader| loader.can_change()) {
             let way = match &self.loader {
                 Some(_) => "with --volume-command, or at a terminal, it would go on with the next tape",
@@ -425,6 +457,9 @@ impl TapeSink {
             drive.operate(Op::SetBlockSize, self.fixed).doing(opening)?;
         }
         (self.drive, self.full) = (Some(drive), false);
+        if self.options.asks_drive {
+            self.watch(None)?;
+        }
         self.look_at_tape()?;
         self.begin_volume()
     }
@@ -447,6 +482,9 @@ impl Sink for TapeSink {
     fn prepare(&mut self, start: &SinkStart) -> Result<()> {
         self.whole_block = start.block_size;
         self.examine(start.block_size)?;
+        if self.options.asks_drive {
+            self.watch(Some(start.expected.map(|all| all.saturating_sub(start.from))))?;
+        }
         if self.volumes.all().is_empty() { self.look_at_tape() } else { Ok(()) }
     }
 
@@ -498,7 +536,9 @@ impl Sink for TapeSink {
         if self.drive.is_none() {
             return Ok(());
         }
-        self.end_volume()?;
+        let ended = self.end_volume();
+        self.note_change();
+        ended?;
         self.close()
     }
 

@@ -46,6 +46,7 @@ fn options(dir: &Path, codec: Option<Format>) -> WriteOptions {
         sync_interval: 0,
         label: None,
         changer: Changer::default(),
+        demands: DriveDemands::default(),
         geometry: Geometry::new(4096, 64 << 10, Some(50)).unwrap(),
         codec: codec.map(|format| Codec { format, level: CompressionLevel::Min }),
     }

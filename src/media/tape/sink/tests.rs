@@ -8,6 +8,12 @@ use crate::media::tape::{
     label::Label,
     locate,
     mtio::Limits,
+    scsi::{
+        alert::alert,
+        answer::{Capacity, CartridgeFacts, Encryption, TapePosition},
+        facts::DriveFacts,
+    },
+    watch::check_barcode,
 };
 
 /// Blocks of ten bytes, each of one digit.
@@ -366,4 +372,106 @@ fn a_tape_that_stands_elsewhere_than_the_driver_says_is_not_written_over() {
             false => assert!(told.unwrap_err().to_string().contains("does not know where the tape stands")),
         }
     }
+}
+
+/// What a drive tells of a cartridge with so many bytes left of so many.
+fn told(left: u64, whole: u64) -> DriveFacts {
+    DriveFacts {
+        cartridge: CartridgeFacts {
+            barcode: Some("WK4801L8".into()),
+            capacity: Capacity { left: Some(left), whole: Some(whole) },
+            ..CartridgeFacts::default()
+        },
+        ..DriveFacts::default()
+    }
+}
+
+fn asking(demands: DriveDemands) -> TapeOptions {
+    TapeOptions { asks_drive: true, demands, ..TapeOptions::default() }
+}
+
+/// Whether `bytes` may be written to a drive that tells `facts`.
+fn prepared(facts: DriveFacts, demands: DriveDemands, bytes: Option<u64>) -> Result<()> {
+    let drive = FakeDrive::default();
+    drive.tape().facts.push_back(facts);
+    let mut sink = sink(&drive, &[], asking(demands));
+    let outcome = sink.prepare(&SinkStart { expected: bytes, ..start(0) });
+    assert!(drive.tape().items.is_empty());
+    outcome
+}
+
+#[test]
+fn room_is_demanded_before_the_first_byte() {
+    let room = DriveDemands { room: true, ..DriveDemands::default() };
+    prepared(told(1000, 4000), room, Some(1000)).unwrap();
+    // Without the demand it is a warning.
+    prepared(told(1000, 4000), DriveDemands::default(), Some(5001)).unwrap();
+    for (bytes, volumes) in [(1001, 2), (5000, 2), (5001, 3)] {
+        let error = prepared(told(1000, 4000), room, Some(bytes)).unwrap_err();
+        assert!(error.is(ErrorKind::Full), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("it takes {volumes} volumes")) && text.contains("WK4801L8 has room for 1,000"),
+            "{text}"
+        );
+    }
+    // At its beginning the whole cartridge is free, whatever is on it.
+    let position = Some(TapePosition { at_beginning: true, ..TapePosition::default() });
+    prepared(DriveFacts { position, ..told(1000, 4000) }, room, Some(4000)).unwrap();
+    let untold = prepared(DriveFacts::default(), room, Some(1)).unwrap_err().to_string();
+    assert!(untold.contains("does not tell what is left"), "{untold}");
+    let unknown = prepared(told(1000, 4000), room, None).unwrap_err().to_string();
+    assert!(unknown.contains("not known beforehand"), "{unknown}");
+}
+
+#[test]
+fn encryption_is_demanded_before_the_first_byte() {
+    let demands = DriveDemands { encryption: true, ..DriveDemands::default() };
+    let with = |encryption| prepared(DriveFacts { encryption, ..DriveFacts::default() }, demands, Some(1));
+    with(Some(Encryption::On)).unwrap();
+    for (encryption, why) in [
+        (Some(Encryption::Off), "the drive does not encrypt"),
+        (Some(Encryption::External), "without encrypting it"),
+        (None, "does not tell whether it encrypts"),
+    ] {
+        let error = with(encryption).unwrap_err().to_string();
+        assert!(error.contains("--require-encryption") && error.contains(why), "{error}");
+    }
+}
+
+/// What came up while a volume was written is told of it, even if writing failed.
+#[test]
+fn what_the_drive_told_is_kept() {
+    for fails in [false, true] {
+        let drive = FakeDrive::default();
+        let worse = DriveFacts { alerts: Some(vec![alert(6)]), ..told(1000, 4000) };
+        drive.tape().facts.extend([told(1000, 4000), worse]);
+        if fails {
+            drive.tape().mark_errors.push_back(Some(Errno::EIO));
+        }
+        let mut sink = sink(&drive, &[], asking(DriveDemands::default()));
+        sink.prepare(&start(0)).unwrap();
+        sink.begin(&start(0)).unwrap();
+        sink.write_block(&[1; 10]).unwrap();
+        assert_eq!(sink.finish().is_err(), fails);
+        let volume = sink.volumes().all().remove(0);
+        assert_eq!(volume.barcode.as_deref(), Some("WK4801L8"));
+        let words = volume.change.and_then(|change| change.in_words());
+        assert_eq!(words.as_deref(), Some("TapeAlert 6: write failure"));
+    }
+}
+
+#[test]
+fn a_resume_wants_the_cartridge_of_the_ledger() {
+    let volume = |barcode: Option<&str>| Volume { number: 2, barcode: barcode.map(String::from), ..Volume::default() };
+    let facts = told(1, 1);
+    for same in [volume(None), volume(Some("WK4801L8"))] {
+        check_barcode("d", &facts, &same).unwrap();
+    }
+    check_barcode("d", &DriveFacts::default(), &volume(Some("WK4802L8"))).unwrap();
+    let error = check_barcode("d", &facts, &volume(Some("WK4802L8"))).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the cartridge WK4801L8 is in d, and the ledger says that volume 2 is WK4802L8 (put in WK4802L8)"
+    );
 }
