@@ -23,12 +23,12 @@ drive() { # drive
     case $drive in
         tgt)
             packages="tgt open-iscsi libopeniscsiusr mt-st libaio1 libibverbs1 librdmacm1 libnl-3-200 libnl-route-3-200"
-            modules="st iscsi_tcp crc32c_generic 9p 9pnet_virtio virtio_pci"
+            modules="st sg iscsi_tcp crc32c_generic 9p 9pnet_virtio virtio_pci"
             release=
             ;;
         debug)
             packages=mt-st
-            modules="st scsi_debug 9p 9pnet_virtio virtio_pci"
+            modules="st sg scsi_debug 9p 9pnet_virtio virtio_pci"
             release=trixie-backports
             ;;
         *)

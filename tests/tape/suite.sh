@@ -31,6 +31,18 @@ mt rewind && mt setblk 4096
 check "a tape of 1 MiB blocks in a drive set to 4096" ace-dt mirror verify -q $T
 check "the drive is set as it was" sh -c "mt-st -f $T status | grep -q 'Tape block size 4096'"
 mt setblk 0
+check "what the drive tells" sh -c "ace-dt util tape $T > told"
+check "of what it is" says "IET VIRTUAL-TAPE" told
+check "of its blocks" says "4 to 1,048,576 bytes" told
+check "what it does not tell is said" says "not told            the cartridge's memory: the drive does not know this command" told
+check "the same by its generic node" sh -c "ace-dt util tape -o json /dev/sg1 | grep -q '\"serial\": \"beaf11\"'"
+check "a drive that is used is asked by its generic node" sh -c "exec 9< $T; ace-dt util tape $T | grep -q 'serial number       beaf11'"
+ace-dt mirror archive -q --require-room small.list $T 2> err
+check "room that is not told is not taken for granted" says "does not tell what is left on the cartridge" err
+ace-dt mirror archive -q --require-encryption small.list $T 2> err
+check "nor is encryption" says "does not tell whether it encrypts" err
+check "a report has what the drive told" sh -c "ace-dt mirror archive -q -b 512 --report rep small.list $T && grep -q '\"device\": \"/dev/nst0\"' rep"
+mt rewind
 ace-dt mirror archive -q -b 2Mi small.list $T 2> err
 check "a block too large is refused with the limits" says "takes blocks of 4 to 1,048,576 bytes" err
 mt setblk 512

@@ -117,7 +117,7 @@ impl DriveWatch {
 
 /// Tells of the alerts of a run.
 pub fn tell_change(name: &str, change: &DriveChange) {
-    tell(name, change.alerts.iter());
+    tell(name, change.alerts.iter().flatten());
 }
 
 fn tell<'a>(name: &str, alerts: impl Iterator<Item = &'a super::scsi::alert::Alert>) {

@@ -109,6 +109,7 @@ fn mode_behind(bytes: &[u8], device: u8, descriptor_len: usize, header: usize) -
 /// What a density is called.
 pub fn density_name(code: u8) -> Option<&'static str> {
     Some(match code {
+        0x00 => "that of the drive",
         0x40 => "LTO-1",
         0x42 => "LTO-2",
         0x44 => "LTO-3",
@@ -150,6 +151,19 @@ pub fn position(bytes: &[u8]) -> Option<TapePosition> {
         // LONU: the number is not known; MPU: nor is that of filemarks.
         block: (flags & 0x04 == 0).then_some(block),
         file: (flags & 0x08 == 0).then_some(file),
+    })
+}
+
+/// READ POSITION data, short form: it does not count filemarks.
+pub fn short_position(bytes: &[u8]) -> Option<TapePosition> {
+    let (flags, block) = (*bytes.first()?, field(bytes, 4, 4)?);
+    Some(TapePosition {
+        at_beginning: flags & 0x80 != 0,
+        at_end: flags & 0x40 != 0,
+        partition: field(bytes, 1, 1)?,
+        // BPU: the number is not known.
+        block: (flags & 0x04 == 0).then_some(block),
+        file: None,
     })
 }
 

@@ -12,8 +12,8 @@ pub struct DriveChange {
     pub barcode: Option<String>,
     /// Its own number.
     pub cartridge_serial: Option<String>,
-    /// TapeAlert flags that were set at the end.
-    pub alerts: Vec<Alert>,
+    /// TapeAlert flags that were set at the end; `None` if the drive does not tell.
+    pub alerts: Option<Vec<Alert>>,
     /// Errors of writing since the first time.
     pub write_errors: Option<ErrorCounters>,
     /// Errors of reading since then.
@@ -26,7 +26,7 @@ impl DriveChange {
         DriveChange {
             barcode: after.cartridge.barcode.clone().or_else(|| before.cartridge.barcode.clone()),
             cartridge_serial: after.cartridge.serial.clone().or_else(|| before.cartridge.serial.clone()),
-            alerts: after.alerts.clone().unwrap_or_default(),
+            alerts: after.alerts.clone(),
             write_errors: counted(before.write_errors, after.write_errors),
             read_errors: counted(before.read_errors, after.read_errors),
         }
@@ -35,7 +35,7 @@ impl DriveChange {
     /// In words, if there is anything to tell beside the cartridge.
     pub fn in_words(&self) -> Option<String> {
         let mut words: Vec<String> =
-            self.alerts.iter().map(|alert| format!("TapeAlert {}: {}", alert.number, alert.name)).collect();
+            self.alerts.iter().flatten().map(|alert| format!("TapeAlert {}: {}", alert.number, alert.name)).collect();
         for (what, counters) in [("writing", &self.write_errors), ("reading", &self.read_errors)] {
             let Some(ErrorCounters { corrected, uncorrected, .. }) = counters else { continue };
             let counts = [(corrected, "corrected"), (uncorrected, "not corrected")];

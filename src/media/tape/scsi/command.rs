@@ -77,6 +77,11 @@ pub fn position() -> ScsiCommand {
     command(&[0x34, 6, 0, 0, 0, 0, 0, 0, 0, 0], 32)
 }
 
+/// READ POSITION, short form, for drives that know no other (SSC-4 7.7).
+pub fn short_position() -> ScsiCommand {
+    command(&[0x34, 0, 0, 0, 0, 0, 0, 0, 0, 0], 20)
+}
+
 /// SECURITY PROTOCOL IN for the Data Encryption Status page (SSC-4 8.6).
 pub fn encryption() -> ScsiCommand {
     let room = 512_u32.to_be_bytes();

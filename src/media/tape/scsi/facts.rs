@@ -78,7 +78,11 @@ impl DriveFacts {
             &question(command::mode(), answer::mode),
             &question(command::short_mode(), answer::short_mode),
         );
-        let position = asking.ask("the position", &question(command::position(), answer::position));
+        let position = asking.either(
+            "the position",
+            &question(command::position(), answer::position),
+            &question(command::short_position(), answer::short_position),
+        );
         let encryption = asking.ask("encryption", &question(command::encryption(), answer::encryption));
         let (cartridge, cleaning) = (asking.cartridge(), asking.cleaning());
         let alerts = asking.ask("TapeAlert flags", &question(command::log(LogPage::TapeAlert), answer::alerts));

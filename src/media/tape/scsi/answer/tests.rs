@@ -229,6 +229,11 @@ fn what_changes_during_a_run_is_told() {
 fn odd_answers() {
     assert_eq!(identity(&[0x05]).map(|identity| identity.is_tape), Some(false));
     assert_eq!(position(&[0x80; 12]), None);
+    let short = short_position(&[0x80, 0, 0, 0, 0, 0, 0, 9]);
+    assert_eq!(
+        short.map(|position| (position.at_beginning, position.block, position.file)),
+        Some((true, Some(9), None))
+    );
     let mut lost = vec![0; 32];
     lost[0] = 0x0c;
     assert_eq!(position(&lost).map(|position| (position.block, position.file)), Some((None, None)));
