@@ -134,6 +134,11 @@ impl Error {
         self
     }
 
+    /// What the user should rather do about it, whatever was said before.
+    pub fn hint_instead(self, hint: impl fmt::Display) -> Self {
+        Error { hint: Some(one_line(&hint.to_string())), ..self }
+    }
+
     /// Trying again can help, after `pause` at the least.
     pub fn transient(mut self, pause: Duration) -> Self {
         self.retry_after = Some(pause);

@@ -64,9 +64,9 @@ pub fn walk(data: &[u8]) {
     }
 }
 
-/// A ledger: its records lie one behind the other.
-pub fn ledger(data: &[u8]) {
-    let Ok((records, _)) = checkpoint::parse_all(data, Path::new("ledger")) else { return };
+/// A checkpoint: its records lie one behind the other.
+pub fn checkpoint(data: &[u8]) {
+    let Ok((records, _)) = checkpoint::parse_all(data, Path::new("checkpoint")) else { return };
     assert!(records.iter().all(|record| record.end <= data.len() as u64));
     assert!(records.windows(2).all(|pair| pair[0].end < pair[1].end));
 }

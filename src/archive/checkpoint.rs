@@ -1,4 +1,4 @@
-//! The checkpoint, or ledger: JSON lines that say which blob the medium holds up to which offset.
+//! The checkpoint: JSON lines that say which blob the medium holds up to which offset.
 //!
 //! Each line is a blob's descriptor with the annotation [`annotation::OFFSET`]: the length of the
 //! shortest prefix of the archive that holds the blob whole, padding included. A line is written
@@ -61,13 +61,13 @@ impl CheckpointWriter {
     /// [`CheckpointWriter::begin`].
     ///
     /// # Errors
-    /// If it cannot be opened, somebody else writes it, or what is there is no ledger.
+    /// If it cannot be opened, somebody else writes it, or what is there is no checkpoint.
     pub fn open(path: &Path) -> Result<CheckpointWriter> {
         let opening = || format!("opening the checkpoint {path:?}");
         let file = OwnedFile::open(path).doing(opening)?;
         let is_regular = file.metadata().doing(opening)?.is_file();
         let found = match is_regular {
-            true => parse_file(path).map_err(|e| e.hint("it is no ledger, and is not written over"))?,
+            true => parse_file(path).map_err(|e| e.hint("it is no checkpoint, and is not written over"))?,
             false => Default::default(),
         };
         Ok(CheckpointWriter { path: path.into(), file, is_regular, pending: Vec::new(), records: 0, kept: 0, found })
@@ -158,10 +158,10 @@ fn writing(path: &Path) -> String {
     format!("writing the checkpoint {path:?}")
 }
 
-/// Which blobs the ledger at `path` says are on the medium up to `offset`, that offset included, or all.
+/// Which blobs the checkpoint at `path` says are on the medium up to `offset`, that offset included, or all.
 ///
 /// # Errors
-/// As [`records`], and if the ledger ends before the offset.
+/// As [`records`], and if the checkpoint ends before the offset.
 pub fn read(path: &Path, offset: Option<u64>) -> Result<HashSet<Digest>> {
     let records = records(path)?;
     let end = records.last().map_or(0, |record| record.offset);
@@ -174,14 +174,15 @@ pub fn read(path: &Path, offset: Option<u64>) -> Result<HashSet<Digest>> {
     Ok(records.into_iter().filter(|record| record.offset <= until).map(|record| record.digest).collect())
 }
 
-/// All that a ledger says.
+/// All that a checkpoint says.
 ///
 /// # Errors
 /// If the file cannot be read or a line is no record. Only the last line may be torn, as a run
 /// that was killed or a machine that lost its power leaves it: it is left out, with a warning.
 pub fn records(path: &Path) -> Result<Vec<CheckpointRecord>> {
-    let is_no_ledger = |e: Error| if e.os_error().is_some() { e } else { e.hint("it is no ledger, or a damaged one") };
-    let (all, torn) = parse_file(path).map_err(is_no_ledger)?;
+    let is_no_checkpoint =
+        |e: Error| if e.os_error().is_some() { e } else { e.hint("it is no checkpoint, or a damaged one") };
+    let (all, torn) = parse_file(path).map_err(is_no_checkpoint)?;
     told_of_torn(path, torn);
     Ok(all)
 }
@@ -196,7 +197,7 @@ fn reading(path: &Path, line: usize) -> String {
     format!("reading the checkpoint {path:?}, line {line}")
 }
 
-/// The records of a ledger, and the number of its last line if that is torn.
+/// The records of a checkpoint, and the number of its last line if that is torn.
 fn parse_file(path: &Path) -> Result<(Vec<CheckpointRecord>, Option<usize>)> {
     let file = fd::open_to_read(path).doing(|| format!("opening the checkpoint {path:?}"))?;
     parse_all(BufReader::new(file), path)
@@ -231,7 +232,7 @@ pub(crate) fn parse_all(mut lines: impl BufRead, path: &Path) -> Result<(Vec<Che
 }
 
 /// Whether bytes without the end of a line are the beginning of a record, or of one that never reached the disk
-/// and left zeros. A file that begins with zeros is no ledger.
+/// and left zeros. A file that begins with zeros is no checkpoint.
 fn may_be_torn(line: &[u8], is_first: bool) -> bool {
     let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let written = &line[..end];

@@ -98,7 +98,7 @@ pub struct Args {
     pub sync_filename: String,
     /// A checkpoint to write or check.
     pub checkpoint: Option<PathBuf>,
-    /// Ledgers, each with the offset up to which it is believed.
+    /// Checkpoints, each with the offset up to which it is believed.
     pub existing_from_checkpoint: Vec<(PathBuf, Option<u64>)>,
     /// List indexes in an annotation.
     pub index_fallback: bool,
@@ -124,7 +124,7 @@ pub struct Args {
     pub cache: Option<PathBuf>,
     /// Who is to be logged in.
     pub username: Option<String>,
-    /// Ledgers and archives that tell what is at the destination already.
+    /// Checkpoints and archives that tell what is at the destination already.
     pub existing: Vec<PathBuf>,
     /// How a list is printed.
     pub output: ListFormat,
@@ -338,7 +338,7 @@ pub fn map(text: &str, map: &mut Annotations) -> Result<(), String> {
 ///
 /// # Errors
 /// If it is written otherwise.
-pub fn ledger(text: &str) -> Result<(PathBuf, Option<u64>), String> {
+pub fn checkpoint(text: &str) -> Result<(PathBuf, Option<u64>), String> {
     match text.rsplit_once(':') {
         Some((path, offset)) if path.is_empty() || offset.is_empty() => Err(format!("{text:?} is not FILE[:OFFSET]")),
         Some((path, offset)) if offset.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -355,17 +355,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_maps_and_ledgers() {
+    fn lists_maps_and_checkpoints() {
         assert_eq!(list("a,,b").unwrap(), ["a", "b"]);
         let mut annotations = Annotations::new();
         map(r#"a=1,"b=2,3",c==,a=4"#, &mut annotations).unwrap();
         let pairs: Vec<_> = annotations.iter().map(|(k, v)| format!("{k}:{v}")).collect();
         assert_eq!(pairs, ["a:4", "b:2,3", "c:="]);
         assert!(map("a", &mut annotations).is_err() && map("=b", &mut annotations).is_err());
-        assert_eq!(ledger("/a:b/c:12").unwrap(), ("/a:b/c".into(), Some(12)));
-        assert_eq!(ledger("/a:b/c").unwrap(), ("/a:b/c".into(), None));
+        assert_eq!(checkpoint("/a:b/c:12").unwrap(), ("/a:b/c".into(), Some(12)));
+        assert_eq!(checkpoint("/a:b/c").unwrap(), ("/a:b/c".into(), None));
         for bad in ["", "a:", ":1", "a:99999999999999999999"] {
-            assert!(ledger(bad).is_err(), "{bad}");
+            assert!(checkpoint(bad).is_err(), "{bad}");
         }
     }
 }

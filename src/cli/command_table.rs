@@ -102,7 +102,7 @@ pub static COMMANDS: &[Command] = &[
         description: "Resolves every source, fetches all manifests, and so knows the whole archive to the byte before the first layer is fetched. Then the layers go from the registries through a buffer in memory onto the device. No layer is ever stored on disk.\n\n\
             A line of `SOURCES-FILE` is a reference, followed by labels `key=value` in Kubernetes syntax, separated by commas. Empty lines and lines that begin with `#` are ignored.\n\n\
             The archive is one OCI image layout in a TAR stream. Its root is a gather index over all sources. Each blob is in it once. The same sources give the same archive, byte for byte.\n\n\
-            Every blob is checked against its digest before it counts. If one is wrong, or a registry fails, the run ends with an error, and the ledger says truly what the device holds.\n\n\
+            Every blob is checked against its digest before it counts. If one is wrong, or a registry fails, the run ends with an error, and the checkpoint says truly what the device holds.\n\n\
             On a tape every write is one physical block, and the last one is padded with zeros.",
         sections: &[
             ("TAPE DRIVES", TAPES),
@@ -111,16 +111,16 @@ pub static COMMANDS: &[Command] = &[
             ("EXIT STATUS", ARCHIVE_STATUS),
             (
                 "EXAMPLES",
-                "Archive what `sources.list` names to a tape, with a buffer of 4 GiB, and keep a ledger:\n\n    \
-                 ace-dt mirror archive -m 4Gi --checkpoint monday.ledger sources.list /dev/nst0\n\n\
+                "Archive what `sources.list` names to a tape, with a buffer of 4 GiB, and keep a checkpoint:\n\n    \
+                 ace-dt mirror archive -m 4Gi --checkpoint monday.checkpoint sources.list /dev/nst0\n\n\
                  See how large the archive would be:\n\n    \
                  ace-dt mirror archive --dry-run sources.list week.tar\n\n\
                  Archive for two platforms, with all signatures: of the images, of the indexes that list them, and those under cosign's tags:\n\n    \
                  ace-dt mirror archive -r --sparse-index --digest-tags -p linux/amd64,linux/arm64 sources.list week.tar\n\n\
                  Go on with a file after a run that was interrupted:\n\n    \
-                 ace-dt mirror archive --checkpoint week.ledger --resume sources.list week.tar\n\n\
+                 ace-dt mirror archive --checkpoint week.checkpoint --resume sources.list week.tar\n\n\
                  Go on after a tape that ended at offset 323072; the second tape carries what is missing on the first:\n\n    \
-                 ace-dt mirror archive --checkpoint 2.ledger --existing-from-checkpoint 1.ledger:323072 sources.list week-2.tar\n\n\
+                 ace-dt mirror archive --checkpoint 2.checkpoint --existing-from-checkpoint 1.checkpoint:323072 sources.list week-2.tar\n\n\
                  Unpack both, as one OCI image layout, up to that offset of the first:\n\n    \
                  (head -c 323072 week.tar; cat week-2.tar) | tar -xf - -C layout\n\n\
                  List the archive while it is written:\n\n    \
@@ -128,7 +128,7 @@ pub static COMMANDS: &[Command] = &[
             ),
             (
                 "DIAGNOSTICS",
-                "When SIGINT or SIGTERM ends a run, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on with what is missing, or that starts again if there is no ledger. A second signal ends the program at once.\n\n\
+                "When SIGINT or SIGTERM ends a run, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on with what is missing, or that starts again if there is no checkpoint. A second signal ends the program at once.\n\n\
                  With `--platforms`, a source that lacks one of them gets a warning that names those it has. An index of which only some manifests are taken is not in the archive itself, and what refers to it stays behind: a warning says what, and `--sparse-index` takes it along.",
             ),
         ],
@@ -159,7 +159,7 @@ pub static COMMANDS: &[Command] = &[
             ),
             (
                 "DIAGNOSTICS",
-                "When a run ends early, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on, or that starts again if there is no ledger.",
+                "When a run ends early, the error says how many blobs the device holds whole, up to which offset, and gives the command that goes on, or that starts again if there is no checkpoint.",
             ),
         ],
         action: Some(Action::Serialize),
@@ -416,8 +416,8 @@ pub static COMMANDS: &[Command] = &[
             ("EXIT STATUS", VERIFY_STATUS),
             (
                 "EXAMPLES",
-                "Check an archive and the ledger that was written with it:\n\n    \
-                 ace-dt mirror verify --checkpoint week.ledger week.tar\n\n\
+                "Check an archive and the checkpoint that was written with it:\n\n    \
+                 ace-dt mirror verify --checkpoint week.checkpoint week.tar\n\n\
                  Check a tape, from its beginning:\n\n    \
                  mt -f /dev/nst0 rewind && ace-dt mirror verify /dev/nst0\n\n\
                  Check an archive that leaves out what an earlier one holds:\n\n    \

@@ -142,10 +142,10 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "checkpoint",
         group: FlagGroup::GoingOn,
-        brief: "write a ledger of what the archive holds",
+        brief: "write a checkpoint of what the archive holds",
         value: Value::Required("FILE"),
         on: ARCHIVES,
-        text: "Write a ledger of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there must be a ledger; it is cut off when it is sure that there is room, before anything of `DEST-FILE` is. A line stands in it only when the kernel has taken the bytes that it speaks of; on a tape, when they are on it, as `--checkpoint-interval` says.",
+        text: "Write a checkpoint of what the archive holds up to which offset, one line for each blob, while the archive is written. A `FILE` that is there must be a checkpoint; it is cut off when it is sure that there is room, before anything of `DEST-FILE` is. A line stands in it only when the kernel has taken the bytes that it speaks of; on a tape, when they are on it, as `--checkpoint-interval` says.",
         set: |a, v| {
             a.checkpoint = Some(args::file(v)?);
             Ok(())
@@ -159,7 +159,7 @@ pub static FLAGS: &[Flag] = &[
         value: Value::Required("SIZE"),
         default: "1Gi",
         on: ARCHIVES,
-        text: "On a tape, with `--checkpoint`: have the drive bring all that it has in its buffer onto the tape each time so much was written. Only then does the ledger speak of it. A drive may stop for it, so a small interval costs time.",
+        text: "On a tape, with `--checkpoint`: have the drive bring all that it has in its buffer onto the tape each time so much was written. Only then does the checkpoint speak of it. A drive may stop for it, so a small interval costs time.",
         set: |a, v| {
             a.checkpoint_interval = match units::parse_size(v)? {
                 0 => return Err("an interval must hold something".into()),
@@ -172,10 +172,10 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "checkpoint",
         group: FlagGroup::GoingOn,
-        brief: "check this ledger, too",
+        brief: "check this checkpoint, too",
         value: Value::Required("FILE"),
         on: &["mirror verify"],
-        text: "Check the ledger `FILE` too: each of its blobs must be in the archive, and end where the ledger says. Of several archives the first is meant.",
+        text: "Check the checkpoint `FILE` too: each of its blobs must be in the archive, and end where the checkpoint says. Of several archives the first is meant.",
         set: |a, v| {
             a.checkpoint = Some(args::file(v)?);
             Ok(())
@@ -188,7 +188,7 @@ pub static FLAGS: &[Flag] = &[
         brief: "what an increment leaves out is in here",
         value: Value::Required("FILE"),
         on: &["mirror verify"],
-        text: "What an incremental archive leaves out: a blob that the ledger or archive `FILE` names is not missing. It is not read again. An archive that was cut off counts as far as it goes. May be repeated.",
+        text: "What an incremental archive leaves out: a blob that the checkpoint or archive `FILE` names is not missing. It is not read again. An archive that was cut off counts as far as it goes. May be repeated.",
         set: |a, v| {
             a.existing.push(args::file(v)?);
             Ok(())
@@ -198,13 +198,13 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         long: "existing-from-checkpoint",
         group: FlagGroup::Take,
-        brief: "leave out what this ledger has",
+        brief: "leave out what this checkpoint has",
         value: Value::Required("FILE[:OFFSET]"),
         on: &["mirror archive", "mirror plan", "mirror serialize"],
-        text: "Leave out every blob that the ledger `FILE` says is on the media already, up to and including `OFFSET`; without one all of them. The last colon separates. The end of a run with `--checkpoint` tells the offset; one beyond the ledger's last is refused. Several are separated by commas; may be repeated.",
+        text: "Leave out every blob that the checkpoint `FILE` says is on the media already, up to and including `OFFSET`; without one all of them. The last colon separates. The end of a run with `--checkpoint` tells the offset; one beyond the checkpoint's last is refused. Several are separated by commas; may be repeated.",
         set: |a, v| {
             for part in args::list(v)? {
-                a.existing_from_checkpoint.push(args::ledger(&part)?);
+                a.existing_from_checkpoint.push(args::checkpoint(&part)?);
             }
             Ok(())
         },
@@ -215,7 +215,7 @@ pub static FLAGS: &[Flag] = &[
         group: FlagGroup::GoingOn,
         brief: "go on with an interrupted archive",
         on: ARCHIVES,
-        text: "Go on with an interrupted `DEST-FILE`, by its ledger: give the same command again, with `--checkpoint` and this. What is there is compared with the plan, but blobs that the ledger speaks of are not read again: damage to the file since then is not found. What is whole is not fetched again, and of the blob that the run stopped in only the rest. The end is the very archive that an uninterrupted run makes. If the sources have moved on meanwhile, the error says which, and nothing is changed. If `DEST-FILE` is not there or empty, the run starts from the beginning. For regular files and tapes. A tape is rewound and brought to the block in which the last blob ends that the ledger speaks of; of several tapes that one must be in the drive on which the ledger says that it ends. That it is the right tape is proved first: by its label, by blocks whose CRC-32 the ledger has, and on the first volume by the archive's beginning. If something else stands behind the archive, it is told, and lost only with `--force`; an archive that is whole is left as it is. If the ledger speaks of nothing yet, the archive begins where the tape stands.",
+        text: "Go on with an interrupted `DEST-FILE`, by its checkpoint: give the same command again, with `--checkpoint` and this. What is there is compared with the plan, but blobs that the checkpoint speaks of are not read again: damage to the file since then is not found. What is whole is not fetched again, and of the blob that the run stopped in only the rest. The end is the very archive that an uninterrupted run makes. If the sources have moved on meanwhile, the error says which, and nothing is changed. If `DEST-FILE` is not there or empty, the run starts from the beginning. For regular files and tapes. A tape is rewound and brought to the block in which the last blob ends that the checkpoint speaks of; of several tapes that one must be in the drive on which the checkpoint says that it ends. That it is the right tape is proved first: by its label, by blocks whose CRC-32 the checkpoint has, and on the first volume by the archive's beginning. If something else stands behind the archive, it is told, and lost only with `--force`; an archive that is whole is left as it is. If the checkpoint speaks of nothing yet, the archive begins where the tape stands.",
         set: |a, _| yes(&mut a.resume),
         ..FLAG
     },
@@ -227,7 +227,7 @@ pub static FLAGS: &[Flag] = &[
         value: Value::Required("FORMAT"),
         default: "none",
         on: SERIALIZES,
-        text: "Compress the archive with `zstd` or `gzip`, by as many threads as there are processors; the key `compressionLevel` of the configuration (`min`, `normal`, `max`) says how much. A frame ends at the latest where a blob ends, so that the ledger's offsets are true. What does not shrink is passed at little cost.",
+        text: "Compress the archive with `zstd` or `gzip`, by as many threads as there are processors; the key `compressionLevel` of the configuration (`min`, `normal`, `max`) says how much. A frame ends at the latest where a blob ends, so that the checkpoint's offsets are true. What does not shrink is passed at little cost.",
         set: |a, v| {
             a.compression = if v == "none" { None } else { Some(v.parse()?) };
             Ok(())

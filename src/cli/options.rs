@@ -99,6 +99,11 @@ impl OutputOptions {
         &self.write.dest
     }
 
+    /// Write over what is there.
+    pub fn force(&self) -> bool {
+        self.write.force
+    }
+
     /// Where is recorded what the medium holds.
     pub fn checkpoint(&self) -> Option<&Path> {
         self.write.checkpoint.as_deref()
@@ -479,7 +484,7 @@ pub(super) fn check_resume(args: &Args, dest: &Path) -> Result<()> {
         return Err(Error::usage("--resume: standard output cannot be taken up again"));
     }
     if args.resume && args.checkpoint.is_none() {
-        return Err(Error::usage("--resume goes by the ledger: give the --checkpoint of the interrupted run"));
+        return Err(Error::usage("--resume goes by the checkpoint: give the --checkpoint of the interrupted run"));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ pub const EXIT_STATUS: &str =
     "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
 
 /// EXIT STATUS of `mirror archive`.
-pub const ARCHIVE_STATUS: &str = "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM. With `--plan` 75 if the same command may succeed later without anybody's help: a registry is away, or somebody else has the device; see `ace-dt-shards(7)`.";
+pub const ARCHIVE_STATUS: &str = "0 on success, 1 if the operation failed, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM. With a plan 75 if the same command may succeed later without anybody's help: a registry is away, or somebody else has the device; see `ace-dt-shards(7)`.";
 
 /// EXIT STATUS of what delivers archives.
 pub const DELIVER_STATUS: &str = "0 if all is delivered, 1 if anything is missing, wrong or cannot be sent, 2 on wrong usage, 130 after SIGINT, 143 after SIGTERM.";
@@ -18,8 +18,8 @@ pub const TAPES: &str = "`/dev/nst0` is the node of a drive that leaves the tape
     In variable-block mode (`mt -f /dev/nst0 setblk 0`) each write of `--block-size` bytes is one block of the tape. In fixed-block mode (`setblk N`) it must be a multiple of `N`, and is so many blocks. What the drive cannot take is refused before anything is written, with the sizes that it takes. The last block is filled up with zeros.\n\n\
     A full tape is ended with a filemark, and the archive goes on with the next block on the next tape, which `--volume-command` or somebody at the terminal puts into the drive. With a changer:\n\n    \
     ace-dt mirror archive --label week-48 --volume-command 'mtx -f /dev/sg3 next' sources.list /dev/nst0\n\n\
-    If there is neither, the run ends. What is on the tape is told, and how to go on on another one with what is missing; so it is if a write fails, or the tape cannot be changed. A write that succeeded only means that the drive has the block in its buffer: the ledger speaks of what the drive was made to bring to the tape, every `--checkpoint-interval` and at the end.\n\n\
-    After an interruption give the same command again with `--resume`; the tape on which the ledger ends must be in the drive. Another one is refused, and nothing is written to it.";
+    If there is neither, the run ends. What is on the tape is told, and how to go on on another one with what is missing; so it is if a write fails, or the tape cannot be changed. A write that succeeded only means that the drive has the block in its buffer: the checkpoint speaks of what the drive was made to bring to the tape, every `--checkpoint-interval` and at the end.\n\n\
+    After an interruption give the same command again with `--resume`; the tape on which the checkpoint ends must be in the drive. Another one is refused, and nothing is written to it.";
 
 /// TAPE DRIVES that are read.
 pub const TAPES_READ: &str = "A tape is read from where it stands to the next filemark, which is passed: first `mt -f /dev/nst0 rewind`, and for the second archive on it `mt -f /dev/nst0 fsf 1`. The size of its blocks need not be known. A drive that is set to fixed blocks of another size is set to blocks of any size meanwhile. A blank tape, the end of data, or a filemark where an archive should begin is an error that says so. Of a block that cannot be read the number is told, and all before it is given.\n\n\

@@ -4,7 +4,7 @@ use super::{
     args,
     flag_table::FLAG,
     schema::{Action, Command, Count, Flag, FlagGroup, Operand, Value},
-    sections::{ENVIRONMENT, EXIT_STATUS, FILES},
+    sections::{ARCHIVE_STATUS, ENVIRONMENT, FILES},
 };
 use crate::{
     shards::{choice::ShardChoice, partition::SHARDS_MAX},
@@ -96,7 +96,7 @@ pub static SHARD_FLAGS: &[Flag] = &[
         brief: "archive a shard of this plan",
         value: Value::Required("PLAN"),
         on: &["mirror archive"],
-        text: "Archive a shard of the plan that `ace-dt mirror plan` made, in place of a `SOURCES-FILE`: `--shard` says which. Nothing is resolved anew, so that every host sees the same, and the archive is the same wherever it is made. In `DEST-FILE`, `--checkpoint`, `--report`, `--label`, `--chart` and `--metrics` each `{shard}` stands for the number of the shard. If the ledger says that the shard is whole, and what is in `DEST-FILE` begins as the shard does, nothing is written, and the exit status is 0.",
+        text: "Archive a shard of the plan that `ace-dt mirror plan` made, in place of a `SOURCES-FILE`: `--shard` says which. Nothing is resolved anew, so that every host sees the same, and the archive is the same wherever it is made. In `DEST-FILE`, `--checkpoint`, `--report`, `--label`, `--chart` and `--metrics` each `{shard}` stands for the number of the shard. If the checkpoint says that the shard is whole, and it is there, nothing is written, and the exit status is 0: an uncompressed file is looked at without asking any registry.",
         set: |a, v| {
             a.plan = Some(args::file(v)?);
             Ok(())
@@ -149,26 +149,26 @@ pub const PLAN_COMMAND: Command = Command {
     ],
     description: "Resolves every source once, as `ace-dt mirror archive` does, and divides the sources among `--shards` shards. `ace-dt mirror archive --plan` then makes the archive of one shard, on whichever host. Tags may move meanwhile: the plan has the digests, and every host goes by them.\n\n\
         The shards have nearly the same bytes, and sources that share blobs stay together as far as that allows. A source is in one shard with all that it consists of: an index with its platforms, with `--recursive` all that refers to it, and with it what lies under cosign's tags (`--digest-tags`). The same sources are always divided in the same way.\n\n\
-        Prints a line for each shard: sources, blobs, bytes of the archive, how many of these other shards hold too, with `--volume-size` the cartridges that it takes; and below what is stored more than once because of the division. More shards than there are sources, or than they can be divided among, leave some without any: of these no archive is made.\n\n\
+        Prints a line for each shard: sources, blobs, bytes of the archive, how many of these other shards hold too, with `--volume-size` the cartridges that it takes; and below what is stored more than once because of the division, and the root of all, which is to be announced. More shards than there are sources, or than they can be divided among, leave some without any: of these no archive is made.\n\n\
         The plan is JSON, as `ace-dt-plan(5)` has it. It holds no secrets. It goes with the archives: on the other side `--plan` proves that all shards have arrived, and delivers them as one.",
     sections: &[
         ("ENVIRONMENT", ENVIRONMENT),
         ("FILES", FILES),
-        ("EXIT STATUS", EXIT_STATUS),
+        ("EXIT STATUS", ARCHIVE_STATUS),
         (
             "EXAMPLES",
             "See how four drives would share a list, on cartridges of 18 TB:\n\n    \
              ace-dt mirror plan --shards 4 --volume-size 18T sources.list\n\n\
              Make the plan, and on each of two hosts the archive of its shard:\n\n    \
              ace-dt mirror plan -r --shards 2 -o week.plan sources.list\n    \
-             ace-dt mirror archive --plan week.plan --shard 1/2 --checkpoint 1.ledger week-1.tar\n    \
-             ace-dt mirror archive --plan week.plan --shard 2/2 --checkpoint 2.ledger week-2.tar\n\n\
+             ace-dt mirror archive --plan week.plan --shard 1/2 --checkpoint 1.checkpoint week-1.tar\n    \
+             ace-dt mirror archive --plan week.plan --shard 2/2 --checkpoint 2.checkpoint week-2.tar\n\n\
              Check on the other side that both are there and whole:\n\n    \
              ace-dt mirror verify --plan week.plan week-1.tar week-2.tar",
         ),
         (
             "DIAGNOSTICS",
-            "With `--continue`, sources that fail are left out of the plan, and the exit status is 1; the plan is written all the same.",
+            "With `--continue`, sources that fail are left out of the plan, and the exit status is 1; the plan of what is left is written all the same.",
         ),
     ],
     action: Some(Action::Plan),

@@ -62,7 +62,7 @@ pub const TAPE_COMMAND: Command = Command {
         The tape is not moved. A drive that another program uses is asked through its generic node. A drive clears its TapeAlert flags when they are read, so that they are told once.\n\n\
         The kernel passes most questions on only for root (CAP_SYS_RAWIO), or through the generic node for whoever may open that. What could not be asked, or what the drive does not know, is listed with the reason: nothing is guessed.\n\n\
         The questions and the layouts of their answers are those of SPC-4 (INQUIRY, MODE SENSE, LOG SENSE, READ ATTRIBUTE, SECURITY PROTOCOL IN) and SSC-4 (READ BLOCK LIMITS, READ POSITION, TapeAlert and the log pages of tapes); capacity is also asked for by the Tape Capacity page 31h of LTO drives.\n\n\
-        `ace-dt mirror archive` and `ace-dt mirror serialize` ask the same before and behind a run: a warning tells if the archive does not fit on what is left (see `--require-room`), alerts and errors that came up meanwhile are told at the end and in the report, and the barcode stands in the ledger, so that a resume with another cartridge is refused.",
+        `ace-dt mirror archive` and `ace-dt mirror serialize` ask the same before and behind a run: a warning tells if the archive does not fit on what is left (see `--require-room`), alerts and errors that came up meanwhile are told at the end and in the report, and the barcode stands in the checkpoint, so that a resume with another cartridge is refused.",
     sections: &[
         (
             "EXIT STATUS",

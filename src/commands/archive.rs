@@ -1,6 +1,6 @@
 //! `mirror archive`: from a list of sources to an archive on a device.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use super::{
     archive_run::{ArchiveRun, check_sources, written},
@@ -57,10 +57,12 @@ fn run_list(options: &ArchiveOptions, selection: &SelectionOptions, there: &Exis
         progress: &progress,
         recursive: selection.recursive,
         volumes: RefCell::default(),
+        report: RefCell::new(report),
+        is_begun: Cell::default(),
     };
     let outcome = run.archive(&mut found, &index, &existing, dest, |_| Ok(()));
     if !options.dry_run {
         store.keep(&found.graph, &found.roots(), selection.recursive);
     }
-    run.conclude(report, &found.records, outcome)
+    run.conclude(&found.records, outcome)
 }

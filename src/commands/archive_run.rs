@@ -1,6 +1,10 @@
 //! What `mirror archive` does once sources are found, of a list or of a shard: planned, written or told, and reported.
 
-use std::{cell::RefCell, fmt::Write as _, path::Path};
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Write as _,
+    path::Path,
+};
 
 use serde::Serialize;
 
@@ -61,6 +65,10 @@ pub struct ArchiveRun<'a> {
     pub recursive: bool,
     /// The tapes that it went to.
     pub volumes: RefCell<Volumes>,
+    /// Where is told what became of each source.
+    pub report: RefCell<Option<ReportFile>>,
+    /// The archive was begun.
+    pub is_begun: Cell<bool>,
 }
 
 impl ArchiveRun<'_> {
@@ -96,6 +104,8 @@ impl ArchiveRun<'_> {
     }
 
     fn write(&self, plan: &Plan, dest: OpenedDestination) -> Result<()> {
+        self.is_begun.set(true);
+        self.report.borrow_mut().as_mut().map_or(Ok(()), ReportFile::begin)?;
         let Setup { store, threads, .. } = self.setup;
         let session = WriteSession { options: self.write, plan, store: &**store, threads: *threads };
         let hint = RetryHint { line: &self.options.line, options: self.write };
@@ -104,11 +114,17 @@ impl ArchiveRun<'_> {
         written.outcome
     }
 
+    /// Whether nothing was begun that a report would tell of.
+    pub fn is_untouched(&self) -> bool {
+        !self.is_begun.get()
+    }
+
     /// Writes the report, if there is to be one.
     ///
     /// # Errors
     /// How the run ended, or else if the report cannot be written.
-    pub fn conclude(&self, report: Option<ReportFile>, records: &[impl Serialize], outcome: Result<()>) -> Result<()> {
+    pub fn conclude(&self, records: &[impl Serialize], outcome: Result<()>) -> Result<()> {
+        let report = self.report.take();
         let done = if self.options.dry_run { "the plan was made" } else { "the archive is whole" };
         let records = with_devices(records, self.options.output.dest(), &self.volumes.borrow());
         report.map_or(outcome.clone(), |report| report.write(&records, outcome, done))

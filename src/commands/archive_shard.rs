@@ -1,8 +1,7 @@
 //! `mirror archive --plan`: the archive of one shard of a plan.
 
 use std::{
-    cell::RefCell,
-    collections::HashSet,
+    cell::{Cell, RefCell},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -13,18 +12,21 @@ use super::{
     setup::Setup,
 };
 use crate::{
-    archive::{checkpoint, write::existing::ExistingContent},
+    archive::{
+        checkpoint,
+        read::open::look,
+        write::{existing::ExistingContent, plan::Plan},
+    },
     cli::{
         archive_options::{ArchiveOptions, ShardOptions},
         progress::Progress,
     },
     error::{Context, Error, Result},
-    gather::collect::{IndexOptions, SourceOutcome},
-    log,
-    media::tape::mtio,
+    gather::collect::{IndexOptions, SourceOutcome, SourceRecord},
+    media::{stream_input::InputOptions, tape::mtio},
     shards::{
         pins::PinnedStore,
-        plan_file::{ShardFigures, SharedPlan},
+        plan_file::{ShardFigures, ShardPlan, SharedPlan},
         planning::ShardSpec,
     },
 };
@@ -41,18 +43,29 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
     check_sources(options, sources.iter().map(|(source, _)| &source.locator))?;
     let report = options.report.as_deref().map(ReportFile::open).transpose()?;
     let mut told = ShardReport::new(&shared, number);
-    if sources.is_empty() {
-        log::info(format_args!("{name} has no sources: no archive is made"));
+    let progress = Progress::new(&options.progress)?;
+    let is_recorded = !options.output.force() && is_recorded(options, figures)?;
+    let found = match sources.is_empty() {
+        true => Some("has no sources: no archive is made"),
+        false if is_recorded && !options.dry_run && is_whole(options, figures) => {
+            Some("is whole, and nothing was written")
+        }
+        false => None,
+    };
+    if let Some(found) = found {
+        progress.say(&format!("{name} {found}"));
         told.outcome = SourceOutcome::Archived;
+        let records = planned_records(plan, number);
         return report
-            .map_or(Ok(()), |report| report.write(&of_shard(told, &[]), Ok(()), "nothing was to be archived"));
+            .map_or(Ok(()), |report| report.write(&of_shard(told, &records), Ok(()), "nothing was to be done"));
     }
     let setup = Setup::new(&options.connection)?;
     let mut write = options.output.at_level(setup.level);
-    write.resume |= !write.force && may_be_whole(options, figures)?;
+    // A file that is not whole goes on only if that is asked for; the others are looked at by whoever goes on with them.
+    let is_plain = options.output.format().is_none() && options.output.dest().is_file();
+    write.resume |= is_recorded && !is_plain;
     let dest = if options.dry_run { None } else { Some(write.open()?) };
 
-    let progress = Progress::new(&options.progress)?;
     let (count, fetched) = (sources.len(), AtomicUsize::new(0));
     let tell = || progress.resolving(count, count, fetched.fetch_add(1, Ordering::Relaxed) + 1);
     let spec = ShardSpec {
@@ -66,7 +79,10 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
     progress.clear();
     crate::signal::check()?;
     let index = IndexOptions { annotations: &plan.annotations, fallback: plan.index_fallback, version: &plan.tool };
-    let existing = ExistingContent { on_media: plan.existing.iter().cloned().collect(), blobs: HashSet::new() };
+    let existing = ExistingContent {
+        on_media: plan.existing.on_media.iter().cloned().collect(),
+        blobs: plan.existing.blobs.iter().cloned().collect(),
+    };
     let run = ArchiveRun {
         options,
         setup: &setup,
@@ -74,8 +90,12 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
         progress: &progress,
         recursive: plan.recursive,
         volumes: RefCell::default(),
+        report: RefCell::new(report),
+        is_begun: Cell::default(),
     };
-    let check = |archive: &_| {
+    let made = Cell::new((told.blobs, told.size));
+    let check = |archive: &Plan| {
+        made.set((archive.blobs(), archive.total()));
         let another = |e: Error| e.hint("another version of this program may have made the plan: make it anew");
         figures.check(archive).map_err(another)
     };
@@ -83,20 +103,55 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
     if !options.dry_run {
         setup.store.keep(&found.graph, &found.roots(), plan.recursive);
     }
+    (told.blobs, told.size) = made.get();
     told.outcome = match &outcome {
         Ok(()) if options.dry_run => SourceOutcome::Planned,
         Ok(()) => SourceOutcome::Archived,
         Err(_) => SourceOutcome::Incomplete,
     };
-    run.conclude(report, &of_shard(told, &found.records), outcome)
+    if is_recorded && run.is_untouched() && outcome.is_err() {
+        // What was told of a shard that was whole is still true, for all that is known.
+        return outcome;
+    }
+    run.conclude(&of_shard(told, &found.records), outcome)
 }
 
-/// Whether the ledger says that all of the shard is on a medium that can be looked at.
-fn may_be_whole(options: &ArchiveOptions, figures: &ShardFigures) -> Result<bool> {
+/// What is told of the sources of a shard that is whole.
+fn planned_records(plan: &ShardPlan, number: u32) -> Vec<SourceRecord> {
+    let of_shard = plan.sources.iter().filter(|source| source.shard == number);
+    let records = of_shard.map(|source| SourceRecord {
+        source: source.source.clone(),
+        outcome: SourceOutcome::Archived,
+        file: None,
+        digest: Some(source.digest.clone()),
+        bytes: source.bytes,
+        error: None,
+    });
+    records.collect()
+}
+
+/// Whether an archive in a file, of which the checkpoint says that it is whole, is there from its beginning to its end. Like
+/// whoever resumes, this goes by the checkpoint, and reads no blob again.
+fn is_whole(options: &ArchiveOptions, figures: &ShardFigures) -> bool {
+    let dest = options.output.dest();
+    if options.output.format().is_some() || !dest.is_file() {
+        return false;
+    }
+    match look(dest, InputOptions::default()) {
+        Ok((catalog, findings)) => {
+            let is_planned = catalog.lists.root() == figures.root.as_ref() && catalog.blobs().len() == figures.blobs;
+            findings.is_empty() && is_planned
+        }
+        Err(_) => false,
+    }
+}
+
+/// Whether the checkpoint says that all of the shard is on a medium that can be looked at.
+fn is_recorded(options: &ArchiveOptions, figures: &ShardFigures) -> Result<bool> {
     let there = std::fs::metadata(options.output.dest());
     let can_be_looked_at = there.is_ok_and(|meta| meta.is_file() || mtio::is_tape(&meta));
-    match options.output.checkpoint().filter(|ledger| can_be_looked_at && ledger.is_file()) {
-        Some(ledger) => Ok(figures.is_recorded(&checkpoint::records(ledger)?)),
+    match options.output.checkpoint().filter(|checkpoint| can_be_looked_at && checkpoint.is_file()) {
+        Some(checkpoint) => Ok(figures.is_recorded(&checkpoint::records(checkpoint)?)),
         None => Ok(false),
     }
 }

@@ -94,6 +94,8 @@ pub struct MappedDestinations<'a> {
 struct OpenedInput {
     input: Input,
     from: ReadingFrom,
+    /// What it is called, where there are several.
+    name: Option<Arc<str>>,
 }
 
 impl<'a> DeliveryJob<'a> {
@@ -212,7 +214,9 @@ impl<'a> DeliveryJob<'a> {
     fn open(&self, record: Option<&DeliveryCheckpoint>) -> Result<Vec<OpenedInput>> {
         let first = record.map(|record| record.position).unwrap_or_default();
         let mut inputs = Vec::new();
-        for (archive, group) in groups(self.archives)?.iter().enumerate().skip(first.archive) {
+        let groups = groups(self.archives)?;
+        let is_one_of_several = groups.len() > 1;
+        for (archive, group) in groups.iter().enumerate().skip(first.archive) {
             let mut options = self.options.input.clone();
             let mut from = ReadingFrom { archive, ..ReadingFrom::default() };
             if record.is_some() && archive == first.archive {
@@ -234,7 +238,8 @@ impl<'a> DeliveryJob<'a> {
                 }
                 Input::Files(_) => {}
             }
-            inputs.push(OpenedInput { input, from });
+            let name = is_one_of_several.then(|| format!("{:?}", group[0]).into());
+            inputs.push(OpenedInput { input, from, name });
         }
         Ok(inputs)
     }
@@ -404,13 +409,14 @@ pub fn look_through(
 }
 
 /// Reads all archives of an input.
-fn read(delivery: &Delivery, OpenedInput { input, mut from }: OpenedInput) -> Result<()> {
+fn read(delivery: &Delivery, OpenedInput { input, mut from, name }: OpenedInput) -> Result<()> {
     match input {
         Input::Files(files) => {
             while from.start < files.total() || from.start == 0 {
                 let cursor = FilesCursor::new(files.clone(), from.start + from.offset);
                 let mut cursor = cursor.passing_holes(delivery.keeps_going());
-                let ended = delivery.read(&mut EventReader::at(&mut cursor, true, from.offset), from, None)?;
+                let mut events = EventReader::at(&mut cursor, true, from.offset).called(name.clone());
+                let ended = delivery.read(&mut events, from, None)?;
                 let Some(end) = ended.and_then(|ended| ended.end) else { break };
                 (from.start, from.offset) = (files.part_end(from.start + end), 0);
             }
@@ -418,7 +424,9 @@ fn read(delivery: &Delivery, OpenedInput { input, mut from }: OpenedInput) -> Re
         }
         Input::Stream(mut stream) => {
             let mut all = || {
-                while read_stream(delivery, &mut stream, from)? && stream.next_file().map_err(Error::from_io)? {
+                while read_stream(delivery, &mut stream, from, name.as_ref())?
+                    && stream.next_file().map_err(Error::from_io)?
+                {
                     from = ReadingFrom { is_further: true, offset: 0, ..from };
                 }
                 Ok(())
@@ -431,12 +439,18 @@ fn read(delivery: &Delivery, OpenedInput { input, mut from }: OpenedInput) -> Re
 }
 
 /// Reads the next archive of a stream. `false`: it has no end.
-fn read_stream(delivery: &Delivery, stream: &mut StreamInput, mut from: ReadingFrom) -> Result<bool> {
+fn read_stream(
+    delivery: &Delivery,
+    stream: &mut StreamInput,
+    mut from: ReadingFrom,
+    name: Option<&Arc<str>>,
+) -> Result<bool> {
     let ring = stream.ring();
     let format = Format::of(stream.fill_buf().map_err(Error::from_io).doing(|| "reading the archive")?);
     from.is_compressed = format.is_some();
     let read = |source: &mut dyn MediaSource, ring| {
-        delivery.read(&mut EventReader::at(source, true, from.offset), from, Some(ring))
+        let mut events = EventReader::at(source, true, from.offset).called(name.cloned());
+        delivery.read(&mut events, from, Some(ring))
     };
     let ended = match format.filter(|_| !stream.began_further_on()) {
         None => read(stream, &ring)?,

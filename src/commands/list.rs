@@ -9,7 +9,7 @@ use crate::{
     archive::read::{
         finding::Finding,
         images::Image,
-        open::{groups, look_at},
+        open::{groups, look_at_each},
         tree::TreeStyle,
     },
     cli::{args::ListFormat, options::ListOptions, output::Printer, status_lines::speaks_utf8},
@@ -18,7 +18,10 @@ use crate::{
     media::input::Input,
     oci::{Digest, json},
     shards::plan_file::SharedPlan,
-    util::{csv, units::human_size},
+    util::{
+        csv,
+        units::{counted, human_size},
+    },
 };
 
 /// One image, for `-o json`.
@@ -50,23 +53,26 @@ pub fn run(options: &ListOptions) -> Result<()> {
     let (mut out, mut images) = (Printer::new()?, Vec::new());
     let (mut roots, mut concluded) = (Vec::new(), Ok(()));
     for group in groups(&options.archives)? {
-        let path = &group[0];
-        let (catalog, findings) = look_at(Input::open(&group, options.input.clone())?)?;
-        roots.push((format!("{path:?}"), catalog.lists.root().cloned()));
-        let of_archive = catalog.images();
-        let unknown = of_archive.iter().filter(|image| image.size.is_none()).count();
-        if unknown > 0 && !options.tree {
-            log::warn(format_args!("{path:?}: the manifests of {unknown} images are not in it"));
+        let found = look_at_each(Input::open(&group, options.input.clone())?)?;
+        for (n, (catalog, findings)) in found.into_iter().enumerate() {
+            let path = group.get(n).unwrap_or(&group[0]);
+            roots.push((format!("{path:?}"), catalog.lists.root().cloned()));
+            let of_archive = catalog.images();
+            let unknown = of_archive.iter().filter(|image| image.size.is_none()).count();
+            if unknown > 0 && !options.tree {
+                let images = counted(unknown as u64, "image");
+                log::warn(format_args!("{path:?}: the manifest of {images} is not in it"));
+            }
+            match options.tree {
+                true => catalog.tree(style).iter().try_for_each(|line| out.put(&format!("{line}\n")))?,
+                false => images.extend(of_archive),
+            }
+            let found = conclude(path, &findings);
+            if let (Err(_), Err(e)) = (&concluded, &found) {
+                log::error(e);
+            }
+            concluded = concluded.and(found);
         }
-        match options.tree {
-            true => catalog.tree(style).iter().try_for_each(|line| out.put(&format!("{line}\n")))?,
-            false => images.extend(of_archive),
-        }
-        let found = conclude(path, &findings);
-        if let (Err(_), Err(e)) = (&concluded, &found) {
-            log::error(e);
-        }
-        concluded = concluded.and(found);
     }
     let is_set = shared.map_or(Ok(()), |shared| shared.check_set(&roots).doing(|| "listing the shards of a plan"));
     let concluded = concluded.and(is_set);

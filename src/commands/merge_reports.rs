@@ -14,6 +14,7 @@ use crate::{
     fd,
     gather::collect::SourceOutcome,
     oci::json,
+    shards::partition::SHARDS_MAX,
 };
 
 /// One report that was read.
@@ -36,7 +37,8 @@ pub fn run(options: &MergeOptions) -> Result<()> {
     let mut merged: Vec<Value> = reports.iter().map(|report| serde_json::json!(report.shard)).collect();
     let mut sources: Vec<&Value> = reports.iter().flat_map(|report| &report.sources).collect();
     sources.sort_by_key(|source| source["source"].as_str().unwrap_or_default());
-    let (all, archived) = (sources.len(), sources.iter().filter(|source| is_archived(source)).count());
+    let named = sources.iter().filter(|record| record["source"].is_string());
+    let (all, archived) = (named.clone().count(), named.filter(|source| is_archived(source)).count());
     merged.extend(sources.into_iter().cloned());
     let mut text = json::pretty(&merged);
     text.push(b'\n');
@@ -62,12 +64,28 @@ fn is_archived(source: &Value) -> bool {
 fn read_report(path: &Path) -> Result<ReadReport<'_>> {
     let doing = || format!("reading the report {path:?}");
     let bytes = fd::read_file(path).doing(doing)?;
+    if bytes.is_empty() {
+        let why = "it is empty: the run was killed before it could tell what became of the shard";
+        return Err(Error::new(why).doing(doing()));
+    }
     let records: Vec<Value> = serde_json::from_slice(&bytes).doing(doing)?;
     let (mut shards, sources): (Vec<Value>, Vec<Value>) =
         records.into_iter().partition(|record| record.get("shards").is_some());
     match (shards.pop(), shards.pop()) {
         (Some(one), None) => {
-            let shard = serde_json::from_value(one).doing(doing)?;
+            let shard: ShardReport = serde_json::from_value(one).doing(doing)?;
+            let is_one = |source: &&Value| source["source"].is_string() && source["ofShard"] == shard.shard;
+            let devices = sources.iter().filter(|record| record.get("device").is_some()).count();
+            let named = sources.iter().filter(is_one).count();
+            if !(1..=shard.shards).contains(&shard.shard) || shard.shards as usize > SHARDS_MAX {
+                return Err(Error::new(format!("it is of shard {} of {}", shard.shard, shard.shards)).doing(doing()));
+            }
+            // Of a run that ended before it knew them, none may be there.
+            let is_known = named == shard.sources || shard.outcome != SourceOutcome::Archived;
+            if named + devices != sources.len() || !is_known {
+                let why = format!("its shard has {} sources, and it tells of {named}", shard.sources);
+                return Err(Error::new(why).doing(doing()));
+            }
             Ok(ReadReport { path, shard, sources })
         }
         (None, _) => {

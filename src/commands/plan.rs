@@ -15,16 +15,20 @@ use crate::{
     log,
     shards::{
         pins::RecordingStore,
-        plan_file::{ShardPlan, is_plan},
+        plan_file::{ShardPlan, SharedPlan, is_plan},
         planning::PlanSpec,
     },
     store::Locator,
-    util::units::{grouped, human_size},
+    util::units::{counted, grouped, human_size},
 };
 
 /// # Errors
-/// With what fails.
+/// With what fails; what may pass is marked, for a scheduler.
 pub fn run(options: &PlanOptions) -> Result<()> {
+    make(options).map_err(Error::for_scheduler)
+}
+
+fn make(options: &PlanOptions) -> Result<()> {
     let (selection, there) = (&options.selection, &options.existing);
     let dest = options.dest.as_deref().filter(|dest| !is_dash(dest));
     let mut read = vec![("SOURCES-FILE", selection.sources.as_path())];
@@ -86,6 +90,21 @@ fn plan(
 /// Writes the plan, and prints what is in it.
 fn tell(options: &PlanOptions, plan: &ShardPlan, file: Option<ReplacedFile>) -> Result<()> {
     let table = table(plan, options.volume_size);
+    let empty = plan.shards.iter().zip(1..).filter(|(shard, _)| shard.root.is_none());
+    let empty: Vec<String> = empty.map(|(_, number): (_, u32)| number.to_string()).collect();
+    if !empty.is_empty() {
+        log::warn(format_args!(
+            "no sources for shard {}: so many cannot share this list without storing more of it twice",
+            empty.join(", ")
+        ));
+    }
+    let before = options.dest.as_deref().filter(|dest| !is_dash(dest)).map(SharedPlan::read).and_then(Result::ok);
+    if let Some(before) = before.filter(|before| before.plan.to_bytes() != plan.to_bytes()) {
+        let root = before.plan.root;
+        log::warn(format_args!(
+            "another plan, with the root {root}, is replaced: archives of its shards are none of this"
+        ));
+    }
     match (file, &options.dest) {
         (Some(file), _) => file.write(&plan.to_bytes())?,
         (None, Some(_)) => {
@@ -118,12 +137,23 @@ fn table(plan: &ShardPlan, volume_size: Option<u64>) -> String {
         let _ = writeln!(text, "{}", cells.join("  "));
     }
     let (twice, total) = (plan.stored_twice, plan.shards.iter().map(|shard| shard.size).sum::<u64>());
-    let _ = writeln!(text, "all together: {} bytes ({})", grouped(total), human_size(total));
+    let _ = writeln!(
+        text,
+        "all together: {} in {} bytes ({})",
+        counted(plan.sources.len() as u64, "source"),
+        grouped(total),
+        human_size(total)
+    );
+    let left_out = plan.existing.on_media.len() + plan.existing.blobs.len();
+    if left_out > 0 {
+        let _ = writeln!(text, "left out: {} at the destination already", counted(left_out as u64, "blob"));
+    }
     let _ = writeln!(
         text,
         "stored more than once because of the division: {} bytes ({})",
         grouped(twice),
         human_size(twice)
     );
+    let _ = writeln!(text, "root: {}", plan.root);
     text
 }

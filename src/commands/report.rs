@@ -48,18 +48,26 @@ impl ResultFile {
         Ok(ResultFile { path: path.into(), file })
     }
 
-    /// Writes it.
+    /// Cuts what an earlier run has left.
     ///
     /// # Errors
-    /// If it cannot be written.
-    pub fn write(mut self, what: &str, text: &[u8]) -> Result<()> {
+    /// If it cannot be cut.
+    pub fn begin(&mut self, what: &str) -> Result<()> {
         self.file.keep();
         let cut = match self.file.metadata() {
             Ok(meta) if meta.is_file() => self.file.set_len(0).map_err(Error::from_io),
             _ => Ok(()),
         };
-        let written = cut.and_then(|()| fd::write_all(&*self.file, text));
-        written.doing(|| format!("writing {what} {:?}", self.path))
+        cut.doing(|| format!("writing {what} {:?}", self.path))
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(mut self, what: &str, text: &[u8]) -> Result<()> {
+        self.begin(what)?;
+        fd::write_all(&*self.file, text).doing(|| format!("writing {what} {:?}", self.path))
     }
 }
 
@@ -73,6 +81,14 @@ impl ReportFile {
     /// As that.
     pub fn open(path: &Path) -> Result<ReportFile> {
         ResultFile::open(path, "the report", is_report).map(ReportFile)
+    }
+
+    /// What an earlier run has told counts no more: a run that is killed leaves an empty file.
+    ///
+    /// # Errors
+    /// If it cannot be cut.
+    pub fn begin(&mut self) -> Result<()> {
+        self.0.begin("the report")
     }
 
     /// Writes the report: an array, a source an object, in the order of the archive. `outcome` is how the run ended, and
@@ -121,6 +137,12 @@ pub fn with_devices<'a, R>(records: &'a [R], device: &Path, volumes: &Volumes) -
 
 /// Whether a file holds what a run has reported.
 pub fn is_report(bytes: &[u8]) -> bool {
+    // A run that was killed has left the beginning of one.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]);
+    let first = text.strip_prefix("[\n  {\n    \"").and_then(|rest| rest.split('"').next());
+    if first.is_some_and(|first| ["source", "blob", "shard"].contains(&first)) {
+        return true;
+    }
     let records: std::result::Result<Vec<HashMap<String, IgnoredAny>>, _> = serde_json::from_slice(bytes);
     let is_one = |record: &HashMap<String, IgnoredAny>| {
         ["source", "blob", "shard", "device"].iter().any(|key| record.contains_key(*key))
@@ -142,6 +164,9 @@ impl ReplacedFile {
     /// If it cannot, or something else is there.
     pub fn open(path: &Path, what: &'static str, is_one: fn(&[u8]) -> bool) -> Result<ReplacedFile> {
         let opening = || format!("opening {what} {path:?}");
+        // What a link leads to is replaced, and not the link.
+        let real = path.canonicalize();
+        let path = real.as_deref().unwrap_or(path);
         if let Ok(meta) = std::fs::metadata(path) {
             let is_another = || Ok(meta.len() > 0 && !is_one(&fd::read_file(path).doing(opening)?));
             if !meta.is_file() || is_another()? {
@@ -178,6 +203,8 @@ pub struct ShardReport {
     pub blobs: usize,
     /// Of the archive, uncompressed.
     pub size: u64,
+    /// How many sources are in it: so many objects follow.
+    pub sources: usize,
     /// How far it came.
     pub outcome: SourceOutcome,
 }
@@ -193,6 +220,7 @@ impl ShardReport {
             root: figures.root.clone(),
             blobs: figures.blobs,
             size: figures.size,
+            sources: figures.images,
             outcome: SourceOutcome::Incomplete,
         }
     }

@@ -8,7 +8,6 @@ use crate::{
     archive::write::session::{Interruption, OpenedDestination, WriteOptions, WriteOutcome, WriteSession},
     cli::{command_line::CommandLine, progress::Progress},
     error::{Error, ErrorKind, Result},
-    log,
     media::{file_sink::MediumKind, sink::Volumes},
     registry::transport::retry,
     util::units::grouped,
@@ -46,7 +45,8 @@ pub fn write(
             let streaming = told.then(|| report::streaming(last, &summary.volumes));
             let next = hint.and_then(|hint| hint.options.checkpoint.as_deref());
             // What the next increment needs to know.
-            let next = next.map(|ledger| format!("the ledger {ledger:?} ends at offset {}", summary.last_blob));
+            let next =
+                next.map(|checkpoint| format!("the checkpoint {checkpoint:?} ends at offset {}", summary.last_blob));
             let plan = session.plan;
             let root = format!("{} blobs, root {}", grouped(plan.blobs() as u64), plan.root());
             let retries = retries_in_words();
@@ -57,7 +57,7 @@ pub fn write(
         }
         Ok(WriteOutcome::WasWhole) => {
             progress.clear();
-            log::info(format_args!("{:?}: the archive is whole, and nothing was written", session.options.dest));
+            progress.say(&format!("{:?}: the archive is whole, and nothing was written", session.options.dest));
             nowhere(Ok(()))
         }
         Ok(WriteOutcome::Interrupted(at)) => {

@@ -39,9 +39,10 @@ pub fn run(options: &SerializeOptions) -> Result<()> {
 
 /// No file has two parts in the run.
 fn check_paths(options: &SerializeOptions) -> Result<()> {
-    let ledgers = options.existing.checkpoints.iter().map(|(path, _)| ("--existing-from-checkpoint", path.as_path()));
+    let checkpoints =
+        options.existing.checkpoints.iter().map(|(path, _)| ("--existing-from-checkpoint", path.as_path()));
     let images = std::iter::once(&options.image).chain(&options.existing.images);
-    let read = ledgers.chain(images.filter_map(Locator::archive).map(|path| ("a source", path)));
+    let read = checkpoints.chain(images.filter_map(Locator::archive).map(|path| ("a source", path)));
     let mut written = vec![("DEST-FILE", options.output.dest())];
     written.extend(options.output.checkpoint().map(|path| ("--checkpoint", path)));
     written.extend(options.progress.written());

@@ -44,7 +44,7 @@ use crate::{
         },
     },
     oci::Digest,
-    shards::plan_file::SharedPlan,
+    shards::plan_file::{PlannedImage, SharedPlan},
     util::units::grouped,
 };
 
@@ -84,8 +84,10 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
         name,
         existing,
         records,
-        root: options.root.clone(),
+        root: options.root.clone().filter(|_| shared.is_none()),
+        root_of_set: options.root.clone().filter(|_| shared.is_some()),
         shared,
+        lost: Vec::new(),
         passes_holes: options.input.passes_holes,
         share: options.share,
         flaws: 0,
@@ -116,13 +118,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     });
     progress.clear();
     outcome?;
-    let listed = wanted.map_or(Ok(()), |file| {
-        file.write(verifier.broken.iter().map(|image| WantedSource {
-            source: image.reference.as_deref(),
-            digest: &image.digest,
-            labels: image.labels.as_deref(),
-        }))
-    });
+    let listed = wanted.map_or(Ok(()), |file| file.write(verifier.wanted()));
     verifier.lines.finish().and(listed)?;
     let error = match verifier.flaws {
         0 => return Ok(()),
@@ -137,7 +133,7 @@ pub fn run(options: &VerifyOptions) -> Result<()> {
     })
 }
 
-/// A tape that is read must be in the cartridge that its ledger speaks of, as far as both have a barcode.
+/// A tape that is read must be in the cartridge that its checkpoint speaks of, as far as both have a barcode.
 fn check_cartridge(path: &Path, records: &[CheckpointRecord]) -> Result<()> {
     let first = records.iter().find_map(|record| record.volume.as_ref()).filter(|volume| volume.barcode.is_some());
     match (first, std::fs::metadata(path)) {
@@ -152,13 +148,13 @@ fn check_cartridge(path: &Path, records: &[CheckpointRecord]) -> Result<()> {
 /// What `--existing` names.
 #[derive(Default)]
 struct ExistingArchives {
-    /// By ledgers.
+    /// By checkpoints.
     listed: HashSet<Digest>,
     catalogs: Vec<Catalog>,
 }
 
 impl ExistingArchives {
-    /// Takes in a ledger, or an archive as far as it goes.
+    /// Takes in a checkpoint, or an archive as far as it goes.
     fn add(&mut self, path: &Path, input: &InputOptions) -> Result<()> {
         let doing = || format!("reading what exists already, {path:?}");
         let mut first = [0];
@@ -193,6 +189,10 @@ struct ArchiveVerifier {
     root: Option<Digest>,
     /// The archives are the shards of this plan.
     shared: Option<SharedPlan>,
+    /// The root that this must have.
+    root_of_set: Option<Digest>,
+    /// What is in no shard that is here.
+    lost: Vec<PlannedImage>,
     /// Go on behind what cannot be read.
     passes_holes: bool,
     /// Only these blobs are hashed.
@@ -257,17 +257,55 @@ impl ArchiveVerifier {
                 Conclusion { elsewhere, set: Elsewhere { listed: None, catalogs: set }, reached: found, flaws }
             })
             .collect();
-        if let Some(shared) = self.shared.take() {
-            let roots = archives.iter().map(|archive| (archive.heading.clone(), archive.catalog.lists.root().cloned()));
-            if let Err(e) = shared.check_set(&roots.collect::<Vec<_>>()) {
-                self.tell(Finding::wrong(e.to_string()));
-            }
-        }
         let has_heading = archives.len() > 1;
         for (archive, conclusion) in archives.iter().zip(conclusions) {
             self.conclude(archive, conclusion, &reached, has_heading);
         }
+        self.conclude_set(&archives);
         Ok(())
+    }
+
+    /// What must be sent again.
+    fn wanted(&self) -> impl Iterator<Item = WantedSource<'_>> {
+        let broken = self.broken.iter().map(|image| WantedSource {
+            source: image.reference.as_deref(),
+            digest: &image.digest,
+            labels: image.labels.as_deref(),
+        });
+        let lost = self.lost.iter().map(|image| WantedSource {
+            source: Some(&image.source),
+            digest: &image.digest,
+            labels: image.labels.as_deref(),
+        });
+        broken.chain(lost)
+    }
+
+    /// What can be said of the shards of a plan together.
+    fn conclude_set(&mut self, archives: &[ReadArchive]) {
+        let Some(shared) = &self.shared else { return };
+        let root_of = |archive: &ReadArchive| archive.catalog.lists.root().cloned();
+        let roots: Vec<_> = archives.iter().map(|archive| (archive.heading.clone(), root_of(archive))).collect();
+        // Of a shard that is missing, or whose list of sources is, all must be sent again.
+        let is_sound = |root: &Digest| {
+            let of_root = archives.iter().filter(|archive| root_of(archive).as_ref() == Some(root));
+            let is_left_out = shared.plan.existing.on_media.contains(root);
+            of_root.into_iter().any(|archive| archive.catalog.blobs().get(root).map_or(is_left_out, |held| held.sound))
+        };
+        let lost =
+            shared.plan.shards.iter().zip(1..).filter(|(shard, _)| shard.root.as_ref().is_some_and(|r| !is_sound(r)));
+        self.lost = lost.flat_map(|(_, number)| shared.images(number)).collect();
+        let roots_of_shards: HashSet<&Digest> =
+            shared.plan.shards.iter().filter_map(|shard| shard.root.as_ref()).collect();
+        self.broken.retain(|image| !roots_of_shards.contains(&image.digest));
+        let (checked, root) = (shared.check_set(&roots), shared.plan.root.clone());
+        let wanted = self.root_of_set.take().filter(|wanted| *wanted != root);
+        if let Some(wanted) = wanted {
+            self.tell(Finding::wrong(format!("{wanted} should be the root of the plan, and it is {root}")));
+        }
+        match checked {
+            Ok(()) => self.line("set", &format!("all shards of the plan are here; its root is {root}")),
+            Err(e) => self.tell(Finding::wrong(e.to_string())),
+        }
     }
 
     fn files(
@@ -393,7 +431,7 @@ impl ArchiveVerifier {
             self.tell(Finding::wrong(format!("{wanted} should be the root, and {is}")));
         }
         if let Some(records) = self.records.take() {
-            self.check_ledger(&records, catalog, frames.as_ref());
+            self.check_checkpoint(&records, catalog, frames.as_ref());
         }
         let mut walk = ImageWalk::new(catalog, &elsewhere.catalogs);
         let bad = walk.marked(&bad);
@@ -443,10 +481,11 @@ impl ArchiveVerifier {
     }
 
     /// Compares each record with what is there.
-    fn check_ledger(&mut self, records: &[CheckpointRecord], catalog: &Catalog, frames: Option<&FrameEnds>) {
+    fn check_checkpoint(&mut self, records: &[CheckpointRecord], catalog: &Catalog, frames: Option<&FrameEnds>) {
         let before = self.flaws;
         for (n, CheckpointRecord { digest, offset, .. }) in records.iter().enumerate() {
-            let said = format!("the ledger says in record {} that blob {digest} ends at {}", n + 1, grouped(*offset));
+            let said =
+                format!("the checkpoint says in record {} that blob {digest} ends at {}", n + 1, grouped(*offset));
             let Some(held) = catalog.blobs().get(digest) else {
                 self.tell(Finding::wrong(format!("{said}, and it is not in the archive")));
                 continue;
@@ -471,6 +510,6 @@ impl ArchiveVerifier {
         let listed: HashSet<&Digest> = records.iter().map(|record| &record.digest).collect();
         let others = catalog.blobs().keys().filter(|digest| !listed.contains(digest)).count();
         let more = if others > 0 { format!("; it does not speak of {others} blobs") } else { String::new() };
-        self.line("ledger", &format!("{true_ones} of {} records are true{more}", records.len()));
+        self.line("checkpoint", &format!("{true_ones} of {} records are true{more}", records.len()));
     }
 }

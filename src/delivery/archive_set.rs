@@ -4,8 +4,11 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{Delivery, DeliveryState};
 use crate::{
+    archive::read::events::BlobMember,
     error::{Error, Result},
-    oci::{Descriptor, Digest},
+    log,
+    oci::{Descriptor, Digest, Manifest, annotation, media},
+    util::units::counted,
 };
 
 /// Archives that are parts of one whole: its root is in none of them.
@@ -60,5 +63,29 @@ impl Delivery<'_> {
         let why = format!("the archive holds {root}, which is no part of what is delivered");
         state.stop.get_or_insert(Error::new(why));
         false
+    }
+
+    /// The root of an archive, a gather index, passes by. That of another archive than the first may list sources that the first does not: what is delivered, or gets
+    /// a tag, is what the first one lists.
+    pub(super) fn tell_of_others(&self, root: Option<&Digest>, blob: &BlobMember, manifest: &Manifest) {
+        if self.options.set.is_some() || manifest.artifact_type != media::GATHER || root != Some(&blob.digest) {
+            return;
+        }
+        let state = self.state();
+        let names = |index: &Manifest| -> HashSet<String> {
+            let extra = index.extra_manifests().unwrap_or_default();
+            let all = index.manifests.iter().chain(&extra);
+            all.filter_map(|listed| listed.annotations.get(annotation::SOURCE).cloned()).collect()
+        };
+        let first = state.root_bytes.as_deref().and_then(|bytes| Manifest::parse(media::INDEX, bytes).ok());
+        let Some(first) = first.filter(|first| first.artifact_type == media::GATHER) else { return };
+        let known = names(&first);
+        let others = names(manifest).into_iter().filter(|name| !known.contains(name)).count();
+        if others > 0 {
+            let (of, what) = (blob.archive.as_deref().unwrap_or("it"), counted(others as u64, "source"));
+            log::warn(format_args!(
+                "{of}: {what} that the first archive does not list: they are not delivered by it (deliver that archive by itself; shards of a plan are delivered together with --plan)"
+            ));
+        }
     }
 }

@@ -77,6 +77,7 @@ impl Delivery<'_> {
                 size: descriptor.size,
                 place: StreamPosition::default(),
                 end: 0,
+                archive: None,
             });
             let content = JobContent::Stored(Box::new(StoredContent {
                 store: feed.store.clone(),

@@ -38,7 +38,7 @@ impl DeliveryOutcome {
         }
         let mut others = Vec::new();
         for digest in self.tracker.unfinished() {
-            if within.contains_key(&digest) || digest == root.digest {
+            if within.contains_key(&digest) || digest == root.digest || self.met_roots.contains(&digest) {
                 continue;
             }
             let source = source_of_subject(&self.tracker, &digest, &images, &within);

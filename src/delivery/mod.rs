@@ -318,6 +318,7 @@ impl<'a> Delivery<'a> {
                         let extra = manifest.extra_manifests().unwrap_or_default();
                         let listed = manifest.manifests.iter().chain(&extra);
                         met.listed.extend(listed.map(|descriptor| met.shared.listed(descriptor)));
+                        self.tell_of_others(met.lists.root(), &event.blob, manifest);
                     }
                     self.document(event);
                 }
@@ -328,7 +329,7 @@ impl<'a> Delivery<'a> {
                 }
                 // What is no layout at all is told of as that.
                 Event::Fault(finding) if met.is_nothing() && met.odd.len() < ODD_MAX => met.odd.push(finding),
-                Event::Fault(finding) => self.finding(finding),
+                Event::Fault(finding) => self.finding(events.of_this(finding)),
                 Event::End(end) => break Some(end),
             }
         };
@@ -495,7 +496,7 @@ impl<'a> Delivery<'a> {
 
     /// A blob's content has not its digest.
     fn mismatch(&self, blob: &BlobMember, found: &Digest) {
-        let text = format!("blob {} at {}: its {} bytes have the digest {found}", blob.digest, blob.place, blob.size);
+        let text = format!("blob {} at {}: its {} bytes have the digest {found}", blob.digest, blob.place(), blob.size);
         self.finding(Finding::damaged(text));
     }
 

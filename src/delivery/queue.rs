@@ -425,7 +425,7 @@ impl Delivery<'_> {
         };
         let failure = failure.or(checked.err()).map(|e| match content {
             JobContent::Stored(_) => e,
-            _ => e.doing(format!("blob at {}", blob.place)),
+            _ => e.doing(format!("blob at {}", blob.place())),
         });
         self.change(|state| {
             if was_absent {
@@ -454,7 +454,7 @@ impl Delivery<'_> {
     /// Reads a blob that need not be sent.
     fn check(&self, blob: &BlobMember, content: &JobContent) {
         let read = check_content(&blob_descriptor(blob.digest.clone(), blob.size), content);
-        if let Err(e) = read.doing(|| format!("checking blob {} at {}", blob.digest, blob.place)) {
+        if let Err(e) = read.doing(|| format!("checking blob {} at {}", blob.digest, blob.place())) {
             self.change(|state| self.fails(state, e));
         }
     }

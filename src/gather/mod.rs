@@ -23,6 +23,7 @@ use crate::{
         Annotations, Descriptor, Digest, Manifest, Platform, PlatformFilter, annotation, json, layout::DEPTH_MAX,
         layout::MANIFEST_SIZE_MAX, manifest::Index, media,
     },
+    signal,
     store::{
         Origin, Store,
         graph::{self, FetchOptions, Graph},
@@ -80,7 +81,7 @@ pub fn gather(store: &dyn Store, sources: Vec<GatherSource>, options: &GatherSet
     let all = sources.len();
     let tell = || (options.observer)(resolved.load(Ordering::Relaxed), all, fetched.load(Ordering::Relaxed));
     let outcomes = parallel::map(sources.len(), options.threads, |n| {
-        let outcome = resolve(store, &sources[n], options);
+        let outcome = signal::check().and_then(|()| resolve(store, &sources[n], options));
         resolved.fetch_add(1, Ordering::Relaxed);
         tell();
         outcome

@@ -110,7 +110,8 @@ impl Manifest {
             let index = index.digest.clone();
             Some(digests.into_iter().map(move |digest| (index.clone(), digest)))
         };
-        self.manifests.iter().filter_map(of).flatten().collect()
+        let extra = self.extra_manifests().unwrap_or_default();
+        self.manifests.iter().chain(&extra).filter_map(of).flatten().collect()
     }
 
     /// Its descriptor as its subject's referrers list it (distribution specification, "Listing Referrers").

@@ -45,7 +45,7 @@ pub mod annotation {
     pub const OFFSET: &str = "vnd.act3-ace.data.offset";
     /// On which tape of several a blob ends, counted from 1.
     pub const VOLUME: &str = "vnd.act3-ace.data.volume";
-    /// Where the archive begins on that tape: `offset=N,file=N,block=N,position=N,size=N` (see `archive::ledger`).
+    /// Where the archive begins on that tape: `offset=N,file=N,block=N,position=N,size=N` (see `archive::checkpoint`).
     pub const VOLUME_BEGIN: &str = "vnd.act3-ace.data.volume.begin";
     /// Blocks that the tape is known by: `NUMBER:CRC,...`, in hexadecimal the latter.
     pub const VOLUME_BLOCKS: &str = "vnd.act3-ace.data.volume.blocks";

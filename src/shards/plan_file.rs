@@ -1,7 +1,10 @@
 //! The file that a plan is kept in: which source is in which shard, and all that makes their archives what they are. A JSON
 //! document, as `ace-dt-plan(5)` has it.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, VecDeque},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,11 +47,30 @@ pub struct ShardPlan {
     /// What indexes list, and is not taken: the index, and the manifest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<(Digest, Digest)>,
-    /// What is at the destination already, blobs and manifests: not written.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub existing: Vec<Digest>,
+    /// What is at the destination already: not written.
+    #[serde(default)]
+    pub existing: PlannedExisting,
     /// What registries said.
     pub pins: Pins,
+}
+
+/// What tells a plan from other documents.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlanVersion {
+    ace_dt_plan: u32,
+}
+
+/// What is at the destination already, of all that sources consist of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct PlannedExisting {
+    /// By checkpoints: blobs and manifests.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on_media: Vec<Digest>,
+    /// By existing images: blobs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blobs: Vec<Digest>,
 }
 
 /// What is known of a shard's archive.
@@ -83,8 +105,23 @@ pub struct PlannedSource {
     pub media_type: String,
     /// Bytes of that.
     pub size: u64,
+    /// Bytes of all that is taken of it, each content once, without referrers.
+    pub bytes: u64,
+    /// How many descriptors of the gather index are of it: of several sources of one name the first have the first.
+    pub picks: usize,
     /// From 1 on.
     pub shard: u32,
+}
+
+/// A manifest that is taken of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedImage {
+    /// The name of the source.
+    pub source: String,
+    /// The manifest.
+    pub digest: Digest,
+    /// The labels of the source, a JSON object.
+    pub labels: Option<String>,
 }
 
 /// What a plan is made of.
@@ -108,7 +145,7 @@ pub struct PlanParts {
     /// As in [`ShardPlan`].
     pub left_out: Vec<(Digest, Digest)>,
     /// As in [`ShardPlan`].
-    pub existing: Vec<Digest>,
+    pub existing: PlannedExisting,
     /// As in [`ShardPlan`].
     pub pins: Pins,
 }
@@ -121,6 +158,8 @@ pub struct SharedPlan {
     pub digest: Digest,
     /// Its gather index.
     index: Manifest,
+    /// What that lists in an annotation.
+    extra: Vec<Descriptor>,
 }
 
 impl ShardPlan {
@@ -193,12 +232,13 @@ impl ShardFigures {
             let why = format!("its root would be {}, and not {}", plan.root(), or_none(self.root.as_ref()));
             return Err(Error::new(why));
         }
-        match made.content == self.content {
-            true => Ok(()),
-            false => {
-                Err(Error::new(format!("it would hold {} blobs that are not the planned {}", made.blobs, self.blobs)))
-            }
+        let is_same = made.content == self.content;
+        if !is_same || (made.manifests, made.blobs) != (self.manifests, self.blobs) {
+            let others = if is_same { "" } else { " other" };
+            let why = format!("it would hold {}{others} blobs, and the plan says {}", made.blobs, self.blobs);
+            return Err(Error::new(why));
         }
+        Ok(())
     }
 }
 
@@ -222,15 +262,18 @@ impl SharedPlan {
     /// # Errors
     /// As [`SharedPlan::read`].
     pub fn parse(bytes: &[u8]) -> std::result::Result<SharedPlan, String> {
-        let plan: ShardPlan =
-            serde_json::from_slice(bytes).map_err(|e| format!("it is no plan of ace-dt mirror plan: {e}"))?;
-        if plan.ace_dt_plan != VERSION {
-            return Err(format!("it is of version {}, and this program reads version {VERSION}", plan.ace_dt_plan));
+        let no_plan = || "it is no plan of ace-dt mirror plan".to_string();
+        let PlanVersion { ace_dt_plan } = serde_json::from_slice(bytes).map_err(|_| no_plan())?;
+        if ace_dt_plan != VERSION {
+            return Err(format!("it is of version {ace_dt_plan}, and this program reads version {VERSION}"));
         }
+        let plan: ShardPlan =
+            serde_json::from_slice(bytes).map_err(|e| format!("it was changed, or is damaged: {e}"))?;
         if !plan.root.matches(plan.gather.as_bytes()) {
             return Err("its gather index has not the digest that it states: it was changed, or is damaged".into());
         }
         let index = Manifest::parse(media::INDEX, plan.gather.as_bytes())?;
+        let extra = index.extra_manifests()?;
         let shards = plan.shards.len();
         if shards == 0 || shards > SHARDS_MAX {
             return Err(format!("it has {shards} shards"));
@@ -243,11 +286,52 @@ impl SharedPlan {
             }
         }
         for (n, (shard, images)) in plan.shards.iter().zip(images).enumerate() {
-            if shard.images != images || shard.root.is_some() != (images > 0) {
+            if shard.images != images {
                 return Err(format!("shard {} has {images} sources, and not {} as it says", n + 1, shard.images));
             }
+            if shard.root.is_some() != (images > 0) {
+                return Err(format!("shard {} has {images} sources, and its root is {:?}", n + 1, shard.root));
+            }
         }
-        Ok(SharedPlan { digest: Digest::of(bytes), plan, index })
+        let shared = SharedPlan { digest: Digest::of(bytes), plan, index, extra };
+        shared.check_sources()?;
+        Ok(shared)
+    }
+
+    /// What is picked of each source, in their order.
+    fn picks(&self) -> std::result::Result<Vec<Vec<&Descriptor>>, String> {
+        let mut of_name: HashMap<&str, VecDeque<&Descriptor>> = HashMap::new();
+        for pick in self.index.manifests.iter().chain(&self.extra) {
+            let source = pick.annotations.get(annotation::SOURCE).map_or("", String::as_str);
+            of_name.entry(source).or_default().push_back(pick);
+        }
+        let mut picks = Vec::new();
+        for PlannedSource { source, picks: count, .. } in &self.plan.sources {
+            let left = of_name.get_mut(&**source).filter(|left| left.len() >= *count && *count > 0);
+            let left = left.ok_or_else(|| format!("its gather index has not what it says of the source {source}"))?;
+            picks.push(left.drain(..*count).collect());
+        }
+        match of_name.iter().find(|(_, left)| !left.is_empty()) {
+            Some((source, _)) => Err(format!("its gather index has more of {source:?} than its sources say")),
+            None => Ok(picks),
+        }
+    }
+
+    /// Whether the sources are those of the gather index.
+    fn check_sources(&self) -> std::result::Result<(), String> {
+        for (source, picks) in self.plan.sources.iter().zip(self.picks()?) {
+            // What was picked out of an index is not the source itself.
+            let is_whole = |pick: &&&Descriptor| !pick.annotations.contains_key(annotation::SOURCE_INDEX);
+            if let Some(pick) = picks.iter().find(is_whole)
+                && (pick.digest != source.digest || pick.size != source.size || pick.media_type != source.media_type)
+            {
+                return Err(format!(
+                    "it says that {} is {}, and its gather index {}",
+                    source.source, source.digest, pick.digest
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// How many shards there are.
@@ -280,17 +364,11 @@ impl SharedPlan {
     /// # Errors
     /// If one is nothing that can be read here.
     pub fn sources(&self, shard: u32) -> Result<Vec<(GatherSource, ResolvedSource)>> {
-        let extra = self.index.extra_manifests().map_err(Error::new)?;
-        let mut picks: HashMap<&str, Vec<&Descriptor>> = HashMap::new();
-        for pick in self.index.manifests.iter().chain(&extra) {
-            let source = pick.annotations.get(annotation::SOURCE).map_or("", String::as_str);
-            picks.entry(source).or_default().push(pick);
-        }
         let mut sources = Vec::new();
-        for planned in self.plan.sources.iter().filter(|source| source.shard == shard) {
+        let all = self.plan.sources.iter().zip(self.picks().map_err(Error::new)?);
+        for (planned, picks) in all.filter(|(source, _)| source.shard == shard) {
             let PlannedSource { source: written, digest, media_type, size, .. } = planned;
-            let picks: Vec<Descriptor> =
-                picks.get(&**written).into_iter().flatten().map(|pick| (*pick).clone()).collect();
+            let picks: Vec<Descriptor> = picks.into_iter().cloned().collect();
             let labels = picks.iter().find_map(|pick| pick.annotations.get(annotation::LABELS));
             let labels = labels.map(|labels| serde_json::from_str(labels)).transpose();
             let source = GatherSource {
@@ -306,26 +384,39 @@ impl SharedPlan {
         Ok(sources)
     }
 
+    /// The manifests that are taken of the sources of a shard, counted from 1.
+    pub fn images(&self, shard: u32) -> Vec<PlannedImage> {
+        let all = self.plan.sources.iter().zip(self.picks().unwrap_or_default());
+        let of_shard = all.filter(|(source, _)| source.shard == shard);
+        let images = of_shard.flat_map(|(source, picks)| {
+            picks.into_iter().map(|pick| PlannedImage {
+                source: source.source.clone(),
+                digest: pick.digest.clone(),
+                labels: pick.annotations.get(annotation::LABELS).cloned(),
+            })
+        });
+        images.collect()
+    }
+
     /// Whether archives of these names and roots are all shards, each once.
     ///
     /// # Errors
     /// If one is missing, of another plan, or there twice.
     pub fn check_set(&self, roots: &[(String, Option<Digest>)]) -> Result<()> {
-        let mut found: Vec<Option<&str>> = vec![None; self.plan.shards.len()];
+        let (mut found, mut wrong): (Vec<Option<&str>>, Vec<String>) = (vec![None; self.plan.shards.len()], Vec::new());
         for (name, root) in roots {
             let at = self.plan.shards.iter().position(|shard| shard.root.is_some() && shard.root == *root);
             let Some(at) = at else {
-                return Err(Error::new(format!(
-                    "{name} is none of its shards: its root is {}",
-                    or_none(root.as_ref())
-                )));
+                wrong.push(format!("{name} is none of the shards of the plan: its root is {}", or_none(root.as_ref())));
+                continue;
             };
             if let Some(other) = found[at].replace(name) {
-                return Err(Error::new(format!("shard {} of it is there twice: {other}, {name}", at + 1)));
+                wrong.push(format!("shard {} of the plan is there twice: {other}, {name}", at + 1));
             }
         }
         let is_there = |root: &Digest| roots.iter().any(|(_, there)| there.as_ref() == Some(root));
-        self.missing(&is_there).map_or(Ok(()), Err)
+        wrong.extend(self.missing(&is_there).map(|missing| missing.to_string()));
+        if wrong.is_empty() { Ok(()) } else { Err(Error::new(wrong.join("; "))) }
     }
 
     /// What is to be said of shards of which no archive is there.

@@ -1,11 +1,11 @@
 //! Sources that were found, divided: each shard's archive is planned as a host that goes by the plan will plan it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
     partition::{Division, Need, Portions},
     pins::{FetchedStore, PinnedStore, Pins},
-    plan_file::{PlanParts, PlannedSource, ShardFigures, ShardPlan},
+    plan_file::{PlanParts, PlannedExisting, PlannedSource, ShardFigures, ShardPlan},
 };
 use crate::{
     archive::{
@@ -15,9 +15,10 @@ use crate::{
             plan::{ArchiveSpec, Plan},
         },
     },
-    error::{Context, Result},
+    error::{Context, Error, Result},
     gather::{self, Gathered, ResolvedSource, collect::Collected, sources::GatherSource},
     oci::{Annotations, Descriptor, Digest, annotation},
+    signal,
     store::{
         Locator, Store,
         graph::{self, FetchOptions, Graph},
@@ -60,21 +61,8 @@ impl PlanSpec<'_> {
         let taken: Vec<&Gathered> =
             found.gathered.iter().filter(|g| g.picks.as_ref().is_ok_and(|picks| !picks.is_empty())).collect();
         let groups = groups(graph, &taken, self.recursive)?;
-        let mut needs = Vec::new();
-        let mut reached = HashSet::new();
-        for (number, group) in groups.iter().enumerate() {
-            let picks: Vec<&Descriptor> = group.members.iter().flat_map(|&n| taken[n].picks.iter().flatten()).collect();
-            let below = graph.reachable(&picks, self.recursive)?;
-            let manifests = below.manifests.iter().flatten().map(|d| (d, true));
-            for (descriptor, is_manifest) in manifests.chain(below.blobs.iter().map(|(d, _)| (d, false))) {
-                if self.is_there(&descriptor.digest, is_manifest) {
-                    reached.insert(descriptor.digest.clone());
-                    continue;
-                }
-                let bytes = padded(descriptor.size).unwrap_or(descriptor.size).saturating_add(TAR_BLOCK);
-                needs.push(Need { content: key(&descriptor.digest), bytes, source: number as u32 });
-            }
-        }
+        let (needs, mut existing) = self.needs(graph, &groups, &taken)?;
+        signal::check()?;
         let keys: Vec<u64> =
             groups.iter().map(|group| key(&Digest::of(taken[group.members[0]].source.written.as_bytes()))).collect();
         let portions = Portions::of(&keys, needs);
@@ -91,13 +79,16 @@ impl PlanSpec<'_> {
         drop(portions);
         let mut shards = Vec::new();
         for (shard, shared) in (0..self.shards as u32).zip(shared) {
+            signal::check()?;
             let members: Vec<&Gathered> =
                 taken.iter().zip(&shard_of).filter(|(_, at)| **at == shard).map(|(g, _)| *g).collect();
             let store = PinnedStore { pins: &pins, inner: &FetchedStore(graph) };
             shards.push(self.shard(&store, &members, &left_out, shared)?);
         }
-        let mut existing: Vec<Digest> = reached.into_iter().collect();
-        existing.sort_unstable();
+        // The gather index of a shard may be on the media, too, if nothing has changed.
+        let roots = shards.iter().filter_map(|shard: &ShardFigures| shard.root.clone());
+        existing.on_media.extend(roots.filter(|root| self.existing.on_media.contains(root)));
+        let bytes_of: HashMap<&str, u64> = found.records.iter().map(|r| (&*r.source, r.bytes)).collect();
         let sources = taken.iter().zip(shard_of).map(|(taken, shard)| {
             let found = taken.resolved.as_ref().expect("what has picks was resolved");
             PlannedSource {
@@ -105,6 +96,8 @@ impl PlanSpec<'_> {
                 digest: found.digest.clone(),
                 media_type: found.media_type.clone(),
                 size: found.size,
+                picks: taken.picks.as_ref().map_or(0, Vec::len),
+                bytes: bytes_of.get(&*taken.source.written).copied().unwrap_or(0),
                 shard: shard + 1,
             }
         });
@@ -123,8 +116,38 @@ impl PlanSpec<'_> {
         }))
     }
 
-    fn is_there(&self, digest: &Digest, is_manifest: bool) -> bool {
-        self.existing.on_media.contains(digest) || !is_manifest && self.existing.blobs.contains(digest)
+    /// What each group of sources needs in its archive, and what of that is at the destination already.
+    ///
+    /// # Errors
+    /// If a manifest is missing or malformed, or there are more bytes than any medium holds.
+    fn needs(&self, graph: &Graph, groups: &[Group], taken: &[&Gathered]) -> Result<(Vec<Need>, PlannedExisting)> {
+        let mut needs = Vec::new();
+        let mut reached: (BTreeSet<Digest>, BTreeSet<Digest>) = Default::default();
+        let mut sum = 0_u128;
+        for (number, group) in groups.iter().enumerate() {
+            let picks: Vec<&Descriptor> = group.members.iter().flat_map(|&n| taken[n].picks.iter().flatten()).collect();
+            let below = graph.reachable(&picks, self.recursive)?;
+            let manifests = below.manifests.iter().flatten().map(|d| (d, true));
+            for (descriptor, is_manifest) in manifests.chain(below.blobs.iter().map(|(d, _)| (d, false))) {
+                if self.existing.on_media.contains(&descriptor.digest) {
+                    reached.0.insert(descriptor.digest.clone());
+                    continue;
+                }
+                if !is_manifest && self.existing.blobs.contains(&descriptor.digest) {
+                    reached.1.insert(descriptor.digest.clone());
+                    continue;
+                }
+                sum += u128::from(descriptor.size) + 2 * u128::from(TAR_BLOCK);
+                let bytes = padded(descriptor.size).unwrap_or(descriptor.size).saturating_add(TAR_BLOCK);
+                needs.push(Need { content: key(&descriptor.digest), bytes, source: number as u32 });
+            }
+        }
+        if sum * self.shards as u128 > i64::MAX as u128 {
+            return Err(Error::new("the sizes in the manifests add up to more than any medium holds"));
+        }
+        let (on_media, blobs) = reached;
+        let existing = PlannedExisting { on_media: on_media.into_iter().collect(), blobs: blobs.into_iter().collect() };
+        Ok((needs, existing))
     }
 
     /// The archive of one shard, as a host plans it.

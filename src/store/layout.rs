@@ -25,6 +25,8 @@ use crate::{
 pub struct Layouts {
     /// By layout, what refers to which manifest.
     referrers: Mutex<HashMap<PathBuf, Arc<Referrers>>>,
+    /// By layout, its `index.json`: a list may name thousands of images in it.
+    indexes: Mutex<HashMap<PathBuf, Arc<Manifest>>>,
 }
 
 /// By subject, in the order of `index.json`.
@@ -37,11 +39,14 @@ impl Layouts {
     /// # Errors
     /// If there is none, or several.
     pub fn resolve(&self, dir: &Path, name: Option<&str>) -> Result<(Descriptor, Arc<[u8]>)> {
-        let index = read_index(dir)?;
+        let index = self.index(dir)?;
         let known = |d: &&Descriptor| media::is_manifest(&d.media_type);
         let ref_name = |d: &Descriptor| d.annotations.get(annotation::REF_NAME).cloned();
-        let has_name =
-            |d: &&Descriptor| name.is_none_or(|n| ref_name(d).as_deref() == Some(n) || d.digest.to_string() == n);
+        let digest: Option<Digest> = name.and_then(|name| name.parse().ok());
+        let has_name = |d: &&Descriptor| {
+            let is_called = |n| d.annotations.get(annotation::REF_NAME).is_some_and(|known| known == n);
+            name.is_none_or(is_called) || digest.as_ref() == Some(&d.digest)
+        };
         let mut found: Vec<&Descriptor> = index.manifests.iter().filter(known).filter(has_name).collect();
         found.dedup_by(|a, b| a.digest == b.digest);
         let names = || {
@@ -66,6 +71,17 @@ impl Layouts {
         let mut descriptor = found.clone();
         descriptor.annotations = Annotations::new();
         Ok((descriptor, bytes))
+    }
+
+    /// The `index.json` of a layout, as it was when it was read first.
+    fn index(&self, dir: &Path) -> Result<Arc<Manifest>> {
+        let mut all = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(dir) {
+            return Ok(known.clone());
+        }
+        let read = Arc::new(read_index(dir)?);
+        all.insert(dir.into(), read.clone());
+        Ok(read)
     }
 
     /// The names that `index.json` gives.

@@ -91,6 +91,11 @@ pub fn grouped(n: u64) -> String {
     out
 }
 
+/// `1 blob`, `2 blobs`, `1,000 blobs`.
+pub fn counted(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", grouped(n)) }
+}
+
 /// A size for people, three significant digits, IEC: `1.50 GiB`.
 pub fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

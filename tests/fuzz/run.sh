@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 cargo fuzz --version > /dev/null 2>&1 || cargo install --locked cargo-fuzz@0.13.2
 cargo +nightly fuzz build --fuzz-dir .
 failed=0
-for target in ${FUZZ_TARGETS:-walk ledger reference sources config auth_file challenge link template map request drive plan}; do
+for target in ${FUZZ_TARGETS:-walk checkpoint reference sources config auth_file challenge link template map request drive plan}; do
     mkdir -p "corpus/$target" "artifacts/$target"
     log="artifacts/$target/log"
     status=0

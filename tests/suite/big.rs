@@ -16,7 +16,7 @@ const BLOCK: u64 = 1 << 20;
 const OVERHEAD: u64 = 24 << 20;
 
 const WORDS: [&str; 9] =
-    ["mirror", "archive", "-q", "-m", "64Mi", "--force", "sources.list", "out.tar", "--checkpoint=ledger"];
+    ["mirror", "archive", "-q", "-m", "64Mi", "--force", "sources.list", "out.tar", "--checkpoint=checkpoint"];
 
 fn prepare() -> (Dir, Registry) {
     let dir = Dir::new();
@@ -101,7 +101,7 @@ fn big_archive_writes_whole_blocks_and_nothing_else() {
                 if ["O_WRONLY", "O_RDWR", "O_TMPFILE"].iter().any(|f| arguments.contains(f)) =>
             {
                 let known =
-                    ["out.tar", "ledger", "/dev/null"].iter().any(|name| arguments.contains(&format!("{name}\"")));
+                    ["out.tar", "checkpoint", "/dev/null"].iter().any(|name| arguments.contains(&format!("{name}\"")));
                 assert!(known, "a file is opened for writing: {call}");
             }
             ("sendfile" | "splice" | "copy_file_range" | "io_uring_setup", _) => panic!("bytes go another way: {call}"),
@@ -110,15 +110,15 @@ fn big_archive_writes_whole_blocks_and_nothing_else() {
     }
     let size = fs::metadata(dir.join("out.tar")).unwrap().len();
     let (last, whole) = blocks.split_last().unwrap();
-    let ledger = fs::metadata(dir.join("ledger")).unwrap().len();
+    let checkpoint = fs::metadata(dir.join("checkpoint")).unwrap().len();
     println!(
-        "{size} bytes archived: {} writes of {BLOCK} bytes and one of {last}; {ledger} bytes of ledger, {read} bytes read from files of the run",
+        "{size} bytes archived: {} writes of {BLOCK} bytes and one of {last}; {checkpoint} bytes of checkpoint, {read} bytes read from files of the run",
         whole.len()
     );
     assert!(whole.iter().all(|n| *n == BLOCK), "a write was not one block");
     assert_eq!(blocks.iter().sum::<u64>(), size);
-    let ledger_path = here.join("ledger").display().to_string();
-    assert_eq!(elsewhere, BTreeMap::from([(ledger_path, ledger)]), "something else was written");
+    let checkpoint_path = here.join("checkpoint").display().to_string();
+    assert_eq!(elsewhere, BTreeMap::from([(checkpoint_path, checkpoint)]), "something else was written");
     assert!(read < 100_000, "layers were read from a disk");
 }
 
@@ -147,9 +147,9 @@ fn big_blobs_over_8_gib_have_headers_that_others_read() {
     let dir = Dir::new();
     configure(&dir, &registry.endpoint(), 4);
     dir.write("s", "reg.example.com/app:v1");
-    let words = ["mirror", "archive", "-q", "-m", "64Mi", "--checkpoint", "ledger", "s", "/dev/null"];
+    let words = ["mirror", "archive", "-q", "-m", "64Mi", "--checkpoint", "checkpoint", "s", "/dev/null"];
     crate::util::ace_dt(&dir, &words).ok();
-    let records = dir.text("ledger");
+    let records = dir.text("checkpoint");
     assert!(records.lines().last().unwrap().contains(&digest.to_string()));
     let through = |reader: &str| {
         let script = format!("{} mirror archive -q -m 64Mi s - | {reader}", env!("CARGO_BIN_EXE_ace-dt"));

@@ -189,8 +189,8 @@ fn the_examples_of_the_readme_work() {
     run(block("sh", 6).replace("5000", &free.to_string()));
     assert!(dir.join("storage/docker/registry/v2/repositories/team/hello/_manifests/tags/v1").exists());
     assert!(dir.join("storage/docker/registry/v2/repositories/high/week/_manifests/tags/48").exists());
-    let ledger = fs::read_to_string(dir.join("hello.ledger")).unwrap();
-    assert_eq!(ledger.lines().count(), 4);
+    let checkpoint = fs::read_to_string(dir.join("hello.checkpoint")).unwrap();
+    assert_eq!(checkpoint.lines().count(), 4);
     let listed = String::from_utf8(peer(&dir, "tar", &["-tf", "from-registry.tar"])).unwrap();
     assert!(listed.contains("blobs/sha256/1a013ea23249cd60118c65a593e419727ab1ede03cb72161076fba5a7cfaf63e"));
 }

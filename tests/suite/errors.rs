@@ -49,7 +49,7 @@ mirror archive gone.list out.tar
 mirror archive refused.list out.tar --retries 0
 mirror archive several.list several.tar -q --continue --retries 0
 mirror archive s.list none.tar -q -p plan9/mips
-mirror archive whole.list whole.tar -q --checkpoint whole.ledger
+mirror archive whole.list whole.tar -q --checkpoint whole.checkpoint
 mirror archive whole.list whole.tar -q
 mirror archive whole.list /dev/full -q
 mirror serialize alpine out.tar

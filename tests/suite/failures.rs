@@ -1,4 +1,4 @@
-//! What goes wrong must end soon, with the right exit status, one clear line, and a ledger that
+//! What goes wrong must end soon, with the right exit status, one clear line, and a checkpoint that
 //! tells the truth.
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
@@ -13,7 +13,7 @@ use crate::{
 
 const IMAGE: &str = "reg.example.com/app:v1";
 
-/// Three layers, of which `hook` may spoil the answers; archived with a ledger.
+/// Three layers, of which `hook` may spoil the answers; archived with a checkpoint.
 fn archive_three_layers(
     hook: impl Fn(&Request, Answer, &[Digest]) -> Answer + Send + Sync + 'static,
     words: &[&str],
@@ -25,21 +25,21 @@ fn archive_three_layers(
     let dir = Dir::new();
     configure(&dir, &scripted.endpoint(), 4);
     dir.write("sources.list", IMAGE);
-    let mut all = vec!["mirror", "archive", "sources.list", "out.tar", "--checkpoint", "ledger"];
+    let mut all = vec!["mirror", "archive", "sources.list", "out.tar", "--checkpoint", "checkpoint"];
     all.extend(words);
     let outcome = ace_dt(&dir, &all);
     (dir, outcome, layers)
 }
 
-/// Every blob that the ledger names lies whole in the prefix of the archive that it states.
-fn ledger_is_true(dir: &Path, archive: &str, ledger: &str) -> usize {
+/// Every blob that the checkpoint names lies whole in the prefix of the archive that it states.
+fn checkpoint_is_true(dir: &Path, archive: &str, checkpoint: &str) -> usize {
     let archive = fs::read(dir.join(archive)).unwrap_or_default();
-    let text = fs::read_to_string(dir.join(ledger)).unwrap();
+    let text = fs::read_to_string(dir.join(checkpoint)).unwrap();
     for line in text.lines() {
         let record: serde_json::Value = serde_json::from_str(line).unwrap();
         let offset: usize = record["annotations"]["vnd.act3-ace.data.offset"].as_str().unwrap().parse().unwrap();
         let size = record["size"].as_u64().unwrap() as usize;
-        assert!(offset <= archive.len(), "the ledger speaks of {offset} bytes, the archive has {}", archive.len());
+        assert!(offset <= archive.len(), "the checkpoint speaks of {offset} bytes, the archive has {}", archive.len());
         let begin = offset - size.next_multiple_of(512);
         let digest = Digest::of(&archive[begin..begin + size]);
         assert_eq!(record["digest"].as_str().unwrap(), digest.to_string());
@@ -54,9 +54,9 @@ fn a_full_device() {
     content.image("app", "v1", &[noise(1, 3 << 20)]);
     let scripted = Scripted::honest(content);
     configure(&dir, &scripted.endpoint(), 4);
-    let words = ["mirror", "archive", "sources.list", "/dev/full", "--checkpoint", "ledger"];
+    let words = ["mirror", "archive", "sources.list", "/dev/full", "--checkpoint", "checkpoint"];
     ace_dt(&dir, &words).fails(1, &["writing \"/dev/full\" at offset 0", "No space left on device", "0 of 4 blobs"]);
-    assert_eq!(dir.text("ledger"), "");
+    assert_eq!(dir.text("checkpoint"), "");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_blob_that_is_wrong_once_is_fetched_again() {
         "{}",
         outcome.err
     );
-    assert_eq!(ledger_is_true(&dir, "out.tar", "ledger"), 6);
+    assert_eq!(checkpoint_is_true(&dir, "out.tar", "checkpoint"), 6);
 }
 
 #[test]
@@ -213,8 +213,8 @@ fn a_blob_that_stays_wrong_ends_the_run() {
             );
             let outcome = outcome.fails(1, &["fetching blob", &layers[n].to_string(), "of reg.example.com/app", name]);
             assert!(name == "digest mismatch" || outcome.err.contains(size), "{}", outcome.err);
-            ledger_is_true(&dir, "out.tar", "ledger");
-            assert!(!dir.text("ledger").contains(&layers[n].to_string()), "the wrong blob is in the ledger");
+            checkpoint_is_true(&dir, "out.tar", "checkpoint");
+            assert!(!dir.text("checkpoint").contains(&layers[n].to_string()), "the wrong blob is in the checkpoint");
         }
     }
 }
@@ -233,7 +233,7 @@ fn a_line_that_goes_silent_is_given_up() {
         &["--http-timeout", "300ms", "--retries", "2"],
     );
     outcome.fails(1, &["fetching blob", "at byte 100000 of 6291456", "--http-timeout", "given up after 3 tries"]);
-    ledger_is_true(&dir, "out.tar", "ledger");
+    checkpoint_is_true(&dir, "out.tar", "checkpoint");
 }
 
 /// An archive of three layers that is ended by a signal in the middle of the second; the server then
@@ -252,13 +252,14 @@ fn interrupted(dir: &Dir, signal: Signal, status: i32, name: &str, dest: &str, t
     });
     configure(dir, &scripted.endpoint(), 4);
     dir.write("sources.list", IMAGE);
-    let words = ["mirror", "archive", "-q", "sources.list", dest, "--checkpoint", "ledger", "-b", "4Ki", "-m", "1Mi"];
+    let words =
+        ["mirror", "archive", "-q", "sources.list", dest, "--checkpoint", "checkpoint", "-b", "4Ki", "-m", "1Mi"];
     let out = fs::File::create(dir.join(to)).unwrap();
     let child = tool(dir, &words).stdout(out).spawn().unwrap();
     wait_for("the archive to grow", || fs::metadata(dir.join("out.tar")).is_ok_and(|m| m.len() > 4 << 20));
     send(&child, signal);
     let outcome = finish(child).fails(status, &[name, "holds 4 of 6 blobs whole, up to offset", "to go on"]);
-    assert_eq!(ledger_is_true(dir, "out.tar", "ledger"), 4);
+    assert_eq!(checkpoint_is_true(dir, "out.tar", "checkpoint"), 4);
     drop(scripted);
     let mut content = Content::default();
     content.image("app", "v1", &[noise(1, 3000), noise(2, 6 << 20), noise(3, 5000)]);
@@ -279,10 +280,10 @@ fn signals_say_where_the_archive_stands_and_how_to_go_on() {
         crate::util::peer(&dir, "sh", &["-c", &format!("{environment}{line}")]);
         let again: Vec<String> = honest.requests().into_iter().filter(|r| r.contains("/blobs/")).collect();
         assert_eq!(again.len(), 2, "what is whole was fetched again: {again:?}");
-        // It is the archive and the ledger of a run that nobody interrupted.
-        let words = ["mirror", "archive", "-q", "sources.list", "whole.tar", "--checkpoint", "whole.ledger"];
+        // It is the archive and the checkpoint of a run that nobody interrupted.
+        let words = ["mirror", "archive", "-q", "sources.list", "whole.tar", "--checkpoint", "whole.checkpoint"];
         ace_dt(&dir, &words).ok();
-        assert!(dir.read("out.tar") == dir.read("whole.tar") && dir.read("ledger") == dir.read("whole.ledger"));
+        assert!(dir.read("out.tar") == dir.read("whole.tar") && dir.read("checkpoint") == dir.read("whole.checkpoint"));
     }
 }
 
@@ -291,10 +292,10 @@ fn a_stream_that_was_interrupted_goes_on_in_a_second() {
     let dir = Dir::new();
     let (line, honest) = interrupted(&dir, Signal::SIGTERM, 143, "terminated by SIGTERM", "-", "out.tar");
     crate::util::peer(&dir, "sh", &["-c", &format!("ACE_DT_VERSION='(devel)' {line} > out.tar.2")]);
-    assert_eq!(ledger_is_true(&dir, "out.tar.2", "ledger.2"), 2);
+    assert_eq!(checkpoint_is_true(&dir, "out.tar.2", "checkpoint.2"), 2);
     // Up to the offset the first part is whole TAR; with the second it is one layout.
-    let ledger = dir.text("ledger");
-    let offset = ledger.lines().last().unwrap().split("offset\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let checkpoint = dir.text("checkpoint");
+    let offset = checkpoint.lines().last().unwrap().split("offset\":\"").nth(1).unwrap().split('"').next().unwrap();
     let unpack = format!("mkdir layout && (head -c {offset} out.tar; cat out.tar.2) | tar -xf - -C layout");
     crate::util::peer(&dir, "sh", &["-c", &unpack]);
     assert_eq!(fs::read_dir(dir.join("layout/blobs/sha256")).unwrap().count(), 6);
@@ -342,18 +343,18 @@ fn a_signal_ends_a_wait_for_a_reader() {
 }
 
 #[test]
-fn a_run_that_writes_nothing_leaves_the_ledger_alone() {
+fn a_run_that_writes_nothing_leaves_the_checkpoint_alone() {
     let dir = Dir::new();
     let mut content = Content::default();
     content.image("app", "v1", &[noise(1, 3000)]);
     let scripted = Scripted::honest(content);
     configure(&dir, &scripted.endpoint(), 4);
     dir.write("sources.list", IMAGE);
-    ace_dt(&dir, &["mirror", "archive", "sources.list", "other.tar", "--checkpoint", "ledger"]).ok();
-    let before = dir.text("ledger");
-    let words = ["mirror", "archive", "sources.list", "out.tar", "--checkpoint", "ledger", "-m", "100Ti"];
+    ace_dt(&dir, &["mirror", "archive", "sources.list", "other.tar", "--checkpoint", "checkpoint"]).ok();
+    let before = dir.text("checkpoint");
+    let words = ["mirror", "archive", "sources.list", "out.tar", "--checkpoint", "checkpoint", "-m", "100Ti"];
     ace_dt(&dir, &words).fails(1, &["taking 109951162777600 bytes of memory for the buffer"]);
-    assert_eq!(dir.text("ledger"), before);
+    assert_eq!(dir.text("checkpoint"), before);
     assert!(!dir.join("out.tar").exists());
 }
 

@@ -261,7 +261,8 @@ fn compressed_it_decompresses_to_the_golden_archive() {
         dir.write("ace-dt-config.yaml", format!("{config}compressionLevel: {level}\n"));
         for (format, program) in [("zstd", "zstd"), ("gzip", "gzip")] {
             for buffer in [&["-m", "0"][..], &["-m", "1Mi", "-b", "4Ki"], &["-b", "7"]] {
-                let words = ["mirror", "archive", "-q", "--force", "--checkpoint", "ledger", "--compression", format];
+                let words =
+                    ["mirror", "archive", "-q", "--force", "--checkpoint", "checkpoint", "--compression", format];
                 ace_dt(&dir, &[&words, buffer, &["golden/sources.list", "out"]].concat()).ok();
                 assert!(peer(&dir, program, &["-dc", "out"]) == fs::read(golden().join("archives/plain.tar")).unwrap());
                 records_are_true(&dir, program);
@@ -280,14 +281,14 @@ fn list(dir: &Dir, archive: &str) -> String {
 fn records_are_true(dir: &Dir, program: &str) {
     let archive = dir.read("out");
     let plain = fs::read_to_string(golden().join("archives/plain.checkpoint")).unwrap();
-    let ledger = dir.text("ledger");
+    let checkpoint = dir.text("checkpoint");
     let record = |line: &str| -> (String, usize) {
         let record: serde_json::Value = serde_json::from_str(line).unwrap();
         let offset = record["annotations"]["vnd.act3-ace.data.offset"].as_str().unwrap().parse().unwrap();
         (record["digest"].as_str().unwrap().into(), offset)
     };
-    assert_eq!(ledger.lines().count(), plain.lines().count());
-    for (n, (ours, planned)) in ledger.lines().zip(plain.lines()).enumerate() {
+    assert_eq!(checkpoint.lines().count(), plain.lines().count());
+    for (n, (ours, planned)) in checkpoint.lines().zip(plain.lines()).enumerate() {
         let ((digest, offset), (same, end)) = (record(ours), record(planned));
         assert_eq!(digest, same);
         // Every seventh is enough for a quick test.

@@ -1,4 +1,4 @@
-//! Who owns what is written: nothing is overwritten by two, and a ledger never speaks of what is not there.
+//! Who owns what is written: nothing is overwritten by two, and a checkpoint never speaks of what is not there.
 
 use std::{
     fs::{self, File},
@@ -69,9 +69,9 @@ fn waiting(dir: &Dir, words: &[&str]) -> (Child, File) {
     (child, feed)
 }
 
-/// The offset that the last whole line of a ledger speaks of.
-fn last_offset(ledger: &str) -> u64 {
-    let lines: Vec<&str> = ledger.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+/// The offset that the last whole line of a checkpoint speaks of.
+fn last_offset(checkpoint: &str) -> u64 {
+    let lines: Vec<&str> = checkpoint.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
     let Some(last) = lines.last() else { return 0 };
     let record: serde_json::Value = serde_json::from_str(last).unwrap();
     record["annotations"]["vnd.act3-ace.data.offset"].as_str().unwrap().parse().unwrap()
@@ -114,7 +114,7 @@ fn a_run_that_fails_takes_only_its_own_empty_file_away() {
 }
 
 #[test]
-fn without_room_the_archive_and_its_ledger_stay_as_they_are() {
+fn without_room_the_archive_and_its_checkpoint_stay_as_they_are() {
     let dir = prepare();
     ace_dt(&dir, &["mirror", "archive", "-q", "--checkpoint", "led", "small.list", "x.tar"]).ok();
     let before = (dir.read("x.tar"), dir.read("led"));
@@ -135,7 +135,7 @@ fn limited(dir: &Path, words: &[&str], bytes: u64) -> Outcome {
 }
 
 #[test]
-fn whenever_a_run_is_killed_its_ledger_speaks_of_nothing_that_is_not_there() {
+fn whenever_a_run_is_killed_its_checkpoint_speaks_of_nothing_that_is_not_there() {
     let dir = prepare();
     for (n, how) in ["--force", "--resume", "--force", "--resume"].iter().cycle().take(40).enumerate() {
         let _ = (fs::remove_file(dir.join("x.tar")), fs::remove_file(dir.join("led")));
@@ -160,7 +160,7 @@ fn whenever_a_run_is_killed_its_ledger_speaks_of_nothing_that_is_not_there() {
         let _ = run.kill();
         run.wait().unwrap();
         let (said, there) = (last_offset(&dir.text("led")), fs::metadata(dir.join("x.tar")).unwrap().len());
-        assert!(said <= there, "{how}: the ledger speaks of {said} bytes, and there are {there}");
+        assert!(said <= there, "{how}: the checkpoint speaks of {said} bytes, and there are {there}");
     }
 }
 
@@ -335,15 +335,15 @@ fn a_stream_that_is_redirected_to_a_file_is_that_file() {
 fn a_resumed_archive_is_the_very_archive_or_an_error() {
     let dir = prepare();
     ace_dt(&dir, &["mirror", "archive", "-q", "-b", "512", "--checkpoint", "led", "small.list", "good.tar"]).ok();
-    let (good, ledger) = (dir.read("good.tar"), dir.text("led"));
-    let end = last_offset(&ledger) as usize;
-    let resume = |damage: &[u8], at: usize, length: usize, ledger: Option<&str>| {
+    let (good, checkpoint) = (dir.read("good.tar"), dir.text("led"));
+    let end = last_offset(&checkpoint) as usize;
+    let resume = |damage: &[u8], at: usize, length: usize, checkpoint: Option<&str>| {
         let mut bytes = good[..length].to_vec();
         bytes.resize(length.max(at + damage.len()), 0);
         bytes[at..at + damage.len()].copy_from_slice(damage);
         dir.write("x.tar", bytes);
         let _ = fs::remove_file(dir.join("x.led"));
-        ledger.map(|text| dir.write("x.led", text));
+        checkpoint.map(|text| dir.write("x.led", text));
         let outcome = ace_dt(
             &dir,
             &["mirror", "archive", "-q", "-b", "512", "--resume", "--checkpoint", "x.led", "small.list", "x.tar"],
@@ -352,28 +352,28 @@ fn a_resumed_archive_is_the_very_archive_or_an_error() {
         outcome
     };
     let whole = good.len();
-    resume(&[], 0, whole, Some(&ledger)).ok();
+    resume(&[], 0, whole, Some(&checkpoint)).ok();
     for (bytes, at) in [(vec![b'X'; 1024], whole - 1024), (vec![b'X'], whole - 1)] {
         resume(&bytes, at, whole, None).fails(1, &["not what is planned"]);
-        // The ledger proves what is in front of it: the rest may never have reached the disk.
-        resume(&bytes, at, whole, Some(&ledger)).ok();
+        // The checkpoint proves what is in front of it: the rest may never have reached the disk.
+        resume(&bytes, at, whole, Some(&checkpoint)).ok();
     }
-    for ledger in [None, Some(&*ledger)] {
-        resume(&[b'X'; 8], end - 8, whole, ledger).fails(1, &["not what is planned"]);
-        resume(&[b'X'; 100], end - 100, end - 100, ledger).fails(1, &["not what is planned"]);
+    for checkpoint in [None, Some(&*checkpoint)] {
+        resume(&[b'X'; 8], end - 8, whole, checkpoint).fails(1, &["not what is planned"]);
+        resume(&[b'X'; 100], end - 100, end - 100, checkpoint).fails(1, &["not what is planned"]);
     }
-    // A last line may be torn, or never have reached the disk; anything else is damage, or no ledger.
-    let torn = &ledger[..ledger.len() - 40];
-    for ending in [torn.to_string(), format!("{ledger}\0\0\0\0"), format!("{torn}\0\0\0")] {
+    // A last line may be torn, or never have reached the disk; anything else is damage, or no checkpoint.
+    let torn = &checkpoint[..checkpoint.len() - 40];
+    for ending in [torn.to_string(), format!("{checkpoint}\0\0\0\0"), format!("{torn}\0\0\0")] {
         resume(&[], 0, whole - 600, Some(&ending)).ok();
     }
     for (damaged, why) in [
-        ("precious, and no ledger".to_string(), "it is no ledger, and is not written over"),
-        ("{\"precious\": 1}".into(), "it is no ledger, and is not written over"),
-        ("\0".repeat(5000), "it is no ledger, and is not written over"),
-        ("{\"precious\": 1}\n".into(), "it is no ledger, and is not written over"),
-        (format!("{ledger}precious"), "it is not a descriptor"),
-        (format!("{ledger}precious\n{ledger}"), "it is not a descriptor"),
+        ("precious, and no checkpoint".to_string(), "it is no checkpoint, and is not written over"),
+        ("{\"precious\": 1}".into(), "it is no checkpoint, and is not written over"),
+        ("\0".repeat(5000), "it is no checkpoint, and is not written over"),
+        ("{\"precious\": 1}\n".into(), "it is no checkpoint, and is not written over"),
+        (format!("{checkpoint}precious"), "it is not a descriptor"),
+        (format!("{checkpoint}precious\n{checkpoint}"), "it is not a descriptor"),
     ] {
         resume(&[], 0, whole - 600, Some(&damaged)).fails(1, &["x.led", why]);
         assert_eq!(dir.text("x.led"), damaged);
@@ -382,10 +382,10 @@ fn a_resumed_archive_is_the_very_archive_or_an_error() {
         .fails(1, &["more than 16777216 bytes"]);
     ace_dt(&dir, &["mirror", "archive", "-q", "small.list", "/dev/no-such-tape"])
         .fails(1, &["there is no such device"]);
-    dir.write("precious", "no ledger\n");
+    dir.write("precious", "no checkpoint\n");
     ace_dt(&dir, &["mirror", "archive", "-q", "--force", "--checkpoint", "precious", "small.list", "x.tar"])
-        .fails(1, &["\"precious\"", "it is no ledger, and is not written over"]);
-    assert_eq!(dir.text("precious"), "no ledger\n");
+        .fails(1, &["\"precious\"", "it is no checkpoint, and is not written over"]);
+    assert_eq!(dir.text("precious"), "no checkpoint\n");
 }
 
 #[test]

@@ -42,31 +42,31 @@ fn archive(dir: &Dir, out: &str, words: &[&str]) -> Outcome {
 }
 
 fn words_for(out: &str) -> [&str; 7] {
-    let ledger: &'static str = Box::leak(format!("{out}.ledger").into_boxed_str());
+    let checkpoint: &'static str = Box::leak(format!("{out}.checkpoint").into_boxed_str());
     let out: &'static str = Box::leak(out.to_string().into_boxed_str());
-    ["mirror", "archive", "-q", "s", out, "--checkpoint", ledger]
+    ["mirror", "archive", "-q", "s", out, "--checkpoint", checkpoint]
 }
 
 #[track_caller]
 fn same(dir: &Dir, a: &str, b: &str) {
-    for end in ["", ".ledger"] {
+    for end in ["", ".checkpoint"] {
         let (a, b) = (dir.read(&format!("{a}{end}")), dir.read(&format!("{b}{end}")));
         let differ = a.iter().zip(&b).position(|(a, b)| a != b);
         assert!(a == b, "{end}: {} and {} bytes, differ at {differ:?}", a.len(), b.len());
     }
 }
 
-/// What the ledger says at a moment at which the run was killed: each blob lies whole up to its offset, so up to
+/// What the checkpoint says at a moment at which the run was killed: each blob lies whole up to its offset, so up to
 /// there the archive is that of a run that nobody killed.
 fn speaks_the_truth(dir: &Dir, whole: &[u8]) {
-    let (out, ledger) = (fs::read(dir.join("out")).unwrap_or_default(), fs::read(dir.join("out.ledger")));
-    let text = String::from_utf8(ledger.unwrap_or_default()).unwrap();
+    let (out, checkpoint) = (fs::read(dir.join("out")).unwrap_or_default(), fs::read(dir.join("out.checkpoint")));
+    let text = String::from_utf8(checkpoint.unwrap_or_default()).unwrap();
     // The last line may be torn.
     for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         let record: serde_json::Value = serde_json::from_str(line).unwrap();
         let offset: usize = record["annotations"]["vnd.act3-ace.data.offset"].as_str().unwrap().parse().unwrap();
-        assert!(offset <= out.len(), "the ledger speaks of {offset} bytes, the archive has {}", out.len());
-        assert!(out[..offset] == whole[..offset], "the ledger speaks of {offset} bytes that are not the archive's");
+        assert!(offset <= out.len(), "the checkpoint speaks of {offset} bytes, the archive has {}", out.len());
+        assert!(out[..offset] == whole[..offset], "the checkpoint speaks of {offset} bytes that are not the archive's");
     }
 }
 
@@ -80,7 +80,7 @@ fn killed(dir: &Dir, runs: usize, random: &mut u64, words: &[&str]) -> usize {
     let (mut kills, whole) = (0, dir.read("whole"));
     while kills < runs {
         let _ = fs::remove_file(dir.join("out"));
-        let _ = fs::remove_file(dir.join("out.ledger"));
+        let _ = fs::remove_file(dir.join("out.checkpoint"));
         loop {
             *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let way = if (*random >> 20).is_multiple_of(4) { "--force" } else { "--resume" };
@@ -142,8 +142,8 @@ fn soak_of_kills() {
         }
     }
     println!(
-        "{kills} kills by SIGKILL at random moments, with --resume and --force, plain, zstd and gzip: at each the ledger \
-         was true of the file, and every archive and ledger ended as if none had been"
+        "{kills} kills by SIGKILL at random moments, with --resume and --force, plain, zstd and gzip: at each the checkpoint \
+         was true of the file, and every archive and checkpoint ended as if none had been"
     );
     assert!(kills >= KILLS);
 }
@@ -192,7 +192,9 @@ fn only_the_rest_is_fetched() {
         archive(&dir, "out", &[&words[..], &["--resume"]].concat()).ok();
         assert_eq!(registry.requests().split_off(before).iter().filter(|r| r.contains("/blobs/")).count(), 0);
         same(&dir, "out", "whole");
-        ["out", "out.ledger", "whole", "whole.ledger"].iter().for_each(|f| fs::remove_file(dir.join(f)).unwrap());
+        ["out", "out.checkpoint", "whole", "whole.checkpoint"]
+            .iter()
+            .for_each(|f| fs::remove_file(dir.join(f)).unwrap());
     }
 }
 
@@ -217,7 +219,7 @@ fn a_blob_that_proved_wrong_is_fetched_anew() {
         archive(&dir, "out", &[compression, &["--resume"]].concat()).ok();
         archive(&dir, "whole", &[compression, &["--force"]].concat()).ok();
         same(&dir, "out", "whole");
-        ["out", "out.ledger"].iter().for_each(|f| fs::remove_file(dir.join(f)).unwrap());
+        ["out", "out.checkpoint"].iter().for_each(|f| fs::remove_file(dir.join(f)).unwrap());
     }
 }
 
@@ -232,7 +234,7 @@ fn sources_that_have_moved_on_are_told_and_nothing_is_mixed() {
         let length = fs::metadata(dir.join("out")).unwrap().len();
         for cut in [length, length / 2, 9_000] {
             fs::File::options().write(true).open(dir.join("out")).unwrap().set_len(cut).unwrap();
-            let before = (dir.read("out"), dir.read("out.ledger"));
+            let before = (dir.read("out"), dir.read("out.checkpoint"));
             let moved = Scripted::honest(content(2));
             configure(&dir, &moved.endpoint(), 4);
             let words = [compression, &["--resume"]].concat();
@@ -240,14 +242,14 @@ fn sources_that_have_moved_on_are_told_and_nothing_is_mixed() {
             let outcome = archive(&dir, "out", &words).fails(1, &named);
             assert!(!outcome.err.contains("other:v1 was"), "{}", outcome.err);
             assert!(moved.requests().iter().all(|r| !r.contains("/blobs/")), "something was fetched");
-            assert!((dir.read("out"), dir.read("out.ledger")) == before, "something was changed");
+            assert!((dir.read("out"), dir.read("out.checkpoint")) == before, "something was changed");
             drop(moved);
             // The same sources, and other flags.
             let same = Scripted::honest(content(1));
             configure(&dir, &same.endpoint(), 4);
             let outcome = archive(&dir, "out", &[&words[..], &["--reference", "other"]].concat());
             outcome.fails(1, &["it is not the beginning of the archive that is planned", "--force starts again"]);
-            assert!((dir.read("out"), dir.read("out.ledger")) == before, "something was changed");
+            assert!((dir.read("out"), dir.read("out.checkpoint")) == before, "something was changed");
             dir.write("s", "reg.example.com/app:v1");
             archive(&dir, "out", &words).fails(1, &["other:v1 is missing now"]);
             dir.write("s", "reg.example.com/app:v1\nreg.example.com/other:v1");
@@ -256,35 +258,35 @@ fn sources_that_have_moved_on_are_told_and_nothing_is_mixed() {
 }
 
 #[test]
-fn torn_ledgers_and_files_that_are_not_what_they_seem() {
+fn torn_checkpoints_and_files_that_are_not_what_they_seem() {
     let registry = Scripted::honest(content(1));
     let dir = Dir::new();
     prepare(&dir, &registry.endpoint());
     archive(&dir, "whole", &[]).ok();
-    let (whole, ledger) = (dir.read("whole"), dir.read("whole.ledger"));
+    let (whole, checkpoint) = (dir.read("whole"), dir.read("whole.checkpoint"));
     let resumed = |words: &[&str]| archive(&dir, "out", &[words, &["--resume"]].concat());
-    for (length, told) in [(0, 0), (0, 500), (700, 0), (whole.len() / 2, ledger.len() / 2 - 5), (whole.len(), 0)] {
+    for (length, told) in [(0, 0), (0, 500), (700, 0), (whole.len() / 2, checkpoint.len() / 2 - 5), (whole.len(), 0)] {
         dir.write("out", &whole[..length]);
-        dir.write("out.ledger", &ledger[..told]);
+        dir.write("out.checkpoint", &checkpoint[..told]);
         resumed(&[]).ok();
         same(&dir, "out", "whole");
     }
-    // The ledger speaks of more than there is.
+    // The checkpoint speaks of more than there is.
     dir.write("out", &whole[..200_000]);
-    dir.write("out.ledger", &ledger);
+    dir.write("out.checkpoint", &checkpoint);
     let outcome = resumed(&[]).ok();
     assert!(outcome.err.contains("speaks of more"), "{}", outcome.err);
     same(&dir, "out", "whole");
-    // Something else altogether, and a bit that has turned where the ledger is silent.
+    // Something else altogether, and a bit that has turned where the checkpoint is silent.
     dir.write("out", noise(9, 100_000));
     resumed(&[]).fails(1, &["resuming \"out\"", "is not what is planned"]);
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 1;
     dir.write("out", &damaged);
-    dir.write("out.ledger", "");
+    dir.write("out.checkpoint", "");
     resumed(&[]).fails(1, &["resuming \"out\"", "is not what is planned"]);
-    dir.write("out.ledger", "{}\n{}\n");
-    resumed(&[]).fails(1, &["out.ledger", "line 1"]);
+    dir.write("out.checkpoint", "{}\n{}\n");
+    resumed(&[]).fails(1, &["out.checkpoint", "line 1"]);
     // Wrong usage. A FIFO that nobody reads is not waited for.
     crate::util::peer(&dir, "mkfifo", &["fifo"]);
     ace_dt(&dir, &["mirror", "archive", "s", "fifo", "--resume", "--checkpoint", "l"])
@@ -303,13 +305,13 @@ fn a_file_that_may_not_grow_further_and_then_may() {
         // What is compressed has no length that could be reserved, so that it runs into the end; the
         // plain archive finds that out before its first byte.
         let tool = env!("CARGO_BIN_EXE_ace-dt");
-        let run = format!("{tool} mirror archive -q s out --checkpoint out.ledger {}", compression.join(" "));
+        let run = format!("{tool} mirror archive -q s out --checkpoint out.checkpoint {}", compression.join(" "));
         // dash(1) counts blocks of 512 bytes.
         let script = format!(
             "(ulimit -f 6144; {run} 2> first); [ $? = 1 ] || exit 98\n\
             {run} --resume 2> second || exit 96\n\
-            cmp out whole && cmp out.ledger whole.ledger || exit 95\n\
-            rm -f out out.ledger"
+            cmp out whole && cmp out.checkpoint whole.checkpoint || exit 95\n\
+            rm -f out out.checkpoint"
         );
         let mut shell = Command::new("sh");
         shell.args(["-c", &script]).current_dir(&*dir).env("ACE_DT_VERSION", "(devel)");
@@ -322,7 +324,7 @@ fn a_file_that_may_not_grow_further_and_then_may() {
 }
 
 #[test]
-fn ledgers_and_existing_images_together_with_resume() {
+fn checkpoints_and_existing_images_together_with_resume() {
     let registry = slow();
     let mut elsewhere = Content::default();
     // Another registry has the text layer of the first image.
@@ -344,13 +346,17 @@ fn ledgers_and_existing_images_together_with_resume() {
     archive(&dir, "tape1", &[]).ok();
     dir.write("s", "reg.example.com/app:v1");
     archive(&dir, "tape2", &[]).ok();
-    let offset = |ledger: &str, line: usize| {
-        let ledger = dir.text(ledger);
-        let line = ledger.lines().nth(line).unwrap().to_string();
+    let offset = |checkpoint: &str, line: usize| {
+        let checkpoint = dir.text(checkpoint);
+        let line = checkpoint.lines().nth(line).unwrap().to_string();
         line.split("offset\":\"").nth(1).unwrap().split('"').next().unwrap().to_string()
     };
-    let last = dir.text("tape1.ledger").lines().count() - 1;
-    let known = format!("tape1.ledger:{},tape2.ledger:{}", offset("tape1.ledger", last), offset("tape2.ledger", 12));
+    let last = dir.text("tape1.checkpoint").lines().count() - 1;
+    let known = format!(
+        "tape1.checkpoint:{},tape2.checkpoint:{}",
+        offset("tape1.checkpoint", last),
+        offset("tape2.checkpoint", 12)
+    );
     dir.write("s", "reg.example.com/app:v1\nreg.example.com/other:v1");
     for compression in COMPRESSIONS {
         let words = [compression, &["--existing-from-checkpoint", &known, "-m", "1Mi", "-b", "4Ki"]].concat();
@@ -364,9 +370,9 @@ fn ledgers_and_existing_images_together_with_resume() {
         if compression.is_empty() {
             let listing = String::from_utf8(crate::util::peer(&dir, "tar", &["-tf", "whole"])).unwrap();
             assert!(!listing.contains(&text_path), "what another registry's image holds is left out");
-            let twelfth = dir.text("tape2.ledger").lines().nth(12).unwrap().to_string();
+            let twelfth = dir.text("tape2.checkpoint").lines().nth(12).unwrap().to_string();
             let digest = twelfth.split("sha256:").nth(1).unwrap().split('"').next().unwrap().to_string();
-            assert!(!listing.contains(&digest), "what the second ledger says is left out");
+            assert!(!listing.contains(&digest), "what the second checkpoint says is left out");
         }
         for kill in 0..6 {
             let mut child = with("out", &["--resume"]);
@@ -376,6 +382,6 @@ fn ledgers_and_existing_images_together_with_resume() {
         }
         finish(with("out", &["--resume"])).ok();
         same(&dir, "out", "whole");
-        ["out", "out.ledger"].iter().for_each(|f| fs::remove_file(dir.join(f)).unwrap());
+        ["out", "out.checkpoint"].iter().for_each(|f| fs::remove_file(dir.join(f)).unwrap());
     }
 }

@@ -571,8 +571,8 @@ fn increments_find_what_they_leave_out() {
     dir.write("ace-dt-config.yaml", dir.text("ace-dt-config.yaml") + &endpoint);
     let archive = |name: &str, sources: &[&str], more: &[&str]| {
         dir.write("s", sources.iter().map(|source| format!("reg.example.com/{source}\n")).collect::<String>());
-        let ledger = format!("{name}.ledger");
-        let words = ["mirror", "archive", "-q", "-r", "--checkpoint", &ledger, "s", name];
+        let checkpoint = format!("{name}.checkpoint");
+        let words = ["mirror", "archive", "-q", "-r", "--checkpoint", &checkpoint, "s", name];
         ace_dt(&dir, &[&words[..], more].concat()).ok();
     };
     let alpha = "gold/library/alpha:v1";
@@ -580,7 +580,7 @@ fn increments_find_what_they_leave_out() {
     archive(
         "w49.tar",
         &[alpha, "gold/charts/delta:0.1.0", "gold/data/epsilon:v1"],
-        &["--existing-from-checkpoint", "w48.tar.ledger"],
+        &["--existing-from-checkpoint", "w48.tar.checkpoint"],
     );
     let deliver = |words: &[&str]| ace_dt(&dir, &[&["mirror", "unarchive", "-q", "-r", "--verify"], words].concat());
     let nest = "nest=high.example.com/weekly";
@@ -589,7 +589,7 @@ fn increments_find_what_they_leave_out() {
     deliver(&["w49.tar", nest]).ok();
     // The same image under another name: its signature is not there.
     let (delta, again) = ("gold/charts/delta:0.1.0", "reg.example.com/gold/charts/delta:0.1.0");
-    archive("w50.tar", &[delta, again], &["--existing-from-checkpoint", "w48.tar.ledger"]);
+    archive("w50.tar", &[delta, again], &["--existing-from-checkpoint", "w48.tar.checkpoint"]);
     deliver(&["w50.tar", nest]).fails(1, &["refers to", "neither in the archive nor in high.example.com/weekly/"]);
     deliver(&["w50.tar", "w48.tar", nest]).ok();
     deliver(&["w50.tar", nest]).ok();

@@ -238,8 +238,8 @@ fn what_the_conformance_program_pushes_is_carried() {
     let (registry, sources) = laid_down(&dir);
     let address = format!("127.0.0.1:{}", registry.port);
     dir.write("s", sources.join("\n"));
-    ace_dt(&dir, &["mirror", "archive", "-q", "-r", "s", "out.tar", "--checkpoint", "ledger"]).ok();
-    let verdict = ace_dt(&dir, &["mirror", "verify", "-q", "out.tar", "--checkpoint", "ledger"]).ok();
+    ace_dt(&dir, &["mirror", "archive", "-q", "-r", "s", "out.tar", "--checkpoint", "checkpoint"]).ok();
+    let verdict = ace_dt(&dir, &["mirror", "verify", "-q", "out.tar", "--checkpoint", "checkpoint"]).ok();
     println!("{} sources; {}", sources.len(), verdict.text().lines().last().unwrap());
     let list = ace_dt(&dir, &["mirror", "list", "-o", "csv", "out.tar"]).ok();
     for source in &sources {
@@ -363,8 +363,8 @@ fn second_registry_round_trips() {
         dir.write("old", names[..names.len() / 2].join("\n"));
         dir.write("new", names.join("\n"));
         let nest = format!("nest={registry}/increment");
-        ace_dt(&dir, &["mirror", "archive", "-q", "--force", "--checkpoint", "old.ledger", "old", "old.tar"]).ok();
-        let existing = "--existing-from-checkpoint=old.ledger";
+        ace_dt(&dir, &["mirror", "archive", "-q", "--force", "--checkpoint", "old.checkpoint", "old", "old.tar"]).ok();
+        let existing = "--existing-from-checkpoint=old.checkpoint";
         ace_dt(&dir, &["mirror", "archive", "-q", "--force", existing, "new", "new.tar"]).ok();
         assert!(blobs_of(&dir, "new.tar").len() < blobs_of(&dir, "all.tar").len());
         ace_dt(&dir, &["mirror", "unarchive", "-q", "old.tar", &nest]).ok();

@@ -27,13 +27,13 @@ fn planned(dir: &Dir) -> Value {
     serde_json::from_str(&dir.text("p")).unwrap()
 }
 
-/// Archives shard `n` of three to `NAMEn.tar`, with a ledger and a report.
+/// Archives shard `n` of three to `NAMEn.tar`, with a checkpoint and a report.
 fn archive(dir: &Dir, name: &str, n: usize, words: &[&str]) -> Outcome {
     let shard = format!("{n}/3");
-    let (tar, ledger) = (format!("{name}{{shard}}.tar"), format!("{name}{{shard}}.ledger"));
+    let (tar, checkpoint) = (format!("{name}{{shard}}.tar"), format!("{name}{{shard}}.checkpoint"));
     let report = format!("{name}{{shard}}.json");
     let mut all = vec!["mirror", "archive", "--no-term", "--plan", "p", "--shard", &shard];
-    all.extend(["--checkpoint", &ledger, "--report", &report, &tar]);
+    all.extend(["--checkpoint", &checkpoint, "--report", &report, &tar]);
     all.extend(words);
     ace_dt(dir, &all)
 }
@@ -116,8 +116,8 @@ fn what_is_no_set_is_refused() {
     for (archives, why) in [
         (&["x1.tar", "x3.tar"][..], "shard 2 of 3 of the plan is missing"),
         (&["x1.tar"][..], "shards 2, 3 of 3 of the plan are missing"),
-        (&["x1.tar", "x2.tar", "x3.tar", "all.tar"][..], "is none of its shards"),
-        (&["x1.tar", "x2.tar", "x3.tar", "x2.tar"][..], "shard 2 of it is there twice"),
+        (&["x1.tar", "x2.tar", "x3.tar", "all.tar"][..], "is none of the shards of the plan"),
+        (&["x1.tar", "x2.tar", "x3.tar", "x2.tar"][..], "shard 2 of the plan is there twice"),
     ] {
         for command in ["verify", "list", "deserialize", "unarchive"] {
             let last: &[&str] = match command {
@@ -194,15 +194,16 @@ fn a_shard_is_made_once() {
         archive(&dir, "x", 1, &fresh).ok();
         let (before, whole) = (fs::metadata(dir.join("x1.tar")).unwrap().modified().unwrap(), dir.read("x1.tar"));
         let again = archive(&dir, "x", 1, &words).ok();
-        assert!(again.err.contains("the archive is whole, and nothing was written") || again.err.is_empty());
+        assert!(again.err.contains("whole, and nothing was written"), "{}", again.err);
         assert_eq!(fs::metadata(dir.join("x1.tar")).unwrap().modified().unwrap(), before);
-        // Cut off: the ledger speaks of more than is there.
+        // Cut off: the checkpoint speaks of more than is there.
         fs::write(dir.join("x1.tar"), &whole[..whole.len() * 2 / 3]).unwrap();
         archive(&dir, "x", 1, &["--compression", compression, "--resume"]).ok();
         assert!(dir.read("x1.tar") == whole, "{compression}");
-        // Another archive under a ledger that is complete is not taken for it.
+        // Another archive under a checkpoint that is complete is not taken for it.
         fs::write(dir.join("x1.tar"), noise(7, whole.len())).unwrap();
-        archive(&dir, "x", 1, &words).fails(1, &["shard 1 of 3", "is not the beginning of the archive"]);
+        let resume = ["--compression", compression, "--resume"];
+        archive(&dir, "x", 1, &resume).fails(1, &["shard 1 of 3", "is not the beginning of the archive"]);
     }
     // The number is a scheduler's to say.
     let scheduled = |set: &[(&str, &str)]| {
@@ -233,6 +234,146 @@ fn a_shard_is_made_once() {
     ace_dt(&dir, &["mirror", "archive", "--shard", "1/3", "s", "a.tar"]).fails(2, &["give --plan, too"]);
     ace_dt(&dir, &["mirror", "archive", "--plan", "p", "--shard", "0/3", "a.tar"])
         .fails(2, &["the first of four shards is 1/4"]);
+}
+
+/// A shard that is whole stays so, and is told so, whatever became of the registry; one that is begun again is not.
+#[test]
+fn a_whole_shard_needs_no_registry() {
+    let (dir, _storage, registry) = served();
+    planned(&dir);
+    archive(&dir, "x", 1, &[]).ok();
+    archive(&dir, "z", 1, &["--compression", "zstd"]).ok();
+    let (plain, compressed) = (dir.read("x1.json"), dir.read("z1.json"));
+    drop(registry);
+    archive(&dir, "x", 1, &["--resume"]).ok();
+    assert_eq!(dir.read("x1.json"), plain);
+    // A compressed one is compared with what the registry has; what was told of it before stays.
+    let outcome = archive(&dir, "z", 1, &["--compression", "zstd", "--retries", "0"]);
+    assert_eq!((outcome.status, dir.read("z1.json")), (75, compressed));
+    // One that was cut off afterwards is not called whole, and not written over.
+    let whole = dir.read("x1.tar");
+    fs::write(dir.join("x1.tar"), &whole[..whole.len() / 2]).unwrap();
+    archive(&dir, "x", 1, &[]).fails(1, &["--resume goes on with it"]);
+}
+
+/// What is in no shard that has arrived is listed, and so is a shard of which nobody can say what is in it.
+#[test]
+fn what_is_lost_is_listed() {
+    let (dir, _storage, _registry) = served();
+    let plan = planned(&dir);
+    (1..=3).for_each(|n| drop(archive(&dir, "x", n, &[]).ok()));
+    let shard = plan["sources"][0]["shard"].as_u64().unwrap();
+    let of_shard = plan["sources"].as_array().unwrap().iter().filter(|source| source["shard"] == shard);
+    let mut named: Vec<&str> = of_shard.map(|source| source["digest"].as_str().unwrap()).collect();
+    named.sort_unstable();
+    let others: Vec<String> = (1..=3).filter(|n| *n != shard).map(|n| format!("x{n}.tar")).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let listed = |archives: &[&str]| {
+        let words = ["mirror", "verify", "-q", "--plan", "p", "--wanted", "w"];
+        let outcome = ace_dt(&dir, &[&words, archives].concat());
+        assert_eq!(outcome.status, 1);
+        let text = dir.text("w");
+        let mut digests: Vec<String> =
+            text.lines().filter_map(|line| Some(line.split_once('@')?.1.split(',').next()?.to_string())).collect();
+        digests.sort_unstable();
+        (outcome, digests)
+    };
+    let (outcome, digests) = listed(&others);
+    assert_eq!(digests, named);
+    assert!(outcome.text().trim_end().ends_with("of the plan is missing"), "{}", outcome.text());
+    // Its list of sources is damaged: all of them are wanted.
+    let name = format!("x{shard}.tar");
+    let mut bytes = dir.read(&name);
+    let at = bytes.windows(20).position(|window| window == b"vnd.act3-ace.data.ga").unwrap();
+    bytes[at] = b'X';
+    fs::write(dir.join(&name), bytes).unwrap();
+    assert_eq!(listed(&[&others[..], &[&name]].concat()).1, named);
+    // Without the plan the first archive says what is delivered, and what is left is told.
+    let words = ["mirror", "deserialize", "-q", others[0], others[1], "reg.example.com/some/of:1"];
+    let outcome = ace_dt(&dir, &words).ok();
+    assert!(outcome.err.contains("that the first archive does not list"), "{}", outcome.err);
+    // The root of the plan is that of all.
+    archive(&dir, "x", shard as usize, &["--force"]).ok();
+    let root = plan["root"].as_str().unwrap();
+    let all = ["mirror", "verify", "-q", "--plan", "p", "x1.tar", "x2.tar", "x3.tar", "--root"];
+    let outcome = ace_dt(&dir, &[&all[..], &[root]].concat()).ok();
+    assert!(outcome.text().contains(&format!("all shards of the plan are here; its root is {root}")));
+    assert_eq!(ace_dt(&dir, &[&all[..], &[named[0]]].concat()).status, 1);
+}
+
+/// Lists that name a source twice, and increments in which nothing has changed, are made as they were planned.
+#[test]
+fn what_is_planned_can_be_made() {
+    let (dir, _storage, _registry) = served();
+    let alpha = "reg.example.com/gold/library/alpha:v1";
+    let archived = |plan: &str, count: usize, name: &str, words: &[&str]| {
+        for n in 1..=count {
+            let (shard, tar) = (format!("{n}/{count}"), format!("{name}{n}.tar"));
+            let all = ["mirror", "archive", "-q", "--force", "--plan", plan, "--shard", &shard, &tar];
+            ace_dt(&dir, &[&all[..], words].concat()).ok();
+        }
+    };
+    dir.write("twice", format!("{alpha},a=1\n{alpha},b=2\nreg.example.com/gold/library/beta:1.2\n"));
+    for platforms in [&[][..], &["-p", "linux/amd64,linux/arm64"]] {
+        let plan = ["mirror", "plan", "-q", "--shards", "2", "-o", "t", "twice"];
+        ace_dt(&dir, &[&plan[..], platforms].concat()).ok();
+        archived("t", 2, "t", &[]);
+        let archives: Vec<&str> = ["t1.tar", "t2.tar"].into_iter().filter(|name| dir.join(name).exists()).collect();
+        ace_dt(&dir, &[&["mirror", "verify", "-q", "--plan", "t"], &archives[..]].concat()).ok();
+        archives.iter().for_each(|name| fs::remove_file(dir.join(name)).unwrap());
+    }
+    // Nothing has changed since: nothing but the end of an archive is left.
+    ace_dt(&dir, &["mirror", "plan", "-q", "-o", "one", "s"]).ok();
+    archived("one", 1, "one", &["--checkpoint", "c"]);
+    ace_dt(&dir, &["mirror", "plan", "-q", "--existing-from-checkpoint", "c", "-o", "next", "s"]).ok();
+    archived("next", 1, "next", &[]);
+    ace_dt(&dir, &["mirror", "verify", "-q", "--plan", "next", "--existing", "one1.tar", "next1.tar"]).ok();
+    // An index that was moved into the annotation is still one of which something is left out.
+    let sparse = ["mirror", "archive", "-q", "--index-fallback", "-p", "linux/amd64", "--sparse-index", "s", "f.tar"];
+    ace_dt(&dir, &sparse).ok();
+    ace_dt(&dir, &["mirror", "verify", "-q", "f.tar"]).ok();
+}
+
+/// A plan or a report that was changed by hand is none.
+#[test]
+fn what_was_changed_is_refused() {
+    let (dir, _storage, _registry) = served();
+    let plan = planned(&dir);
+    (1..=3).for_each(|n| drop(archive(&dir, "x", n, &[]).ok()));
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut plan = plan.clone();
+        change(&mut plan);
+        dir.write("q", plan.to_string());
+        ace_dt(&dir, &["mirror", "list", "-q", "--plan", "q", "x1.tar", "x2.tar", "x3.tar"])
+    };
+    changed(&|_| ()).ok();
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    let changes: [&dyn Fn(&mut Value); 5] = [
+        &|plan| plan["sources"][0]["digest"] = zeros.as_str().into(),
+        &|plan| drop(plan["sources"].as_array_mut().unwrap().pop()),
+        &|plan| plan["sources"][0]["picks"] = 0.into(),
+        &|plan| plan["sources"][0]["shard"] = 4.into(),
+        &|plan| plan["shards"][0]["root"] = Value::Null,
+    ];
+    for change in changes {
+        changed(change).fails(2, &["reading the plan \"q\""]);
+    }
+    let merge = |text: String| {
+        dir.write("y1.json", text);
+        ace_dt(&dir, &["mirror", "report", "merge", "y1.json", "x2.json", "x3.json"])
+    };
+    let report = dir.text("x1.json");
+    merge(report.clone()).ok();
+    merge(String::new()).fails(1, &["killed before it could tell"]);
+    merge(report.replace("\"shards\": 3", "\"shards\": 4294967295")).fails(1, &["it is of shard 1 of 4294967295"]);
+    merge(report.replace("\"shard\": 1", "\"shard\": 0")).fails(1, &["it is of shard 0 of 3"]);
+    let mut records: Vec<Value> = serde_json::from_str(&report).unwrap();
+    records.pop();
+    merge(serde_json::to_string(&records).unwrap()).fails(1, &["and it tells of"]);
+    // The beginning of a report, which a run that was killed has left, is written over.
+    dir.write("x1.json", &report[..report.len() / 2]);
+    archive(&dir, "x", 1, &[]).ok();
+    assert_eq!(dir.text("x1.json"), report);
 }
 
 /// Reports of all shards make one; whatever is missing or foreign is an error, and nothing is written.
@@ -340,7 +481,7 @@ fn the_job_of_the_page_makes_shards() {
     assert_eq!(pod(shards).status, 2);
     drop(registry);
     let number: u64 = archives[0].split(['-', '.']).nth(1).unwrap().parse().unwrap();
-    fs::remove_file(dir.join(format!("drive/week-{number}.ledger"))).unwrap();
+    fs::remove_file(dir.join(format!("drive/week-{number}.checkpoint"))).unwrap();
     fs::remove_file(dir.join(archives[0])).unwrap();
     let impatient = [&all[..], &["--retries", "0"]].concat();
     let pod = tool(&dir, &impatient).env("JOB_COMPLETION_INDEX", (number - 1).to_string()).spawn();

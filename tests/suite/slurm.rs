@@ -182,11 +182,13 @@ fn slurm_makes_shards_and_a_node_fails() {
     let array = cluster.run(&dir, "sbatch", &["--parsable", "shard.sh"]).trim().to_string();
     let merge = cluster.run(&dir, "sbatch", &["--parsable", &format!("--dependency=afterok:{array}"), "merge.sh"]);
     let merge = merge.trim().to_string();
-    let ledger_on =
-        |node: &str| (1..=4).map(|n| drives.join(node).join(format!("week-{n}.ledger"))).find(|path| path.exists());
+    let checkpoint_on =
+        |node: &str| (1..=4).map(|n| drives.join(node).join(format!("week-{n}.checkpoint"))).find(|path| path.exists());
     let records = |path: &Path| fs::read_to_string(path).unwrap_or_default().lines().count();
-    wait_for("the second node in the middle of a shard", || ledger_on("tape2").is_some_and(|path| records(&path) > 20));
-    let broken = ledger_on("tape2").unwrap();
+    wait_for("the second node in the middle of a shard", || {
+        checkpoint_on("tape2").is_some_and(|path| records(&path) > 20)
+    });
+    let broken = checkpoint_on("tape2").unwrap();
     cluster.power_off(1);
     let (held, number) = (records(&broken), broken.file_stem().unwrap().to_str().unwrap()[5..].to_string());
     let whole = fs::metadata(dir.join(format!("one-{number}.tar"))).unwrap().len();

@@ -15,7 +15,7 @@ fn wrong_usage_is_2_and_touches_nothing() {
     let dir = Dir::new();
     dir.write("s", IMAGE);
     dir.write("old.tar", "something");
-    dir.write("ledger", "");
+    dir.write("checkpoint", "");
     for (words, named) in [
         (&["mirror", "archive", "s"][..], "DEST-FILE is missing"),
         (&["mirror", "archive", "s", "o", "-b", "x"], "--block-size: \"x\" is not a size"),
@@ -23,11 +23,20 @@ fn wrong_usage_is_2_and_touches_nothing() {
         (&["mirror", "archive", "s", "o", "--checkpoint", "o"], "\"o\" is both DEST-FILE and --checkpoint"),
         (&["mirror", "archive", "s", "o", "--checkpoint", "./o"], "\"./o\" is both DEST-FILE and --checkpoint"),
         (
-            &["mirror", "archive", "s", "o", "--checkpoint", "ledger", "--existing-from-checkpoint", "ledger:1"],
-            "\"ledger\" is both --existing-from-checkpoint and --checkpoint",
+            &[
+                "mirror",
+                "archive",
+                "s",
+                "o",
+                "--checkpoint",
+                "checkpoint",
+                "--existing-from-checkpoint",
+                "checkpoint:1",
+            ],
+            "\"checkpoint\" is both --existing-from-checkpoint and --checkpoint",
         ),
         (&["mirror", "archive", "s", "o", "--config", "none.yaml"], "\"none.yaml\""),
-        (&["mirror", "archive", "ledger", "o"], "it lists no sources"),
+        (&["mirror", "archive", "checkpoint", "o"], "it lists no sources"),
         (&["mirror", "archive", "s", "o", "-m", "1Ki"], "smaller than one block"),
         (&["frob"], "no command \"frob\""),
     ] {

@@ -85,7 +85,7 @@ impl Member {
 }
 
 #[test]
-fn archives_of_the_go_tool_are_whole_with_their_ledgers() {
+fn archives_of_the_go_tool_are_whole_with_their_checkpoints() {
     let dir = Dir::new();
     std::os::unix::fs::symlink(golden(), dir.join("golden")).unwrap();
     let mut found = 0;
@@ -95,8 +95,8 @@ fn archives_of_the_go_tool_are_whole_with_their_ledgers() {
         found += 1;
         let (path, checkpoint) = (format!("golden/archives/{name}"), format!("golden/archives/{stem}.checkpoint"));
         let mut words = vec![path.as_str()];
-        let has_ledger = dir.join(&checkpoint).exists();
-        if has_ledger {
+        let has_checkpoint = dir.join(&checkpoint).exists();
+        if has_checkpoint {
             words.extend(["--checkpoint", &checkpoint]);
         }
         let elsewhere = match stem {
@@ -112,7 +112,7 @@ fn archives_of_the_go_tool_are_whole_with_their_ledgers() {
         let outcome = verify(&dir, &words).ok();
         assert!(outcome.text().ends_with("; all is whole\n"), "{name}: {}", outcome.text());
         assert!(!outcome.text().contains("broken"), "{name}: {}", outcome.text());
-        assert!(!has_ledger || outcome.text().contains("records are true\n"), "{name}: {}", outcome.text());
+        assert!(!has_checkpoint || outcome.text().contains("records are true\n"), "{name}: {}", outcome.text());
         // From a pipe it is the same, and so is a list.
         let (bytes, list) = (fs::read(dir.join(&path)).unwrap(), ["mirror", "list", "-q", &path]);
         let piped = ace_dt_with(&dir, &["mirror", "list", "-q", "-"], &bytes);
@@ -419,7 +419,7 @@ fn compressed_archives_are_checked_to_their_last_byte() {
 }
 
 #[test]
-fn our_own_archives_are_whole_with_their_ledgers() {
+fn our_own_archives_are_whole_with_their_checkpoints() {
     let dir = Dir::new();
     Storage::golden(&dir.join("storage"));
     let registry = Registry::start(&dir.join("storage"));
@@ -439,18 +439,18 @@ fn our_own_archives_are_whole_with_their_ledgers() {
         made.ok();
         let outcome = verify(&dir, &["--checkpoint", "l", name]).ok();
         assert!(
-            outcome.text().contains("ledger   ") && outcome.text().ends_with("all is whole\n"),
+            outcome.text().contains("checkpoint ") && outcome.text().ends_with("all is whole\n"),
             "{}",
             outcome.text()
         );
-        // A ledger that promises too much.
-        let ledger = dir.text("l");
+        // A checkpoint that promises too much.
+        let checkpoint = dir.text("l");
         let offset =
-            ledger.lines().nth(3).unwrap().split("data.offset\":\"").nth(1).unwrap().split('"').next().unwrap();
-        let lie = ledger.replacen(&format!("offset\":\"{offset}\""), "offset\":\"512\"", 1);
+            checkpoint.lines().nth(3).unwrap().split("data.offset\":\"").nth(1).unwrap().split('"').next().unwrap();
+        let lie = checkpoint.replacen(&format!("offset\":\"{offset}\""), "offset\":\"512\"", 1);
         dir.write("lie", lie);
         let outcome = verify(&dir, &["--checkpoint", "lie", name]).fails(1, &["one thing is wrong"]);
-        assert!(outcome.text().contains("the ledger says in record 4"), "{}", outcome.text());
+        assert!(outcome.text().contains("the checkpoint says in record 4"), "{}", outcome.text());
     }
 }
 

@@ -104,8 +104,8 @@ for label in "" "--label month"; do
     put T1
     ace-dt mirror archive -q --force -b 64Ki $label --checkpoint led --volume-command 'test $ACE_DT_VOLUME = 2 && change T2' large.list $T 2> err
     check "stopped on volume 2 $label" says "the tape is full after volume 2" err
-    # The ledger speaks of volume 2.
-    check "its ledger is that of volume 2" grep -q '"vnd.act3-ace.data.volume":"2"' led
+    # The checkpoint speaks of volume 2.
+    check "its checkpoint is that of volume 2" grep -q '"vnd.act3-ace.data.volume":"2"' led
     resume="ace-dt mirror archive -q --force -b 64Ki $label --checkpoint led --resume large.list $T"
     put T1
     check "resumed with volume 1 in its place $label" refused "is not volume 2 of this archive" $resume

@@ -1,5 +1,5 @@
 # Run in the guest by run.sh, twice: the first time the plug is pulled in the middle of an archive, and the
-# tape, what is to be archived and the ledger are kept.
+# tape, what is to be archived and the checkpoint are kept.
 mkdir -p /share/plug
 tapes=/share/plug
 . /share/guest.sh
@@ -19,5 +19,5 @@ check "the plug was pulled after $records of 11 records: resumed" ace-dt mirror 
 mt rewind
 check "and the tape is as if nothing had happened" same long.tar
 mt rewind
-check "and its ledger is true" ace-dt mirror verify -q --checkpoint led $T
+check "and its checkpoint is true" ace-dt mirror verify -q --checkpoint led $T
 echo "end"

@@ -12,13 +12,13 @@ check "what the drive tells" sh -c "ace-dt util tape $T > told"
 check "where it stands" says "position            at the beginning" told
 ace-dt mirror archive --progress plain -b 512 --checkpoint led small.list $T 2> err
 check "the position is told where the driver does not know it" says "block 0 to block 82 of the tape" err
-check "the ledger has it" says "offset=0,position=0,size=512" led
+check "the checkpoint has it" says "offset=0,position=0,size=512" led
 check "the drive stands behind the filemark" at 83
 # The driver has counted since the tape was looked at; after this it knows the drive's address only.
 mt seek 83
 ace-dt mirror archive --progress plain -b 512 --checkpoint led small.list $T 2> err
 check "the second archive begins there" says "block 83 to block 165 of the tape" err
-check "and its ledger says so" says "position=83,size=512" led
+check "and its checkpoint says so" says "position=83,size=512" led
 mt rewind
 ace-dt mirror archive -v debug -q -b 512 --resume --checkpoint led small.list $T 2> err
 check "resuming seeks by the drive's address" says "sought block 83 of the tape, and it stands at 83" err
@@ -33,5 +33,5 @@ check "the early warning ends the run" says "the tape is full after block" err
 blocks=$(sed -n 's/.*the tape is full after block \([0-9,]*\) .*/\1/p' err | tr -d ,)
 check "and the drive stands where it says, behind $blocks blocks and a filemark" at $((blocks + 1))
 offset=$(tail -n 1 led | sed -n 's/.*data.offset":"\([0-9]*\)".*/\1/p')
-check "the ledger speaks of no more than that: $offset bytes" [ "$offset" -le $((blocks * 512)) ]
+check "the checkpoint speaks of no more than that: $offset bytes" [ "$offset" -le $((blocks * 512)) ]
 echo "end"

@@ -18,7 +18,7 @@ for mode in "0 512 small" "0 64Ki large" "0 256Ki large" "0 1Mi large" "512 512 
     mt rewind && mt setblk "$1"
     check "$name: archive" ace-dt mirror archive -q -b "$2" --checkpoint led "$3.list" $T
     mt rewind
-    check "$name: verify with the ledger" ace-dt mirror verify -q --checkpoint led $T
+    check "$name: verify with the checkpoint" ace-dt mirror verify -q --checkpoint led $T
     check "$name: it ends with a filemark" sh -c "mt-st -f $T status | grep -q 'File number=1, block number=0'"
     mt rewind
     check "$name: list" ace-dt mirror list -q $T
@@ -132,7 +132,7 @@ mt rewind
 ace-dt mirror archive -q -b 64Ki --checkpoint led large.list $T 2> err < /dev/null
 check "a full tape ends the run" says "the tape is full after" err
 check "and says how to go on" says "to go on with what is missing, on another tape" err
-check "its ledger is true" sh -c "mt-st -f $T rewind && ace-dt mirror verify -q --checkpoint led $T > v; grep -q '^ledger' v && ! grep -q 'the ledger says' v"
+check "its checkpoint is true" sh -c "mt-st -f $T rewind && ace-dt mirror verify -q --checkpoint led $T > v; grep -q '^checkpoint' v && ! grep -q 'the checkpoint says' v"
 change T1
 mt rewind
 check "util mbuffer to three tapes" ace-dt util mbuffer -q -m 1Mi -b 64Ki -i large.tar -o $T --volume-command 'change T$ACE_DT_VOLUME'
@@ -170,7 +170,7 @@ for label in "" "--label week-48"; do
     change T1
     mt rewind
     check "three tapes $label" ace-dt mirror archive -q -b 64Ki $label --checkpoint led --volume-command 'change T$ACE_DT_VOLUME' large.list $T
-    check "the ledger names the volumes" says '"vnd.act3-ace.data.volume":"3"' led
+    check "the checkpoint names the volumes" says '"vnd.act3-ace.data.volume":"3"' led
     change T1
     mt rewind
     check "three tapes $label: verify" ace-dt mirror verify -q --checkpoint led --volume-command 'change T$ACE_DT_VOLUME' $T
@@ -215,7 +215,7 @@ for mode in "0" "65536"; do
         mt rewind
         check "and the tape is as if nothing had happened" same long.tar
         mt rewind
-        check "and its ledger is true" ace-dt mirror verify -q --checkpoint led $T
+        check "and its checkpoint is true" ace-dt mirror verify -q --checkpoint led $T
     done
 done
 mt setblk 0

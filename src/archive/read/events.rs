@@ -74,6 +74,16 @@ pub struct BlobMember {
     pub place: StreamPosition,
     /// Offset in the TAR stream behind its padding.
     pub end: u64,
+    /// What its archive is called, where there are several.
+    pub archive: Option<Arc<str>>,
+}
+
+impl BlobMember {
+    /// Where it stands, in words.
+    pub fn place(&self) -> String {
+        let archive = self.archive.as_ref().map_or(String::new(), |archive| format!(" of {archive}"));
+        format!("{}{archive}", self.place)
+    }
 }
 
 /// A manifest or configuration.
@@ -130,6 +140,8 @@ pub struct EventReader<'a> {
     last: Option<Member>,
     /// A file was told of that another system left behind.
     told_of_others: bool,
+    /// What the archive is called, where there are several.
+    archive: Option<Arc<str>>,
 }
 
 enum State {
@@ -157,7 +169,19 @@ impl<'a> EventReader<'a> {
             ready: VecDeque::new(),
             last: None,
             told_of_others: false,
+            archive: None,
         }
+    }
+
+    /// The same, of an archive that is called so: there are several.
+    pub fn called(self, archive: Option<Arc<str>>) -> EventReader<'a> {
+        EventReader { archive, ..self }
+    }
+
+    /// A finding of this archive.
+    pub fn of_this(&self, Finding { kind, text }: Finding) -> Finding {
+        let text = self.archive.as_ref().map_or(text.clone(), |archive| format!("{archive}: {text}"));
+        Finding { kind, text }
     }
 
     /// Where the next byte of the archive lies: what comes next begins there, or behind it.
@@ -279,7 +303,7 @@ impl<'a> EventReader<'a> {
     fn begin_blob(&mut self, member: &Member, digest: Digest) -> Result<(), Fault> {
         let (size, place) = (member.size, member.place);
         let end = member.content + padded(size).unwrap_or(size);
-        let blob = Arc::new(BlobMember { digest, size, place, end });
+        let blob = Arc::new(BlobMember { digest, size, place, end, archive: self.archive.clone() });
         let may_be_document = self.documents && size > 0 && size <= MANIFEST_SIZE_MAX;
         if !may_be_document || self.tar.content()?.first() != Some(&b'{') {
             self.state = State::InBlob(blob, 0);

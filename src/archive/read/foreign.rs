@@ -25,7 +25,7 @@ pub fn named(bytes: &[u8]) -> Option<&'static str> {
         [b'h', b's', b'q', b's', ..] => "it is a squashfs image, not a TAR archive",
         [b'0', b'7', b'0', b'7', b'0', b'1' | b'2' | b'7', ..] => "it is a cpio archive, not a TAR archive",
         [0x7F, b'E', b'L', b'F', ..] => "it is a program, not a TAR archive",
-        [b'{', ..] => "it is JSON, not a TAR archive: a ledger, perhaps",
+        [b'{', ..] => "it is JSON, not a TAR archive: a checkpoint, perhaps",
         [b'<', ..] => "it is a page in HTML or XML, not a TAR archive",
         // A header of TAR has NULs.
         _ if is_text(bytes) => "it is text, not a TAR archive",

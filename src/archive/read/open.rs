@@ -75,27 +75,48 @@ pub fn look(path: &Path, options: InputOptions) -> Result<(Catalog, Vec<Finding>
 /// # Errors
 /// If a signal asks to stop, or there is more than can be kept in mind.
 pub fn look_at(input: Input) -> Result<(Catalog, Vec<Finding>)> {
+    match input {
+        Input::Files(files) => looking(&mut |mut scanner, catalog| {
+            scanner.files(&files, 0, catalog)?;
+            scan::documents(&files, 0, catalog)
+        }),
+        Input::Stream(mut stream) => look_at_stream(&mut stream),
+    }
+}
+
+fn look_at_stream(stream: &mut StreamInput) -> Result<(Catalog, Vec<Finding>)> {
+    looking(&mut |scanner, catalog| scan_stream(scanner, stream, catalog, &mut FrameEnds::new()).map(drop))
+}
+
+/// Scans into a catalog, and keeps what is found.
+fn looking(scan: &mut dyn FnMut(Scanner, &mut Catalog) -> Result<()>) -> Result<(Catalog, Vec<Finding>)> {
     let (mut catalog, mut findings, read) = (Catalog::default(), Vec::new(), AtomicU64::new(0));
     let mut tell = |finding: Finding| {
         if findings.len() < FOUND_MAX && finding.kind != FindingKind::Note {
             findings.push(finding);
         }
     };
-    let mut scanner = Scanner { deep: false, share: None, passes_holes: false, tell: &mut tell, read: &read };
-    match input {
-        Input::Files(files) => {
-            scanner.files(&files, 0, &mut catalog)?;
-            scan::documents(&files, 0, &mut catalog)?;
-        }
-        Input::Stream(mut stream) => {
-            scan_stream(scanner, &mut stream, &mut catalog, &mut FrameEnds::new())?;
-        }
-    }
+    scan(Scanner { deep: false, share: None, passes_holes: false, tell: &mut tell, read: &read }, &mut catalog)?;
     // That says more than what is odd in it.
     if catalog.is_docker_archive() {
         findings.rotate_right(1);
     }
     Ok((catalog, findings))
+}
+
+/// As [`look_at`], of every archive of an input of several files that are read as streams; of any other, of the first.
+///
+/// # Errors
+/// As that.
+pub fn look_at_each(input: Input) -> Result<Vec<(Catalog, Vec<Finding>)>> {
+    let Input::Stream(mut stream) = input else { return Ok(vec![look_at(input)?]) };
+    let mut all = Vec::new();
+    loop {
+        all.push(look_at_stream(&mut stream)?);
+        if !stream.next_file().map_err(Error::from_io)? {
+            return Ok(all);
+        }
+    }
 }
 
 /// Groups files: those of one archive, which the first of a group begins. A file that begins with `oci-layout` begins a

@@ -268,7 +268,7 @@ impl<'s> Scanner<'s> {
         found: Digest,
         document: Option<Document>,
     ) -> Result<()> {
-        let BlobMember { digest, size, place, end } = blob;
+        let BlobMember { digest, size, place, end, .. } = blob;
         let (size, place, sound) = (*size, *place, found == *digest);
         if !sound {
             self.damaged(format!("blob {digest} at {place}: its {} bytes have the digest {found}", grouped(size)));

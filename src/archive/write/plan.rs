@@ -2,7 +2,7 @@
 //!
 //! Manifests state the size of all they refer to, so the whole archive is known to the byte once
 //! the manifests are here. From the plan follow the exact size, what each producer fills, and the
-//! ledger's offsets. It knows nothing of registries; blobs are named by descriptor and origin.
+//! checkpoint's offsets. It knows nothing of registries; blobs are named by descriptor and origin.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,7 +1,7 @@
 //! One entry of the plan into its segment of the ring: header, content, padding.
 //!
 //! A blob is hashed while its bytes are still in the cache. Its last bytes are given to the writer
-//! only after the digest has proved right, so no record of the ledger can speak of a wrong blob.
+//! only after the digest has proved right, so no record of the checkpoint can speak of a wrong blob.
 //! A small blob is held back whole until then, and fetched again if it is wrong.
 
 use std::io::{ErrorKind as IoErrorKind, Read};

@@ -62,8 +62,8 @@ pub struct OpenedDestination {
     /// Open, unless it is a tape that is still to be positioned.
     destination: Option<Destination>,
     /// Open, and nobody else's, if there is to be one.
-    ledger: Option<CheckpointWriter>,
-    /// What the ledger says, if the archive is to go on by it.
+    checkpoint: Option<CheckpointWriter>,
+    /// What the checkpoint says, if the archive is to go on by it.
     records: Vec<CheckpointRecord>,
     kind: MediumKind,
     /// It holds the beginning of an archive.
@@ -145,8 +145,8 @@ impl WriteOptions {
             let why = "--resume is for regular files and tapes only";
             return Err(Error::usage(why).doing(format!("the destination {dest:?}")));
         }
-        let mut ledger = self.checkpoint.as_deref().map(CheckpointWriter::open).transpose()?;
-        let mut records = ledger.as_mut().map_or(Vec::new(), CheckpointWriter::take_records);
+        let mut checkpoint = self.checkpoint.as_deref().map(CheckpointWriter::open).transpose()?;
+        let mut records = checkpoint.as_mut().map_or(Vec::new(), CheckpointWriter::take_records);
         let begun = match tape {
             true => self.resume && !records.is_empty(),
             false => self.resume && there.is_some_and(|meta| meta.len() > 0),
@@ -161,22 +161,22 @@ impl WriteOptions {
             // That a tape can be opened is found out before anything is fetched.
             _ => Destination::open(dest, self.force).map_err(|e| match lost {
                 0 => e,
-                _ => e.hint("--resume goes on with it, by its ledger"),
+                _ => e.hint_instead("--resume goes on with it, by its checkpoint; --force writes over it"),
             })?,
         };
         if lost > 0 {
-            let (blobs, ledger) = (grouped(lost), self.checkpoint.as_deref().unwrap_or(dest));
-            log::warn(format_args!("{ledger:?} speaks of {blobs} blobs of an earlier archive: it is begun anew"));
+            let (blobs, checkpoint) = (grouped(lost), self.checkpoint.as_deref().unwrap_or(dest));
+            log::warn(format_args!("{checkpoint:?} speaks of {blobs} blobs of an earlier archive: it is begun anew"));
         }
         if self.resume && tape && !begun {
             log::warn(format_args!(
-                "the ledger speaks of nothing yet: the archive begins where the tape stands in {dest:?}"
+                "the checkpoint speaks of nothing yet: the archive begins where the tape stands in {dest:?}"
             ));
         }
         let kind = destination.kind();
         // The drive is opened again, to be positioned.
         let destination = Some(destination).filter(|_| !(begun && tape));
-        Ok(OpenedDestination { destination, ledger, records, kind, begun })
+        Ok(OpenedDestination { destination, checkpoint, records, kind, begun })
     }
 }
 
@@ -204,7 +204,7 @@ impl WriteSession<'_> {
         mut opened: OpenedDestination,
         observer: &mut dyn FnMut(&Snapshot, Option<u64>),
     ) -> Result<WriteOutcome> {
-        let (kind, ledger) = (opened.kind, opened.ledger.take());
+        let (kind, checkpoint) = (opened.kind, opened.checkpoint.take());
         let Some(Begun { point, records, mut sink }) = self.begin(opened)? else { return Ok(WriteOutcome::WasWhole) };
         let sink = &mut *sink;
         let (begin, from) = (point.plan_offset, point.medium_offset);
@@ -212,7 +212,7 @@ impl WriteSession<'_> {
         // The block in which the last of them ends is written again, and a tape has nothing behind it then.
         let stays = |record: &&CheckpointRecord| kind != MediumKind::Tape || record.offset <= from;
         let kept = records.iter().take_while(stays).count();
-        let keeper = CheckpointKeeper::new(ledger, &records, kept, sink.volumes());
+        let keeper = CheckpointKeeper::new(checkpoint, &records, kept, sink.volumes());
         let tape_block = (kind == MediumKind::Tape).then_some(self.options.geometry.block);
         let encoding = Encoding::new(self.plan, self.store, self.options.codec, point, self.threads, tape_block);
         let job = StreamJob {

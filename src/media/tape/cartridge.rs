@@ -110,7 +110,7 @@ impl WantedVolume<'_> {
         }
         if volume.known.is_empty() && self.number > 1 && self.label.is_none() && !self.force {
             return Err(
-                another("the ledger does not say what it is known by".into()).hint("--force goes on all the same")
+                another("the checkpoint does not say what it is known by".into()).hint("--force goes on all the same")
             );
         }
         let first = KnownBlock { number: 0, crc: 0 };

@@ -130,7 +130,7 @@ fn tell<'a>(name: &str, alerts: impl Iterator<Item = &'a super::scsi::alert::Ale
     }
 }
 
-/// Makes sure that the cartridge in a drive is the one that a ledger speaks of, as far as both have a barcode.
+/// Makes sure that the cartridge in a drive is the one that a checkpoint speaks of, as far as both have a barcode.
 ///
 /// # Errors
 /// If it is another.
@@ -138,7 +138,7 @@ pub fn check_barcode(name: &str, facts: &DriveFacts, volume: &Volume) -> Result<
     match (&facts.cartridge.barcode, &volume.barcode) {
         (Some(is), Some(wanted)) if is != wanted => {
             let why = format!(
-                "the cartridge {is} is in {name}, and the ledger says that volume {} is {wanted}",
+                "the cartridge {is} is in {name}, and the checkpoint says that volume {} is {wanted}",
                 volume.number
             );
             Err(Error::new(why).hint(format!("put in {wanted}")))

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use super::{Catalog, ManifestSummary};
 use crate::oci::Digest;
 
-/// What is known to be elsewhere: in other archives, or on media of which there is a ledger.
+/// What is known to be elsewhere: in other archives, or on media of which there is a checkpoint.
 #[derive(Default)]
 pub struct Elsewhere<'a> {
-    /// By ledgers.
+    /// By checkpoints.
     pub listed: Option<&'a HashSet<Digest>>,
     /// By archives that were read.
     pub catalogs: Vec<&'a Catalog>,

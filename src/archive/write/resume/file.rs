@@ -61,7 +61,7 @@ pub fn examine(
             // What a machine that lost its power had not brought to the disk yet.
             if recorded > 0 && entry.start >= recorded {
                 log::warn(format_args!(
-                    "what it holds from offset {} on, of which the ledger does not speak, is not what is planned, and is \
+                    "what it holds from offset {} on, of which the checkpoint does not speak, is not what is planned, and is \
                      made again",
                     grouped(entry.start)
                 ));

@@ -65,9 +65,9 @@ pub fn examine(
     let mut proved = 0;
     loop {
         let last =
-            records.last().ok_or_else(|| Error::new("the tape holds nothing that the ledger speaks of"))?.clone();
+            records.last().ok_or_else(|| Error::new("the tape holds nothing that the checkpoint speaks of"))?.clone();
         let Some(volume) = last.volume else {
-            return Err(Error::usage("the ledger is that of a file, not of a tape"));
+            return Err(Error::usage("the checkpoint is that of a file, not of a tape"));
         };
         let wanted = WantedVolume { number: volume.number, ..wanted.clone() };
         if proved != volume.number {
@@ -93,7 +93,7 @@ pub fn examine(
         }
         if reached < at || overlap.len() < need {
             log::warn(format_args!(
-                "{name}: the tape ends before offset {}, of which the ledger speaks: what is missing is made again",
+                "{name}: the tape ends before offset {}, of which the checkpoint speaks: what is missing is made again",
                 grouped(last.offset)
             ));
             let there = reached + overlap.len() as u64;

@@ -42,7 +42,7 @@ fn options(dir: &Path, codec: Option<Format>) -> WriteOptions {
         dest: dir.join("a.tar"),
         force: false,
         resume: false,
-        checkpoint: Some(dir.join("ledger")),
+        checkpoint: Some(dir.join("checkpoint")),
         sync_interval: 0,
         label: None,
         changer: Changer::default(),
@@ -142,7 +142,7 @@ fn the_bytes_of_an_archive_are_a_function_of_its_plan() {
         complete(run(&WriteOptions { geometry: narrow, ..options(&two, way) }, &plan, &store));
         assert!(fs::read(one.join("a.tar")).unwrap() == fs::read(two.join("a.tar")).unwrap(), "{way:?}");
         assert_eq!(first.kind, MediumKind::File);
-        assert_eq!(checkpoint::records(&one.join("ledger")).unwrap().len(), plan.blobs());
+        assert_eq!(checkpoint::records(&one.join("checkpoint")).unwrap().len(), plan.blobs());
         check_records(&plan, &options(&one, way));
         if way.is_none() {
             assert_eq!(first.last.accepted, plan.total());
@@ -176,14 +176,14 @@ fn what_is_no_beginning_of_the_archive_is_not_gone_on_with() {
     let dir = Scratch::new();
     complete(run(&options(&dir, None), &planned, &store));
     let resume = WriteOptions { resume: true, ..options(&dir, None) };
-    let before = (fs::read(dir.join("a.tar")).unwrap(), fs::read(dir.join("ledger")).unwrap());
+    let before = (fs::read(dir.join("a.tar")).unwrap(), fs::read(dir.join("checkpoint")).unwrap());
     let other = plan(&store, &root, "another version");
     let error = run(&resume, &other, &store).err().unwrap();
     assert!(error.to_string().contains("it is not the beginning of the archive that is planned"), "{error}");
     fs::write(dir.join("a.tar"), vec![9; planned.total() as usize + 512]).unwrap();
     assert!(run(&resume, &planned, &store).err().unwrap().to_string().contains("the archive will have"));
     fs::write(dir.join("a.tar"), &before.0).unwrap();
-    assert_eq!(fs::read(dir.join("ledger")).unwrap(), before.1, "nothing was changed");
+    assert_eq!(fs::read(dir.join("checkpoint")).unwrap(), before.1, "nothing was changed");
     let modified = || fs::metadata(dir.join("a.tar")).unwrap().modified().unwrap();
     let unchanged = modified();
     assert!(matches!(run(&resume, &planned, &store).unwrap(), WriteOutcome::WasWhole));
@@ -238,7 +238,7 @@ proptest! {
         }
         prop_assert!(fs::read(&resume.dest).unwrap() == fs::read(whole.join("a.tar")).unwrap());
         let records = |dir: &Scratch| -> Vec<(Digest, u64)> {
-            let records = checkpoint::records(&dir.join("ledger")).unwrap();
+            let records = checkpoint::records(&dir.join("checkpoint")).unwrap();
             records.into_iter().map(|record| (record.digest, record.offset)).collect()
         };
         prop_assert_eq!(records(&dir), records(&whole));

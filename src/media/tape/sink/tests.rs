@@ -462,7 +462,7 @@ fn what_the_drive_told_is_kept() {
 }
 
 #[test]
-fn a_resume_wants_the_cartridge_of_the_ledger() {
+fn a_resume_wants_the_cartridge_of_the_checkpoint() {
     let volume = |barcode: Option<&str>| Volume { number: 2, barcode: barcode.map(String::from), ..Volume::default() };
     let facts = told(1, 1);
     for same in [volume(None), volume(Some("WK4801L8"))] {
@@ -472,6 +472,6 @@ fn a_resume_wants_the_cartridge_of_the_ledger() {
     let error = check_barcode("d", &facts, &volume(Some("WK4802L8"))).unwrap_err().to_string();
     assert_eq!(
         error,
-        "the cartridge WK4801L8 is in d, and the ledger says that volume 2 is WK4802L8 (put in WK4802L8)"
+        "the cartridge WK4801L8 is in d, and the checkpoint says that volume 2 is WK4802L8 (put in WK4802L8)"
     );
 }

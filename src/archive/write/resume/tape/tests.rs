@@ -28,7 +28,7 @@ fn archive(byte: u8) -> (Plan, Vec<u8>) {
     (plan, bytes)
 }
 
-/// Writes the first `blocks` blocks, on tapes one behind the other; what a ledger would say.
+/// Writes the first `blocks` blocks, on tapes one behind the other; what a checkpoint would say.
 fn write(archive: &(Plan, Vec<u8>), blocks: usize, tapes: &[FakeDrive], label: Option<&str>) -> Vec<CheckpointRecord> {
     let options = TapeOptions { label: label.map(String::from), force: true, pad: true, ..TapeOptions::default() };
     let loader = FakeLoader(tapes[1..].iter().cloned().collect());
@@ -120,7 +120,7 @@ fn another_archive_is_known_though_its_first_block_is_alike() {
             let error = resume(&one.0, &other, &records, None, true).unwrap_err().to_string();
             assert!(error.contains("this archive") || error.contains("begins otherwise"), "{error}");
             assert!(resume(&one.0, &ours, &records, None, false).unwrap().is_some());
-            // What the ledger speaks of was lost.
+            // What the checkpoint speaks of was lost.
             ours.tape().items.truncate(others);
             ours.tape().at = 0;
             let at = resume(&one.0, &ours, &records, None, false);
