@@ -184,6 +184,12 @@ impl Error {
         is_passing || self.is_away || self.retry_after.is_some() || self.os_error == Some(nix::libc::EBUSY)
     }
 
+    /// Trying the same again cannot help.
+    pub fn for_good(self) -> Error {
+        let kind = if self.may_pass() { ErrorKind::Failed } else { self.kind };
+        Error { is_away: false, retry_after: None, os_error: None, ..self }.of(kind)
+    }
+
     /// For a scheduler: what may pass is told by the exit status.
     pub fn for_scheduler(self) -> Error {
         if self.may_pass() { self.of(ErrorKind::TryAgain) } else { self }

@@ -74,6 +74,10 @@ impl OutputOptions {
     /// # Errors
     /// If the buffer cannot be laid out so.
     pub(super) fn new(args: &Args, dest: &Path) -> Result<OutputOptions> {
+        if args.demands.room && args.compression.is_some() {
+            let why = "--require-room: how large a compressed archive will be is not known beforehand";
+            return Err(Error::usage(why));
+        }
         let write = WriteOptions {
             dest: dest.into(),
             force: args.force,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     registry::transport::retry,
-    util::units::{human_size, human_time},
+    util::units::{counted, human_size, human_time},
 };
 
 /// One event, as `--progress json` and `--debug` write it. Sizes in bytes, times in seconds.
@@ -160,7 +160,7 @@ impl ProgressEvent {
                 let figures = RunFigures { sent: *read, total: Some(*total), ..RunFigures::default() };
                 let (words, retries) = (self.in_words(), retry::count());
                 let behind = words.split_once(", sent ").map_or(words.as_str(), |(_, behind)| behind);
-                let retries = if retries > 0 { format!(", {retries} retries") } else { String::new() };
+                let retries = if retries > 0 { format!(", {}", counted(retries, "retry")) } else { String::new() };
                 format!("{}\nsent {behind}{retries}", bar(&figures, speaks_utf8()))
             }
             _ => self.in_words(),
@@ -171,7 +171,8 @@ impl ProgressEvent {
     pub fn in_words(&self) -> String {
         match self {
             ProgressEvent::Resolving { sources, resolved, manifests } => {
-                format!("resolving: {resolved} of {sources} sources, {manifests} manifests")
+                let (sources, manifests) = (counted(*sources, "source"), counted(*manifests, "manifest"));
+                format!("resolving: {resolved} of {sources}, {manifests}")
             }
             ProgressEvent::Writing { accepted, total, rate_in, rate, left, fill, capacity, device, .. } => {
                 let mut text = human_size(*accepted);
@@ -214,18 +215,19 @@ impl ProgressEvent {
                 }
                 let rate = human_size((*bytes as f64 / elapsed.max(1e-3)) as u64);
                 let bytes = human_size(*bytes);
-                text.push_str(&format!(", sent {sent} blobs and {manifests} manifests, {bytes}, {rate}/s"));
-                text.push_str(&format!("; {present} blobs were there"));
+                let (sent, manifests) = (counted(*sent, "blob"), counted(*manifests, "manifest"));
+                text.push_str(&format!(", sent {sent} and {manifests}, {bytes}, {rate}/s"));
+                text.push_str(&format!("; there already: {}", counted(*present, "blob")));
                 text
             }
             ProgressEvent::Delivered { sent, present, manifests, bytes, waits, elapsed } => {
                 let rate = human_size((*bytes as f64 / elapsed.max(1e-3)) as u64);
                 let bytes = human_size(*bytes);
-                let mut text =
-                    format!("sent {sent} blobs and {manifests} manifests, {bytes} in {elapsed:.1} s, {rate}/s");
-                text.push_str(&format!("; {present} blobs were there"));
+                let (sent, manifests) = (counted(*sent, "blob"), counted(*manifests, "manifest"));
+                let mut text = format!("sent {sent} and {manifests}, {bytes} in {elapsed:.1} s, {rate}/s");
+                text.push_str(&format!("; there already: {}", counted(*present, "blob")));
                 if *waits > 0 {
-                    text.push_str(&format!("; the buffer was {waits} times full"));
+                    text.push_str(&format!("; the buffer was full {}", counted(*waits, "time")));
                 }
                 text
             }

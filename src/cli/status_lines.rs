@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, env, time::Duration};
 
 use super::run_record::RunFigures;
-use crate::util::units::{human_size, human_time};
+use crate::util::units::{counted, human_size, human_time};
 
 /// The bar's cells.
 const BAR: usize = 24;
@@ -60,7 +60,7 @@ impl StatusLines {
         );
         second.push_str(&format!(", {starts}"));
         if retries > 0 {
-            second.push_str(&format!(", {retries} retries"));
+            second.push_str(&format!(", {}", counted(retries, "retry")));
         }
         format!("{first}\n{second}")
     }

@@ -104,10 +104,12 @@ impl ArchiveRun<'_> {
     }
 
     fn write(&self, plan: &Plan, dest: OpenedDestination) -> Result<()> {
-        self.is_begun.set(true);
-        self.report.borrow_mut().as_mut().map_or(Ok(()), ReportFile::begin)?;
         let Setup { store, threads, .. } = self.setup;
-        let session = WriteSession { options: self.write, plan, store: &**store, threads: *threads };
+        let begins = || {
+            self.is_begun.set(true);
+            self.report.borrow_mut().as_mut().map_or(Ok(()), ReportFile::begin)
+        };
+        let session = WriteSession { options: self.write, plan, store: &**store, threads: *threads, begins: &begins };
         let hint = RetryHint { line: &self.options.line, options: self.write };
         let written = retry_hint::write(&session, dest, self.progress, Some(&hint));
         *self.volumes.borrow_mut() = written.volumes;

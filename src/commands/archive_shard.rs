@@ -12,11 +12,7 @@ use super::{
     setup::Setup,
 };
 use crate::{
-    archive::{
-        checkpoint,
-        read::open::look,
-        write::{existing::ExistingContent, plan::Plan},
-    },
+    archive::{checkpoint, read::open::look, write::plan::Plan},
     cli::{
         archive_options::{ArchiveOptions, ShardOptions},
         progress::Progress,
@@ -31,6 +27,8 @@ use crate::{
     },
 };
 
+const WHOLE: &str = "is whole, and nothing was written";
+
 /// # Errors
 /// With what fails.
 pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
@@ -41,15 +39,13 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
     let name = format!("shard {number} of {} of the plan {path:?}", shared.count());
     let sources = shared.sources(number).doing(|| name.clone())?;
     check_sources(options, sources.iter().map(|(source, _)| &source.locator))?;
-    let report = options.report.as_deref().map(ReportFile::open).transpose()?;
+    let mut report = options.report.as_deref().map(ReportFile::open).transpose()?;
     let mut told = ShardReport::new(&shared, number);
     let progress = Progress::new(&options.progress)?;
     let is_recorded = !options.output.force() && is_recorded(options, figures)?;
     let found = match sources.is_empty() {
         true => Some("has no sources: no archive is made"),
-        false if is_recorded && !options.dry_run && is_whole(options, figures) => {
-            Some("is whole, and nothing was written")
-        }
+        false if is_recorded && !options.dry_run && is_whole(options, figures) => Some(WHOLE),
         false => None,
     };
     if let Some(found) = found {
@@ -59,6 +55,11 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
         return report
             .map_or(Ok(()), |report| report.write(&of_shard(told, &records), Ok(()), "nothing was to be done"));
     }
+    if !is_recorded && !options.dry_run {
+        // What an earlier run told of it is not true.
+        report.as_mut().map_or(Ok(()), ReportFile::begin)?;
+    }
+    let options = &with_number(options, number, shared.count());
     let setup = Setup::new(&options.connection)?;
     let mut write = options.output.at_level(setup.level);
     // A file that is not whole goes on only if that is asked for; the others are looked at by whoever goes on with them.
@@ -79,10 +80,7 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
     progress.clear();
     crate::signal::check()?;
     let index = IndexOptions { annotations: &plan.annotations, fallback: plan.index_fallback, version: &plan.tool };
-    let existing = ExistingContent {
-        on_media: plan.existing.on_media.iter().cloned().collect(),
-        blobs: plan.existing.blobs.iter().cloned().collect(),
-    };
+    let existing = plan.existing.content();
     let run = ArchiveRun {
         options,
         setup: &setup,
@@ -100,6 +98,9 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
         figures.check(archive).map_err(another)
     };
     let outcome = run.archive(&mut found, &index, &existing, dest, check).doing(|| name);
+    // Without --resume the same command would not go on with what was begun.
+    let goes_on = run.is_untouched() || write.resume || options.dry_run;
+    let outcome = outcome.map_err(|e| if goes_on { e } else { e.for_good() });
     if !options.dry_run {
         setup.store.keep(&found.graph, &found.roots(), plan.recursive);
     }
@@ -114,6 +115,16 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
         return outcome;
     }
     run.conclude(&of_shard(told, &found.records), outcome)
+}
+
+/// The same options, with the number of the shard on the command line that an error gives: a scheduler that has said it is
+/// not there when that is given again.
+fn with_number(options: &ArchiveOptions, number: u32, count: u32) -> ArchiveOptions {
+    let mut options = options.clone();
+    if !options.line.flags.iter().any(|(flag, _)| *flag == "shard") {
+        options.line.flags.push(("shard", Some(format!("{number}/{count}"))));
+    }
+    options
 }
 
 /// What is told of the sources of a shard that is whole.

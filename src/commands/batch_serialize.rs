@@ -200,7 +200,7 @@ impl Batch<'_> {
         let unfinished = write.dest.clone();
         // What a run that died has left is of no use.
         let _ = fs::remove_file(&unfinished);
-        let session = WriteSession { options: &write, plan, store: &**store, threads: *threads };
+        let session = WriteSession { options: &write, plan, store: &**store, threads: *threads, begins: &|| Ok(()) };
         // Nothing of it goes on: it is begun anew by the next run.
         let written = write.open().and_then(|dest| retry_hint::write(&session, dest, self.progress, None).outcome);
         written.inspect_err(|_| {

@@ -60,7 +60,7 @@ pub fn run(options: &ListOptions) -> Result<()> {
             let of_archive = catalog.images();
             let unknown = of_archive.iter().filter(|image| image.size.is_none()).count();
             if unknown > 0 && !options.tree {
-                let images = counted(unknown as u64, "image");
+                let images = counted(unknown, "image");
                 log::warn(format_args!("{path:?}: the manifest of {images} is not in it"));
             }
             match options.tree {
@@ -75,6 +75,9 @@ pub fn run(options: &ListOptions) -> Result<()> {
         }
     }
     let is_set = shared.map_or(Ok(()), |shared| shared.check_set(&roots).doing(|| "listing the shards of a plan"));
+    if let (Err(_), Err(e)) = (&concluded, &is_set) {
+        log::error(e);
+    }
     let concluded = concluded.and(is_set);
     if options.tree {
         return out.finish().and(concluded);

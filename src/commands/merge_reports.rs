@@ -15,6 +15,7 @@ use crate::{
     gather::collect::SourceOutcome,
     oci::json,
     shards::partition::SHARDS_MAX,
+    util::units::counted,
 };
 
 /// One report that was read.
@@ -50,7 +51,7 @@ pub fn run(options: &MergeOptions) -> Result<()> {
     let lacking: Vec<String> = lacking.map(|report| report.shard.shard.to_string()).collect();
     match (archived == all, &lacking[..]) {
         (true, []) => Ok(()),
-        (_, []) => Err(Error::new(format!("{} of {all} sources are in no archive", all - archived))),
+        (_, []) => Err(Error::new(format!("{} of {} in no archive", all - archived, counted(all, "source")))),
         (_, shards) => Err(Error::new(format!("not whole: shard {} of {}", shards.join(", "), reports.len()))),
     }
 }
@@ -69,7 +70,7 @@ fn read_report(path: &Path) -> Result<ReadReport<'_>> {
         return Err(Error::new(why).doing(doing()));
     }
     let records: Vec<Value> = serde_json::from_slice(&bytes).doing(doing)?;
-    let (mut shards, sources): (Vec<Value>, Vec<Value>) =
+    let (mut shards, mut sources): (Vec<Value>, Vec<Value>) =
         records.into_iter().partition(|record| record.get("shards").is_some());
     match (shards.pop(), shards.pop()) {
         (Some(one), None) => {
@@ -83,8 +84,12 @@ fn read_report(path: &Path) -> Result<ReadReport<'_>> {
             // Of a run that ended before it knew them, none may be there.
             let is_known = named == shard.sources || shard.outcome != SourceOutcome::Archived;
             if named + devices != sources.len() || !is_known {
-                let why = format!("its shard has {} sources, and it tells of {named}", shard.sources);
+                let why = format!("its shard has {}, and it tells of {named}", counted(shard.sources, "source"));
                 return Err(Error::new(why).doing(doing()));
+            }
+            // A drive of the same name may be in every host.
+            for record in sources.iter_mut().filter(|record| record.get("device").is_some()) {
+                record["ofShard"] = shard.shard.into();
             }
             Ok(ReadReport { path, shard, sources })
         }

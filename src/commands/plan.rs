@@ -11,7 +11,7 @@ use crate::{
     archive::write::existing::ExistingContent,
     cli::{archive_options::PlanOptions, output, progress::Progress},
     error::{Error, Result},
-    gather::collect::{self, Collected, IndexOptions},
+    gather::collect::{self, Collected, IndexOptions, SourceOutcome},
     log,
     shards::{
         pins::RecordingStore,
@@ -53,8 +53,12 @@ fn make(options: &PlanOptions) -> Result<()> {
         setup::collect(&store, selection, setup.threads, &progress, sources, &|digest| existing.has(digest))?;
     let outcome = plan(options, &setup, &mut found, &existing, store).and_then(|(plan, failed)| {
         tell(options, &plan, file)?;
-        failed.map_or(Ok(()), Err)
+        // The plan is there: to make it again would make another.
+        failed.map_or(Ok(()), |e| Err(e.for_good()))
     });
+    if outcome.is_err() && dest.is_none_or(|dest| !dest.exists()) {
+        found.reached(SourceOutcome::Incomplete);
+    }
     setup.store.keep(&found.graph, &found.roots(), selection.recursive);
     match report {
         Some(report) => report.write(&found.records, outcome, "the plan was made"),
@@ -140,13 +144,13 @@ fn table(plan: &ShardPlan, volume_size: Option<u64>) -> String {
     let _ = writeln!(
         text,
         "all together: {} in {} bytes ({})",
-        counted(plan.sources.len() as u64, "source"),
+        counted(plan.sources.len(), "source"),
         grouped(total),
         human_size(total)
     );
     let left_out = plan.existing.on_media.len() + plan.existing.blobs.len();
     if left_out > 0 {
-        let _ = writeln!(text, "left out: {} at the destination already", counted(left_out as u64, "blob"));
+        let _ = writeln!(text, "left out: {} at the destination already", counted(left_out, "blob"));
     }
     let _ = writeln!(
         text,

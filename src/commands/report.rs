@@ -22,7 +22,10 @@ use crate::{
     owned_file::OwnedFile,
     shards::plan_file::SharedPlan,
     stream::pipeline::{Geometry, Snapshot},
-    util::{atomic_file, units::grouped},
+    util::{
+        atomic_file,
+        units::{counted, grouped},
+    },
 };
 
 /// A file that is to be written at the end of a run: it is open, and nobody else's.
@@ -263,16 +266,16 @@ pub fn on_tape(drive: Option<&str>, volumes: &Volumes) -> String {
     for Volume { number, file, block, position, blocks, barcode, change, .. } in &all {
         let volume = if all.len() > 1 { format!("volume {number}, ") } else { String::new() };
         // The driver counts blocks in a file, the drive from the beginning of the tape.
-        let (from, counted) = match (file, block) {
+        let (from, within) = match (file, block) {
             (Some(file), Some(block)) => (Some(*block), format!(", file {}", grouped((*file).into()))),
             _ => (*position, " of the tape".into()),
         };
         text.push_str(&match from.map(u64::from) {
             Some(from) => {
                 let (from, to) = (grouped(from), grouped(from + blocks));
-                format!("; on the tape{drive} {volume}block {from} to block {to}{counted}")
+                format!("; on the tape{drive} {volume}block {from} to block {to}{within}")
             }
-            None => format!("; on the tape{drive} {volume}{} blocks", grouped(*blocks)),
+            None => format!("; on the tape{drive} {volume}{}", counted(*blocks, "block")),
         });
         text.push_str(&barcode.as_ref().map_or(String::new(), |barcode| format!(", cartridge {barcode}")));
         let told = change.as_ref().and_then(DriveChange::in_words);

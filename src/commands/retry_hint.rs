@@ -10,7 +10,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     media::{file_sink::MediumKind, sink::Volumes},
     registry::transport::retry,
-    util::units::grouped,
+    util::units::counted,
 };
 
 /// What the command that goes on is made of.
@@ -48,7 +48,7 @@ pub fn write(
             let next =
                 next.map(|checkpoint| format!("the checkpoint {checkpoint:?} ends at offset {}", summary.last_blob));
             let plan = session.plan;
-            let root = format!("{} blobs, root {}", grouped(plan.blobs() as u64), plan.root());
+            let root = format!("{}, root {}", counted(plan.blobs(), "blob"), plan.root());
             let retries = retries_in_words();
             let told: Vec<String> = [root].into_iter().chain(retries).chain(streaming).chain(next).collect();
             progress.done(last, Some(told.join("; ")));
@@ -74,11 +74,8 @@ pub fn write(
 
 /// How often requests were tried again, if any was.
 fn retries_in_words() -> Option<String> {
-    match retry::count() {
-        0 => None,
-        1 => Some("1 retry".into()),
-        n => Some(format!("{} retries", grouped(n))),
-    }
+    let retries = retry::count();
+    (retries > 0).then(|| counted(retries, "retry"))
 }
 
 impl RetryHint<'_> {
@@ -90,10 +87,12 @@ impl RetryHint<'_> {
         }
         let mark = if has_filemark { ", and a filemark behind them" } else { "" };
         let place = volume.map_or(String::new(), |volume| {
-            format!("; volume {} has {} blocks of it{mark}", volume.number, grouped(volume.blocks))
+            format!("; volume {} has {} of it{mark}", volume.number, counted(volume.blocks, "block"))
         });
-        let error =
-            error.after(format!("{device} holds {blobs} of {planned} blobs whole, up to offset {offset}{place}"));
+        let error = error.after(format!(
+            "{device} holds {blobs} of {} whole, up to offset {offset}{place}",
+            counted(planned, "blob")
+        ));
         let (is_file, is_tape) = (kind == MediumKind::File && !self.options.is_stdout(), kind == MediumKind::Tape);
         let again = |changes: &[(&str, String)]| self.line.again(changes, &self.options.dest);
         let force: Vec<(&str, String)> = is_file.then(|| ("force", String::new())).into_iter().collect();
@@ -104,6 +103,11 @@ impl RetryHint<'_> {
             }
             Some(_) if is_file || is_tape && !error.is(ErrorKind::Full) => {
                 error.hint(format_args!("to go on: {}", again(&[("resume", String::new())])))
+            }
+            // What a plan leaves out was said when it was made.
+            Some(_) if self.line.flags.iter().any(|(flag, _)| *flag == "plan") => {
+                let again = again(&[("resume", String::new())]);
+                error.hint(format_args!("to go on with --volume-command, or at a terminal, on the next tape: {again}"))
             }
             Some(checkpoint) => {
                 let next = PathBuf::from(format!("{}.2", checkpoint.display()));

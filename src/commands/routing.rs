@@ -22,6 +22,7 @@ use crate::{
     oci::{Digest, json},
     store::{Locator, Store as _},
     util::parallel,
+    util::units::counted,
 };
 
 /// So many destinations are told one by one.
@@ -188,14 +189,14 @@ impl<'a> Router<'a> {
             }
         }
         let (sources, destinations) = (places.len(), places.values().sum::<usize>());
-        let word = |n: usize, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
         let kept = outcome.roots.iter().flatten().filter(|root| root.root.is_settled).count();
-        let kept = if kept > 0 { format!(", {} kept as they were", word(kept, "destination")) } else { String::new() };
+        let kept =
+            if kept > 0 { format!(", {} kept as they were", counted(kept, "destination")) } else { String::new() };
         let unmapped = match assigned.unmapped.len() {
             0 => String::new(),
-            n => format!("; {} without a destination", word(n, "source")),
+            n => format!("; {} without a destination", counted(n, "source")),
         };
-        format!("{} delivered to {}{kept}{unmapped}", word(sources, "source"), word(destinations, "destination"))
+        format!("{} delivered to {}{kept}{unmapped}", counted(sources, "source"), counted(destinations, "destination"))
     }
 }
 
@@ -253,7 +254,7 @@ pub fn wanted<'r>(outcome: &'r DeliveryOutcome, assigned: &'r Assigned) -> Vec<W
 
 /// What a run ends with if so many sources were left out.
 pub fn left_out(count: usize) -> Error {
-    Error::new(if count == 1 { "one source was left out".into() } else { format!("{count} sources were left out") })
+    Error::new(format!("left out: {}", counted(count, "source")))
 }
 
 /// One object of the report.

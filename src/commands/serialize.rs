@@ -30,7 +30,7 @@ pub fn run(options: &SerializeOptions) -> Result<()> {
     let named = NamedRoot { root: &root, name: &name, version: &output::version() };
     let plan = setup::plan(&graph, named, &existing, options.recursive, options.manifest_json);
     let plan = plan.doing(|| format!("planning the archive of {image}"))?;
-    let session = WriteSession { options: &write, plan: &plan, store, threads };
+    let session = WriteSession { options: &write, plan: &plan, store, threads, begins: &|| Ok(()) };
     let hint = RetryHint { line: &options.line, options: &write };
     let outcome = retry_hint::write(&session, dest, &progress, Some(&hint)).outcome;
     store.keep(&graph, &[(Some(&image.to_string()), &root)], options.recursive);

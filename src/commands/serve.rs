@@ -20,6 +20,7 @@ use crate::{
     },
     shards::plan_file::SharedPlan,
     signal,
+    util::units::counted,
 };
 
 /// Connections and files that are open at a time need no more descriptors.
@@ -41,8 +42,7 @@ pub fn run(options: &ServeOptions) -> Result<()> {
     }
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     let say = |what: &str, served: &Served| {
-        let images = served.library.images().len();
-        let images = if images == 1 { "1 image".into() } else { format!("{images} images") };
+        let images = counted(served.library.images().len(), "image");
         if !options.quiet {
             log::line(format_args!("{what} {images} on {scheme}://{address}/"));
         }

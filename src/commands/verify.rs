@@ -45,7 +45,7 @@ use crate::{
     },
     oci::Digest,
     shards::plan_file::{PlannedImage, SharedPlan},
-    util::units::grouped,
+    util::units::{counted, grouped},
 };
 
 /// So many lines of findings are printed of an archive.
@@ -138,8 +138,8 @@ fn check_cartridge(path: &Path, records: &[CheckpointRecord]) -> Result<()> {
     let first = records.iter().find_map(|record| record.volume.as_ref()).filter(|volume| volume.barcode.is_some());
     match (first, std::fs::metadata(path)) {
         (Some(volume), Ok(meta)) if mtio::is_tape(&meta) => {
-            let facts = DriveFacts::of(&DriveNode::open(path).doing(|| format!("asking {path:?}"))?);
-            check_barcode(&format!("{path:?}"), &facts, volume)
+            let cartridge = DriveFacts::cartridge_of(&DriveNode::open(path).doing(|| format!("asking {path:?}"))?);
+            check_barcode(&format!("{path:?}"), &cartridge, volume, false)
         }
         _ => Ok(()),
     }
@@ -282,6 +282,7 @@ impl ArchiveVerifier {
 
     /// What can be said of the shards of a plan together.
     fn conclude_set(&mut self, archives: &[ReadArchive]) {
+        self.told = 0;
         let Some(shared) = &self.shared else { return };
         let root_of = |archive: &ReadArchive| archive.catalog.lists.root().cloned();
         let roots: Vec<_> = archives.iter().map(|archive| (archive.heading.clone(), root_of(archive))).collect();
@@ -443,29 +444,28 @@ impl ArchiveVerifier {
             self.lines.image(image, broken, self.share.is_none_or(|share| share.of == 1));
         }
         let (blobs, manifests) = (catalog.blobs().len(), catalog.manifests());
-        let mut text = format!("{blobs} blobs, {manifests} of them manifests, {} bytes", grouped(catalog.bytes()));
+        let (blobs, bytes) = (counted(blobs, "blob"), counted(catalog.bytes(), "byte"));
+        let mut text = format!("{blobs}, {} of them manifests, {bytes}", grouped(manifests as u64));
         if let Some(end) = ended.end {
             text.push_str(&format!("; the archive ends at offset {}", grouped(end)));
         }
         if in_others > 0 {
-            text.push_str(&format!("; {} blobs are in other archives of these", grouped(in_others)));
+            text.push_str(&format!("; in other archives of these: {}", counted(in_others, "blob")));
         }
         if unread > 0 {
-            text.push_str(&format!("; {} blobs are elsewhere, and were not read", grouped(unread)));
+            text.push_str(&format!("; elsewhere, and not read: {}", counted(unread, "blob")));
         }
-        match catalog.missing_subjects() {
-            0 => {}
-            1 => text.push_str("; one subject is not in it"),
-            n => text.push_str(&format!("; {n} subjects are not in it")),
-        }
-        match catalog.left_out().len() {
-            0 => {}
-            1 => text.push_str("; one manifest is left out of a sparse index"),
-            n => text.push_str(&format!("; {n} manifests are left out of a sparse index")),
+        for (n, what, how) in [
+            (catalog.missing_subjects(), "subject", "not in it"),
+            (catalog.left_out().len(), "manifest", "left out of a sparse index"),
+        ] {
+            if n > 0 {
+                text.push_str(&format!("; {how}: {}", counted(n, what)));
+            }
         }
         if let Some(share) = self.share {
             let read = catalog.blobs().keys().filter(|digest| share.has(digest)).count();
-            text.push_str(&format!("; share {share}: of {} blobs the digest was checked", grouped(read as u64)));
+            text.push_str(&format!("; share {share}: the digest was checked of {}", counted(read, "blob")));
         }
         let idle = catalog.blobs().keys().filter(|digest| !all_reached.contains(*digest)).count();
         if idle > 0 {
@@ -509,7 +509,8 @@ impl ArchiveVerifier {
         let true_ones = records.len() as u64 - (self.flaws - before);
         let listed: HashSet<&Digest> = records.iter().map(|record| &record.digest).collect();
         let others = catalog.blobs().keys().filter(|digest| !listed.contains(digest)).count();
-        let more = if others > 0 { format!("; it does not speak of {others} blobs") } else { String::new() };
-        self.line("checkpoint", &format!("{true_ones} of {} records are true{more}", records.len()));
+        let more =
+            if others > 0 { format!("; it does not speak of {}", counted(others, "blob")) } else { String::new() };
+        self.line("checkpoint", &format!("{true_ones} of {}: true{more}", counted(records.len(), "record")));
     }
 }

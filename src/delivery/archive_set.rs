@@ -82,7 +82,7 @@ impl Delivery<'_> {
         let known = names(&first);
         let others = names(manifest).into_iter().filter(|name| !known.contains(name)).count();
         if others > 0 {
-            let (of, what) = (blob.archive.as_deref().unwrap_or("it"), counted(others as u64, "source"));
+            let (of, what) = (blob.archive.as_deref().unwrap_or("it"), counted(others, "source"));
             log::warn(format_args!(
                 "{of}: {what} that the first archive does not list: they are not delivered by it (deliver that archive by itself; shards of a plan are delivered together with --plan)"
             ));

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     error::Error,
     oci::{Descriptor, Digest},
+    util::units::counted,
 };
 
 /// So many failures are told one by one.
@@ -40,8 +41,10 @@ impl DeliveryTally {
     /// What was done, in words.
     pub fn in_words(&self) -> String {
         let DeliveryTally { sent, present, manifests, mounted, .. } = self;
-        let mounted = if *mounted > 0 { format!(", {mounted} blobs were mounted") } else { String::new() };
-        format!("{sent} blobs and {manifests} manifests were sent{mounted}, and {present} blobs were there")
+        let blobs = |n: &usize| counted(*n, "blob");
+        let mounted = if *mounted > 0 { format!("; mounted: {}", blobs(mounted)) } else { String::new() };
+        let manifests = counted(*manifests, "manifest");
+        format!("sent: {} and {manifests}{mounted}; there already: {}", blobs(sent), blobs(present))
     }
 
     /// A blob was sent.

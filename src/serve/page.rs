@@ -3,7 +3,7 @@
 use super::library::{ImageSummary, Library, ServedImage};
 use crate::util::{
     markup::escaped,
-    units::{grouped, human_size},
+    units::{counted, human_size},
 };
 
 /// Characters of what is shown.
@@ -73,8 +73,8 @@ pub fn text(library: &Library, host: &str) -> String {
 }
 
 fn heading(library: &Library, images: usize) -> String {
-    let images = if images == 1 { "1 image".into() } else { format!("{} images", grouped(images as u64)) };
-    format!("ace-dt serves {images}, {} blobs; nothing can be pushed here.", grouped(library.blob_count() as u64))
+    let (images, blobs) = (counted(images, "image"), counted(library.blob_count(), "blob"));
+    format!("ace-dt serves {images}, {blobs}; nothing can be pushed here.")
 }
 
 const STYLE: &str = "body{font:16px/1.5 sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222;background:#fff}\

@@ -10,11 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{choice::ShardChoice, partition::SHARDS_MAX, pins::Pins};
 use crate::{
-    archive::{checkpoint::CheckpointRecord, write::plan::Plan},
+    archive::{
+        checkpoint::CheckpointRecord,
+        write::{existing::ExistingContent, plan::Plan},
+    },
     error::{Context, Error, Result},
     fd,
     gather::{ResolvedSource, sources::GatherSource},
     oci::{Annotations, Descriptor, Digest, Manifest, annotation, json, media},
+    util::units::counted,
 };
 
 /// The version of the document.
@@ -52,6 +56,14 @@ pub struct ShardPlan {
     pub existing: PlannedExisting,
     /// What registries said.
     pub pins: Pins,
+}
+
+impl PlannedExisting {
+    /// The same for who plans an archive.
+    pub fn content(&self) -> ExistingContent {
+        let all = |digests: &[Digest]| digests.iter().cloned().collect();
+        ExistingContent { on_media: all(&self.on_media), blobs: all(&self.blobs) }
+    }
 }
 
 /// What tells a plan from other documents.
@@ -234,8 +246,9 @@ impl ShardFigures {
         }
         let is_same = made.content == self.content;
         if !is_same || (made.manifests, made.blobs) != (self.manifests, self.blobs) {
-            let others = if is_same { "" } else { " other" };
-            let why = format!("it would hold {}{others} blobs, and the plan says {}", made.blobs, self.blobs);
+            let others = if is_same { "" } else { " that are others" };
+            let why =
+                format!("it would hold {}{others}, and the plan says {}", counted(made.blobs, "blob"), self.blobs);
             return Err(Error::new(why));
         }
         Ok(())
@@ -287,10 +300,12 @@ impl SharedPlan {
         }
         for (n, (shard, images)) in plan.shards.iter().zip(images).enumerate() {
             if shard.images != images {
-                return Err(format!("shard {} has {images} sources, and not {} as it says", n + 1, shard.images));
+                let (number, has) = (n + 1, counted(images, "source"));
+                return Err(format!("shard {number} has {has}, and not {} as it says", shard.images));
             }
             if shard.root.is_some() != (images > 0) {
-                return Err(format!("shard {} has {images} sources, and its root is {:?}", n + 1, shard.root));
+                let (number, has) = (n + 1, counted(images, "source"));
+                return Err(format!("shard {number} has {has}, and its root is {}", or_none(shard.root.as_ref())));
             }
         }
         let shared = SharedPlan { digest: Digest::of(bytes), plan, index, extra };

@@ -91,9 +91,14 @@ pub fn grouped(n: u64) -> String {
     out
 }
 
-/// `1 blob`, `2 blobs`, `1,000 blobs`.
-pub fn counted(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", grouped(n)) }
+/// `1 blob`, `2 blobs`, `1,000 retries`.
+pub fn counted(n: impl TryInto<u64>, what: &str) -> String {
+    let n = n.try_into().unwrap_or(u64::MAX);
+    match what.strip_suffix('y') {
+        _ if n == 1 => format!("1 {what}"),
+        Some(stem) => format!("{} {stem}ies", grouped(n)),
+        None => format!("{} {what}s", grouped(n)),
+    }
 }
 
 /// A size for people, three significant digits, IEC: `1.50 GiB`.
@@ -127,6 +132,12 @@ pub fn human_time(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([counted(0, "blob"), counted(1_u64, "blob")], ["0 blobs", "1 blob"]);
+        assert_eq!([counted(1, "retry"), counted(2000_usize, "retry")], ["1 retry", "2,000 retries"]);
+    }
 
     #[test]
     fn sizes() {

@@ -24,12 +24,12 @@ use crate::{
             drive::StDrive,
             mtio,
             sink::{DriveLoader, TapeOptions, TapeSink},
-            watch::DriveDemands,
+            watch::{DriveDemands, DriveWatch, check_barcode},
         },
     },
     store::Store,
     stream::pipeline::{self, Geometry, Observer, Snapshot, StreamJob},
-    util::units::grouped,
+    util::units::{counted, grouped},
 };
 
 /// How an archive is written, and whereto.
@@ -165,8 +165,8 @@ impl WriteOptions {
             })?,
         };
         if lost > 0 {
-            let (blobs, checkpoint) = (grouped(lost), self.checkpoint.as_deref().unwrap_or(dest));
-            log::warn(format_args!("{checkpoint:?} speaks of {blobs} blobs of an earlier archive: it is begun anew"));
+            let (blobs, checkpoint) = (counted(lost, "blob"), self.checkpoint.as_deref().unwrap_or(dest));
+            log::warn(format_args!("{checkpoint:?} speaks of {blobs} of an earlier archive: it is begun anew"));
         }
         if self.resume && tape && !begun {
             log::warn(format_args!(
@@ -174,6 +174,10 @@ impl WriteOptions {
             ));
         }
         let kind = destination.kind();
+        if kind != MediumKind::Tape && self.demands != DriveDemands::default() {
+            let why = "--require-room and --require-encryption are asked of a tape drive, and it is none";
+            return Err(Error::usage(why).doing(format!("the destination {dest:?}")));
+        }
         // The drive is opened again, to be positioned.
         let destination = Some(destination).filter(|_| !(begun && tape));
         Ok(OpenedDestination { destination, checkpoint, records, kind, begun })
@@ -190,6 +194,8 @@ pub struct WriteSession<'a> {
     pub store: &'a dyn Store,
     /// Requests at a time.
     pub threads: usize,
+    /// Hears when the medium is about to be written to.
+    pub begins: &'a dyn Fn() -> Result<()>,
 }
 
 impl WriteSession<'_> {
@@ -227,7 +233,7 @@ impl WriteSession<'_> {
                 encoding.cancel();
             },
         };
-        let mut watch = SessionObserver { plan: self.plan, encoding: &encoding, keeper, observer };
+        let mut watch = SessionObserver { plan: self.plan, encoding: &encoding, keeper, begins: self.begins, observer };
         let (reached, outcome) = pipeline::run(job, sink, &mut watch);
         let mut keeper = watch.keeper;
         let settle = Settle { session: self, encoding: &encoding, kind, begin, records: &records, reached };
@@ -268,6 +274,11 @@ impl WriteSession<'_> {
         let name = format!("{path:?}");
         let drive = StDrive::open(path).doing(|| format!("opening the destination {name}"));
         let mut drive = Box::new(drive.doing(doing)?);
+        // Before the tape is brought to its place.
+        let watch = DriveWatch::begin(&*drive);
+        if let Some(volume) = records.last().and_then(|record| record.volume.as_ref()) {
+            check_barcode(&name, watch.cartridge(), volume, options.force).doing(doing)?;
+        }
         let wanted = WantedVolume {
             drive: &name,
             number: 1,
@@ -293,6 +304,7 @@ impl WriteSession<'_> {
             }
         }
         sink.resume_at(volume, at, earlier);
+        sink.was_asked(watch);
         Ok(Some(Begun { point, records, sink: Box::new(sink) }))
     }
 }
@@ -302,12 +314,14 @@ struct SessionObserver<'a> {
     plan: &'a Plan,
     encoding: &'a Encoding<'a>,
     keeper: CheckpointKeeper,
+    begins: &'a dyn Fn() -> Result<()>,
     /// Hears how it goes, and the length of the archive if it is known.
     observer: &'a mut dyn FnMut(&Snapshot, Option<u64>),
 }
 
 impl Observer for SessionObserver<'_> {
     fn begins(&mut self) -> Result<()> {
+        (self.begins)()?;
         self.keeper.begin()
     }
 

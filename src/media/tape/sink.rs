@@ -177,6 +177,11 @@ impl TapeSink {
         self.volumes.push(volume);
     }
 
+    /// What the drive said before the tape was brought to its place: a question may take from the driver what it must hear.
+    pub fn was_asked(&mut self, watch: DriveWatch) {
+        self.watch = Some(watch);
+    }
+
     fn drive(&mut self) -> Result<&mut dyn TapeDrive> {
         match &mut self.drive {
             Some(drive) => Ok(&mut **drive),
@@ -260,17 +265,14 @@ impl TapeSink {
         Ok(())
     }
 
-    /// Asks the drive whether it is as it must be, for so many bytes if that is known and may be told.
-    fn watch(&mut self, bytes: Option<Option<u64>>) -> Result<()> {
-        let watch = DriveWatch::begin(self.drive()?);
+    /// Asks the drive what it knows, unless that was done.
+    fn ask_drive(&mut self) -> Result<&DriveWatch> {
+        let watch = match self.watch.take() {
+            Some(asked) => asked,
+            None => DriveWatch::begin(self.drive()?),
+        };
         watch.tell_alerts(&self.name);
-        let demands = self.options.demands;
-        match bytes {
-            Some(bytes) => watch.check(&self.name, bytes, demands)?,
-            None => watch.check(&self.name, Some(0), DriveDemands { room: false, ..demands })?,
-        }
-        self.watch = Some(watch);
-        Ok(())
+        Ok(self.watch.insert(watch))
     }
 
     /// Asks the drive what became of it and of its cartridge.
@@ -278,7 +280,10 @@ impl TapeSink {
         let (Some(watch), Some(drive)) = (self.watch.take(), &self.drive) else { return };
         let change = watch.end(&**drive);
         tell_change(&self.name, &change);
-        self.volumes.changed(change);
+        // Of a cartridge that was put in and not begun there is nothing to keep.
+        if self.volumes.all().last().is_some_and(|last| last.number == self.volume) {
+            self.volumes.changed(change);
+        }
     }
 
     /// The driver took these bytes, `stream` of them of the stream at the most.
@@ -458,7 +463,8 @@ impl TapeSink {
         }
         (self.drive, self.full) = (Some(drive), false);
         if self.options.asks_drive {
-            self.watch(None)?;
+            let (name, demands) = (self.name.clone(), self.options.demands);
+            self.ask_drive()?.check(&name, Some(0), DriveDemands { room: false, ..demands })?;
         }
         self.look_at_tape()?;
         self.begin_volume()
@@ -483,7 +489,9 @@ impl Sink for TapeSink {
         self.whole_block = start.block_size;
         self.examine(start.block_size)?;
         if self.options.asks_drive {
-            self.watch(Some(start.expected.map(|all| all.saturating_sub(start.from))))?;
+            let (name, demands) = (self.name.clone(), self.options.demands);
+            let left = start.expected.map(|all| all.saturating_sub(start.from));
+            self.ask_drive()?.check(&name, left, demands)?;
         }
         if self.volumes.all().is_empty() { self.look_at_tape() } else { Ok(()) }
     }

@@ -5,7 +5,7 @@ use super::{
     drive::TapeDrive,
     scsi::{
         alert::Severity,
-        answer::{Capacity, Encryption},
+        answer::{Capacity, CartridgeFacts, Encryption},
         change::DriveChange,
         facts::DriveFacts,
     },
@@ -35,6 +35,11 @@ impl DriveWatch {
     /// Asks the drive.
     pub fn begin(drive: &dyn TapeDrive) -> DriveWatch {
         DriveWatch { before: drive.facts() }
+    }
+
+    /// What is known of the cartridge.
+    pub fn cartridge(&self) -> &CartridgeFacts {
+        &self.before.cartridge
     }
 
     /// The cartridge that is in it.
@@ -133,14 +138,18 @@ fn tell<'a>(name: &str, alerts: impl Iterator<Item = &'a super::scsi::alert::Ale
 /// Makes sure that the cartridge in a drive is the one that a checkpoint speaks of, as far as both have a barcode.
 ///
 /// # Errors
-/// If it is another.
-pub fn check_barcode(name: &str, facts: &DriveFacts, volume: &Volume) -> Result<()> {
-    match (&facts.cartridge.barcode, &volume.barcode) {
+/// If it is another, unless that is forced.
+pub fn check_barcode(name: &str, cartridge: &CartridgeFacts, volume: &Volume, force: bool) -> Result<()> {
+    match (&cartridge.barcode, &volume.barcode) {
         (Some(is), Some(wanted)) if is != wanted => {
             let why = format!(
                 "the cartridge {is} is in {name}, and the checkpoint says that volume {} is {wanted}",
                 volume.number
             );
+            if force {
+                log::warn(format_args!("{why}; it is taken all the same"));
+                return Ok(());
+            }
             Err(Error::new(why).hint(format!("put in {wanted}")))
         }
         _ => Ok(()),

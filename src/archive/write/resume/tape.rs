@@ -20,7 +20,6 @@ use crate::{
             drive::TapeDrive,
             locate::{self, Place},
             look,
-            watch::check_barcode,
         },
     },
     util::units::grouped,
@@ -71,7 +70,6 @@ pub fn examine(
         };
         let wanted = WantedVolume { number: volume.number, ..wanted.clone() };
         if proved != volume.number {
-            check_barcode(name, &drive.facts(), &volume)?;
             check_blocks(drive, &volume, block)?;
             wanted.must_be(drive, &volume)?;
             if volume.number == 1 {

@@ -55,7 +55,7 @@ fn options(dir: &Path, codec: Option<Format>) -> WriteOptions {
 fn run(options: &WriteOptions, plan: &Plan, store: &dyn Store) -> Result<WriteOutcome> {
     crate::signal::allow_interrupts()?;
     let opened = options.open()?;
-    WriteSession { options, plan, store, threads: 3 }.run(opened, &mut |_, _| ())
+    WriteSession { options, plan, store, threads: 3, begins: &|| Ok(()) }.run(opened, &mut |_, _| ())
 }
 
 fn complete(outcome: Result<WriteOutcome>) -> Box<WriteSummary> {

@@ -312,6 +312,10 @@ pub fn cartridge(bytes: &[u8]) -> Option<CartridgeFacts> {
 pub fn volume_statistics(bytes: &[u8]) -> Option<CartridgeFacts> {
     let parameters = log_parameters(bytes, LogPage::VolumeStatistics)?;
     let of = |code| parameter(&parameters, code);
+    // Parameter 0 says whether the page is valid.
+    if of(0) == Some(0) {
+        return None;
+    }
     let bytes_of = |code| of(code).map(|value| value.saturating_mul(MEGABYTE));
     let text_of = |code: u16| parameters.iter().find(|(known, _)| *known == code).and_then(|(_, value)| text(value));
     let (whole, used) = (bytes_of(0x16), bytes_of(0x17));

@@ -50,11 +50,12 @@ impl DriveChange {
     }
 }
 
-/// How much was counted meanwhile. A counter that is lower than before began anew, with another cartridge.
+/// How much was counted meanwhile, if both times were told. A counter that is lower than before began anew, with another
+/// cartridge.
 fn counted(before: Option<ErrorCounters>, after: Option<ErrorCounters>) -> Option<ErrorCounters> {
-    let (before, after) = (before.unwrap_or_default(), after?);
+    let (before, after) = (before?, after?);
     let since = |before: Option<u64>, after: Option<u64>| {
-        after.map(|after| after.checked_sub(before.unwrap_or(0)).unwrap_or(after))
+        before.zip(after).map(|(before, after)| after.checked_sub(before).unwrap_or(after))
     };
     Some(ErrorCounters {
         corrected: since(before.corrected, after.corrected),

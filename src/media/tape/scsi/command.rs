@@ -55,9 +55,9 @@ pub fn mode() -> ScsiCommand {
     command(&[0x5a, 0, 0x0f, 0, 0, 0, 0, 0, 252, 0], 252)
 }
 
-/// MODE SENSE(6) for the header and the block descriptor, for drives that know no other.
+/// MODE SENSE(6) for all pages, with the block descriptor, for drives that know no other, or not that page.
 pub fn short_mode() -> ScsiCommand {
-    command(&[0x1a, 0, 0x0f, 0, 252, 0], 252)
+    command(&[0x1a, 0, 0x3f, 0, 252, 0], 252)
 }
 
 /// LOG SENSE for the cumulative values of a page (SPC-4 6.8).
@@ -66,10 +66,10 @@ pub fn log(page: LogPage) -> ScsiCommand {
     command(&[0x4d, 0, 0x40 | page as u8, 0, 0, 0, 0, room[0], room[1], 0], ROOM)
 }
 
-/// READ ATTRIBUTE for all values from an attribute on, of partition 0 (SPC-4 6.18).
-pub fn attributes(from: u16) -> ScsiCommand {
-    let (from, room) = (from.to_be_bytes(), u32::from(ROOM).to_be_bytes());
-    command(&[0x8c, 0, 0, 0, 0, 0, 0, 0, from[0], from[1], room[0], room[1], room[2], room[3], 0, 0], ROOM)
+/// READ ATTRIBUTE for all values of a partition (SPC-4 6.18).
+pub fn attributes(partition: u8) -> ScsiCommand {
+    let room = u32::from(ROOM).to_be_bytes();
+    command(&[0x8c, 0, 0, 0, 0, 0, 0, partition, 0, 0, room[0], room[1], room[2], room[3], 0, 0], ROOM)
 }
 
 /// READ POSITION, long form (SSC-4 7.7).

@@ -72,6 +72,11 @@ impl DriveFacts {
         let mut asking = Questioning { device, unanswered: Vec::new() };
         let identity = asking.ask("what it is", &question(command::inquiry(), answer::identity));
         let serial = asking.ask("its serial number", &question(command::serial_number(), answer::serial_number));
+        // Other devices may take the same commands for others.
+        if identity.as_ref().is_some_and(|identity| !identity.is_tape) {
+            let identity = identity.unwrap_or_default();
+            return DriveFacts { identity, serial, unanswered: asking.unanswered, ..DriveFacts::default() };
+        }
         let limits = asking.ask("limits of blocks", &question(command::block_limits(), answer::block_limits));
         let mode = asking.either(
             "density, protection and compression",
@@ -84,7 +89,8 @@ impl DriveFacts {
             &question(command::short_position(), answer::short_position),
         );
         let encryption = asking.ask("encryption", &question(command::encryption(), answer::encryption));
-        let (cartridge, cleaning) = (asking.cartridge(), asking.cleaning());
+        let partition = position.and_then(|position: TapePosition| u8::try_from(position.partition).ok()).unwrap_or(0);
+        let (cartridge, cleaning) = (asking.cartridge(partition), asking.cleaning());
         let alerts = asking.ask("TapeAlert flags", &question(command::log(LogPage::TapeAlert), answer::alerts));
         let of_writing = question(command::log(LogPage::WriteErrors), |b| answer::errors(b, LogPage::WriteErrors));
         let of_reading = question(command::log(LogPage::ReadErrors), |b| answer::errors(b, LogPage::ReadErrors));
@@ -112,6 +118,11 @@ impl DriveFacts {
             read_errors,
             unanswered: asking.unanswered,
         }
+    }
+
+    /// What is known of the cartridge in a device, and no more: its alerts stay.
+    pub fn cartridge_of(device: &dyn ScsiDevice) -> CartridgeFacts {
+        Questioning { device, unanswered: Vec::new() }.cartridge(0)
     }
 
     /// What it is called.
@@ -162,10 +173,10 @@ impl Questioning<'_> {
     }
 
     /// The cartridge's memory, or else the drive's statistics of it; capacities by whatever tells them.
-    fn cartridge(&mut self) -> CartridgeFacts {
+    fn cartridge(&mut self, partition: u8) -> CartridgeFacts {
         let known = self.either(
             "the cartridge's memory",
-            &question(command::attributes(0), answer::cartridge),
+            &question(command::attributes(partition), answer::cartridge),
             &question(command::log(LogPage::VolumeStatistics), answer::volume_statistics),
         );
         let mut known = known.unwrap_or_default();

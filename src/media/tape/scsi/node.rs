@@ -17,8 +17,8 @@ use crate::{
 
 /// A drive that is asked.
 pub struct DriveNode {
-    /// The node of the st driver, or whatever was named.
-    named: Result<File>,
+    /// The node of the st driver, or whatever was named; none of one that rewinds the tape when it is closed.
+    named: Option<Result<File>>,
     /// The number of that node.
     device: u64,
 }
@@ -34,9 +34,15 @@ impl DriveNode {
         if !meta.file_type().is_char_device() {
             return Err(Error::usage("it is no tape drive, but a file of another kind"));
         }
-        let node = DriveNode { named: fd::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK), device: meta.rdev() };
+        let may_open = !(mtio::is_tape(&meta) && mtio::rewinds(&meta));
+        let named = may_open.then(|| fd::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK));
+        let node = DriveNode { named, device: meta.rdev() };
         match &node.named {
-            Err(e) if node.generic().is_none() => Err(e.clone()),
+            Some(Err(e)) if node.generic().is_none() => Err(e.clone()),
+            None if node.generic().is_none() => {
+                let why = "to ask this node would rewind the tape, and the drive has no generic node";
+                Err(Error::new(why).hint("its node /dev/nst* does not rewind"))
+            }
             _ => Ok(node),
         }
     }
@@ -49,8 +55,9 @@ impl DriveNode {
 impl ScsiDevice for DriveNode {
     fn ask(&self, command: &ScsiCommand) -> Result<Vec<u8>, ScsiFailure> {
         let asked = match &self.named {
-            Ok(file) => ask_file(file, command),
-            Err(e) => Err(ScsiFailure::Kernel(e.os_error().map_or(Errno::EIO, Errno::from_raw))),
+            Some(Ok(file)) => ask_file(file, command),
+            Some(Err(e)) => Err(ScsiFailure::Kernel(e.os_error().map_or(Errno::EIO, Errno::from_raw))),
+            None => Err(ScsiFailure::Kernel(Errno::EBUSY)),
         };
         or_generic(asked, command, self.device)
     }

@@ -466,10 +466,11 @@ fn a_resume_wants_the_cartridge_of_the_checkpoint() {
     let volume = |barcode: Option<&str>| Volume { number: 2, barcode: barcode.map(String::from), ..Volume::default() };
     let facts = told(1, 1);
     for same in [volume(None), volume(Some("WK4801L8"))] {
-        check_barcode("d", &facts, &same).unwrap();
+        check_barcode("d", &facts.cartridge, &same, false).unwrap();
     }
-    check_barcode("d", &DriveFacts::default(), &volume(Some("WK4802L8"))).unwrap();
-    let error = check_barcode("d", &facts, &volume(Some("WK4802L8"))).unwrap_err().to_string();
+    check_barcode("d", &CartridgeFacts::default(), &volume(Some("WK4802L8")), false).unwrap();
+    check_barcode("d", &facts.cartridge, &volume(Some("WK4802L8")), true).unwrap();
+    let error = check_barcode("d", &facts.cartridge, &volume(Some("WK4802L8")), false).unwrap_err().to_string();
     assert_eq!(
         error,
         "the cartridge WK4801L8 is in d, and the checkpoint says that volume 2 is WK4802L8 (put in WK4802L8)"
