@@ -219,4 +219,18 @@ for mode in "0" "65536"; do
     done
 done
 mt setblk 0
+# Shards of a plan, one behind the other on a tape.
+cat small.list large.list > both.list
+ace-dt mirror plan -q --shards 2 -o p both.list
+shard() { ace-dt mirror archive --no-term --plan p --shard "$1/2" --resume --checkpoint '{shard}.c' --report '{shard}.json' $T; }
+mt rewind
+check "a shard onto a tape" shard 1
+check "a shard that is whole is left as it is" sh -c "ace-dt mirror archive --no-term --plan p --shard 1/2 --checkpoint '{shard}.c' $T 2>&1 | grep -q 'the archive is whole, and nothing was written'"
+check "the next stands behind it" shard 2
+check "and their reports are merged" ace-dt mirror report merge -o all.json 1.json 2.json
+mt rewind
+ace-dt util mbuffer -q -m 8M -i $T -o s1.tar && ace-dt util mbuffer -q -m 8M -i $T -o s2.tar
+check "both are the plan" ace-dt mirror verify -q --plan p s1.tar s2.tar
+ace-dt util tape /dev/st0 > told
+check "the node that rewinds is asked without a rewind" sh -c "grep -q VIRTUAL-TAPE told && mt-st -f $T status | grep -q 'File number=2'"
 echo "end"
