@@ -1,7 +1,7 @@
 //! The flags of buffers, tapes, credentials, progress, registries and the program itself.
 
 use crate::cli::{
-    args::{self, ListFormat},
+    args::{self, Args, ListFormat},
     flag_table::{FLAG, yes},
     schema::{Flag, FlagGroup, Value},
 };
@@ -29,6 +29,18 @@ const CHARTS: &[&str] =
     &["mirror archive", "mirror deserialize", "mirror serialize", "mirror unarchive", "util mbuffer"];
 /// What reads archives that may go on on another tape.
 const READS: &[&str] = &["mirror deserialize", "mirror list", "mirror unarchive", "mirror verify"];
+
+/// How something is printed that has no form as CSV.
+///
+/// # Errors
+/// If it is none of the two.
+pub(super) fn table_or_json(args: &mut Args, text: &str) -> Result<(), String> {
+    args.output = match text.parse()? {
+        ListFormat::Csv => return Err(format!("{text:?} is none of table, json")),
+        format => format,
+    };
+    Ok(())
+}
 
 /// These flags, in the order in which they are shown, behind those of [`super::flag_table`].
 pub static GENERAL_FLAGS: &[Flag] = &[
@@ -147,13 +159,7 @@ pub static GENERAL_FLAGS: &[Flag] = &[
         default: "table",
         on: &["mirror archive", "mirror verify"],
         text: "How what is found, or with `--dry-run` the plan, is printed: lines for people (`table`), or `json`: for `ace-dt mirror verify` an array of objects with `kind` (the word that begins the line) and `text`, or `reference`, `digest` and `brokenParts` of an image; for a plan one object with its `sources`, `root`, counts and `size`.",
-        set: |a, v| {
-            a.output = match v.parse()? {
-                ListFormat::Csv => return Err(format!("{v:?} is none of table, json")),
-                format => format,
-            };
-            Ok(())
-        },
+        set: table_or_json,
         ..FLAG
     },
     Flag {

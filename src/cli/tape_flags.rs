@@ -1,8 +1,8 @@
 //! What is asked of a tape drive: the flags, and `util tape`.
 
 use super::{
-    args::ListFormat,
     flag_table::{FLAG, yes},
+    general_flags::table_or_json,
     schema::{Action, Command, Count, Flag, FlagGroup, Operand, Value},
 };
 
@@ -38,13 +38,7 @@ pub static TAPE_FLAGS: &[Flag] = &[
         default: "table",
         on: &["util tape"],
         text: "How it is printed: `table` for people, or `json`, one object: what was not told is `null`, and `unanswered` has why.",
-        set: |a, v| {
-            a.output = match v.parse()? {
-                ListFormat::Csv => return Err(format!("{v:?} is none of table, json")),
-                format => format,
-            };
-            Ok(())
-        },
+        set: table_or_json,
         ..FLAG
     },
 ];

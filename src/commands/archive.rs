@@ -1,9 +1,7 @@
 //! `mirror archive`: from a list of sources to an archive on a device.
 
-use std::cell::{Cell, RefCell};
-
 use super::{
-    archive_run::{ArchiveRun, check_sources, written},
+    archive_run::{ArchiveRun, written},
     archive_shard, path_conflicts,
     report::ReportFile,
     setup::{self, Setup},
@@ -34,7 +32,10 @@ fn run_list(options: &ArchiveOptions, selection: &SelectionOptions, there: &Exis
     read.extend(there.checkpoints.iter().map(|(path, _)| ("--existing-from-checkpoint", path.as_path())));
     path_conflicts::check(&read, &written(options))?;
     let sources = collect::read(&selection.sources)?;
-    check_sources(options, sources.iter().map(|source| &source.locator).chain(&there.images))?;
+    path_conflicts::check_sources(
+        &written(options),
+        sources.iter().map(|source| &source.locator).chain(&there.images),
+    )?;
     let report = options.report.as_deref().map(ReportFile::open).transpose()?;
     let mut existing = ExistingContent::by_checkpoints(&there.checkpoints)?;
     let setup = Setup::new(&options.connection)?;
@@ -50,16 +51,7 @@ fn run_list(options: &ArchiveOptions, selection: &SelectionOptions, there: &Exis
         fallback: selection.index_fallback,
         version: &output::version(),
     };
-    let run = ArchiveRun {
-        options,
-        setup: &setup,
-        write: &write,
-        progress: &progress,
-        recursive: selection.recursive,
-        volumes: RefCell::default(),
-        report: RefCell::new(report),
-        is_begun: Cell::default(),
-    };
+    let run = ArchiveRun::new(options, &setup, &write, &progress, selection.recursive, report);
     let outcome = run.archive(&mut found, &index, &existing, dest, |_| Ok(()));
     if !options.dry_run {
         store.keep(&found.graph, &found.roots(), selection.recursive);

@@ -9,7 +9,6 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    path_conflicts,
     report::{ReportFile, with_devices},
     retry_hint::{self, RetryHint},
     setup::{self, NamedRoot, Setup},
@@ -25,19 +24,8 @@ use crate::{
     gather::collect::{Collected, IndexOptions, SourceOutcome, SourceRecord},
     media::sink::Volumes,
     oci::{Digest, json},
-    store::Locator,
     util::units,
 };
-
-/// Nothing of the sources is written over.
-///
-/// # Errors
-/// If an archive that is read would be, or something would be written into a layout.
-pub fn check_sources<'a>(options: &ArchiveOptions, sources: impl Iterator<Item = &'a Locator> + Clone) -> Result<()> {
-    let archives: Vec<_> = sources.clone().filter_map(Locator::archive).map(|path| ("a source", path)).collect();
-    path_conflicts::check(&archives, &written(options))?;
-    path_conflicts::not_inside(&sources.filter_map(Locator::layout).collect::<Vec<_>>(), &written(options))
-}
 
 /// What the run writes.
 pub fn written(options: &ArchiveOptions) -> Vec<(&'static str, &Path)> {
@@ -54,24 +42,37 @@ pub fn written(options: &ArchiveOptions) -> Vec<(&'static str, &Path)> {
 /// All that the run has by the time that sources are found.
 pub struct ArchiveRun<'a> {
     /// What was asked for.
-    pub options: &'a ArchiveOptions,
+    options: &'a ArchiveOptions,
     /// Where content comes from.
-    pub setup: &'a Setup,
+    setup: &'a Setup,
     /// How the archive is written.
-    pub write: &'a WriteOptions,
+    write: &'a WriteOptions,
     /// Who hears how far it is.
-    pub progress: &'a Progress,
+    progress: &'a Progress,
     /// Referrers too.
-    pub recursive: bool,
+    recursive: bool,
     /// The tapes that it went to.
-    pub volumes: RefCell<Volumes>,
+    volumes: RefCell<Volumes>,
     /// Where is told what became of each source.
-    pub report: RefCell<Option<ReportFile>>,
+    report: RefCell<Option<ReportFile>>,
     /// The archive was begun.
-    pub is_begun: Cell<bool>,
+    is_begun: Cell<bool>,
 }
 
-impl ArchiveRun<'_> {
+impl<'a> ArchiveRun<'a> {
+    /// A run of which nothing is begun.
+    pub fn new(
+        options: &'a ArchiveOptions,
+        setup: &'a Setup,
+        write: &'a WriteOptions,
+        progress: &'a Progress,
+        recursive: bool,
+        report: Option<ReportFile>,
+    ) -> ArchiveRun<'a> {
+        let (volumes, report, is_begun) = (RefCell::default(), RefCell::new(report), Cell::default());
+        ArchiveRun { options, setup, write, progress, recursive, volumes, report, is_begun }
+    }
+
     /// Plans the archive, has that `check`ed, and writes it or tells of it; notes how far the sources came.
     ///
     /// # Errors

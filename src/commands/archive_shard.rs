@@ -1,12 +1,12 @@
 //! `mirror archive --plan`: the archive of one shard of a plan.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use super::{
-    archive_run::{ArchiveRun, check_sources, written},
+    archive_run::{ArchiveRun, written},
     path_conflicts,
     report::{ReportFile, ShardReport, of_shard},
     setup::Setup,
@@ -38,14 +38,15 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
     let (plan, figures) = (&shared.plan, shared.shard(&shard.choice)?);
     let name = format!("shard {number} of {} of the plan {path:?}", shared.count());
     let sources = shared.sources(number).doing(|| name.clone())?;
-    check_sources(options, sources.iter().map(|(source, _)| &source.locator))?;
+    path_conflicts::check_sources(&written(options), sources.iter().map(|(source, _)| &source.locator))?;
     let mut report = options.report.as_deref().map(ReportFile::open).transpose()?;
     let mut told = ShardReport::new(&shared, number);
     let progress = Progress::new(&options.progress)?;
     let is_recorded = !options.output.force() && is_recorded(options, figures)?;
+    let is_plain = options.output.format().is_none() && options.output.dest().is_file();
     let found = match sources.is_empty() {
         true => Some("has no sources: no archive is made"),
-        false if is_recorded && !options.dry_run && is_whole(options, figures) => Some(WHOLE),
+        false if is_recorded && is_plain && !options.dry_run && is_whole(options, figures) => Some(WHOLE),
         false => None,
     };
     if let Some(found) = found {
@@ -63,7 +64,6 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
     let setup = Setup::new(&options.connection)?;
     let mut write = options.output.at_level(setup.level);
     // A file that is not whole goes on only if that is asked for; the others are looked at by whoever goes on with them.
-    let is_plain = options.output.format().is_none() && options.output.dest().is_file();
     write.resume |= is_recorded && !is_plain;
     let dest = if options.dry_run { None } else { Some(write.open()?) };
 
@@ -81,16 +81,7 @@ pub fn run(options: &ArchiveOptions, shard: &ShardOptions) -> Result<()> {
     crate::signal::check()?;
     let index = IndexOptions { annotations: &plan.annotations, fallback: plan.index_fallback, version: &plan.tool };
     let existing = plan.existing.content();
-    let run = ArchiveRun {
-        options,
-        setup: &setup,
-        write: &write,
-        progress: &progress,
-        recursive: plan.recursive,
-        volumes: RefCell::default(),
-        report: RefCell::new(report),
-        is_begun: Cell::default(),
-    };
+    let run = ArchiveRun::new(options, &setup, &write, &progress, plan.recursive, report);
     let made = Cell::new((told.blobs, told.size));
     let check = |archive: &Plan| {
         made.set((archive.blobs(), archive.total()));
@@ -141,14 +132,10 @@ fn planned_records(plan: &ShardPlan, number: u32) -> Vec<SourceRecord> {
     records.collect()
 }
 
-/// Whether an archive in a file, of which the checkpoint says that it is whole, is there from its beginning to its end. Like
+/// Whether an uncompressed archive in a file, of which the checkpoint says that it is whole, is there from its beginning to its end. Like
 /// whoever resumes, this goes by the checkpoint, and reads no blob again.
 fn is_whole(options: &ArchiveOptions, figures: &ShardFigures) -> bool {
-    let dest = options.output.dest();
-    if options.output.format().is_some() || !dest.is_file() {
-        return false;
-    }
-    match look(dest, InputOptions::default()) {
+    match look(options.output.dest(), InputOptions::default()) {
         Ok((catalog, findings)) => {
             let is_planned = catalog.lists.root() == figures.root.as_ref() && catalog.blobs().len() == figures.blobs;
             findings.is_empty() && is_planned

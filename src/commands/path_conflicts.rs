@@ -10,6 +10,7 @@ use super::setup::is_dash;
 use crate::{
     error::{Error, Result},
     media::tape::mtio,
+    store::Locator,
     util::atomic_file::directory,
 };
 
@@ -47,11 +48,21 @@ pub fn check(read: &Parts, written: &Parts) -> Result<()> {
     Ok(())
 }
 
+/// Nothing of the sources is written over: neither an archive that is read, nor anything in a layout.
+///
+/// # Errors
+/// Wrong usage, if something is.
+pub fn check_sources<'a>(written: &Parts, sources: impl Iterator<Item = &'a Locator> + Clone) -> Result<()> {
+    let archives: Vec<_> = sources.clone().filter_map(Locator::archive).map(|path| ("a source", path)).collect();
+    check(&archives, written)?;
+    not_inside(&sources.filter_map(Locator::layout).collect::<Vec<_>>(), written)
+}
+
 /// Nothing is written into the layout of a source: into the directory or one below it.
 ///
 /// # Errors
 /// Wrong usage, if something is.
-pub fn not_inside(layouts: &[&Path], written: &Parts) -> Result<()> {
+fn not_inside(layouts: &[&Path], written: &Parts) -> Result<()> {
     for (part, path) in written.iter().filter(|(_, path)| !is_dash(path)) {
         let Ok(parent) = directory(path).canonicalize() else { continue };
         let inside = |layout: &&&Path| layout.canonicalize().is_ok_and(|layout| parent.starts_with(layout));

@@ -18,7 +18,6 @@ use crate::{
         plan_file::{ShardPlan, SharedPlan, is_plan},
         planning::PlanSpec,
     },
-    store::Locator,
     util::units::{counted, grouped, human_size},
 };
 
@@ -38,9 +37,7 @@ fn make(options: &PlanOptions) -> Result<()> {
     path_conflicts::check(&read, &written)?;
     let sources = collect::read(&selection.sources)?;
     let locators = sources.iter().map(|source| &source.locator).chain(&there.images);
-    let archives: Vec<_> = locators.clone().filter_map(Locator::archive).map(|path| ("a source", path)).collect();
-    path_conflicts::check(&archives, &written)?;
-    path_conflicts::not_inside(&locators.filter_map(Locator::layout).collect::<Vec<_>>(), &written)?;
+    path_conflicts::check_sources(&written, locators)?;
     let report = options.report.as_deref().map(ReportFile::open).transpose()?;
     let file = dest.map(|dest| ReplacedFile::open(dest, "the plan", is_plan)).transpose()?;
 

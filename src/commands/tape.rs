@@ -5,11 +5,14 @@ use std::fmt::Write as _;
 use crate::{
     cli::{args::ListFormat, options::TapeOfOptions, output},
     error::{Context, Error, Result, one_line},
-    media::tape::scsi::{
-        alert::Severity,
-        answer::{Encryption, ErrorCounters},
-        facts::DriveFacts,
-        node::DriveNode,
+    media::tape::{
+        mtio::Limits,
+        scsi::{
+            alert::Alert,
+            answer::{Encryption, ErrorCounters, TapePosition},
+            facts::DriveFacts,
+            node::DriveNode,
+        },
     },
     oci::json,
     util::units::{grouped, human_size},
@@ -57,10 +60,7 @@ fn table(facts: &DriveFacts) -> String {
         }),
     );
     let limits = facts.least_block.zip(facts.largest_block);
-    line(
-        "limits of blocks",
-        limits.map(|(least, most)| format!("{} to {} bytes", grouped(least.into()), grouped(most.into()))),
-    );
+    line("limits of blocks", limits.map(|(least, most)| Limits { least, most }.to_string()));
     line("position", facts.position.map(position));
     line("write protected", facts.write_protected.map(yes_or_no));
     line("compression", facts.compression.map(|on| if on { "on" } else { "off" }.into()));
@@ -92,13 +92,8 @@ fn table(facts: &DriveFacts) -> String {
         None => {}
         Some([]) => line("alerts", Some("none".into())),
         Some(alerts) => {
-            for alert in alerts {
-                let severity = match alert.severity {
-                    Severity::Information => "information",
-                    Severity::Warning => "warning",
-                    Severity::Critical => "critical",
-                };
-                line("alert", Some(format!("{} ({severity}): {}: {}", alert.number, alert.name, alert.advice)));
+            for Alert { number, severity, name, advice } in alerts {
+                line("alert", Some(format!("{number} ({severity}): {name}: {advice}")));
             }
         }
     }
@@ -108,7 +103,7 @@ fn table(facts: &DriveFacts) -> String {
     text
 }
 
-fn position(position: crate::media::tape::scsi::answer::TapePosition) -> String {
+fn position(position: TapePosition) -> String {
     let place = match (position.at_beginning, position.block) {
         (true, _) => "at the beginning".into(),
         (false, Some(block)) => format!("block {}", grouped(block)),

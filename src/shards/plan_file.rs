@@ -22,14 +22,14 @@ use crate::{
 };
 
 /// The version of the document.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// A plan that hosts share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ShardPlan {
     /// Always 1.
-    ace_dt_plan: u32,
+    pub(super) ace_dt_plan: u32,
     /// The version of the tool, as it stands in the archives.
     pub tool: String,
     /// The digest of the gather index over all sources.
@@ -47,7 +47,7 @@ pub struct ShardPlan {
     /// For the gather indexes.
     pub annotations: Annotations,
     /// The bytes of the gather index over all sources.
-    gather: String,
+    pub(super) gather: String,
     /// What indexes list, and is not taken: the index, and the manifest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<(Digest, Digest)>,
@@ -136,32 +136,6 @@ pub struct PlannedImage {
     pub labels: Option<String>,
 }
 
-/// What a plan is made of.
-pub struct PlanParts {
-    /// As in [`ShardPlan`].
-    pub tool: String,
-    /// The gather index over all sources.
-    pub gather: Vec<u8>,
-    /// As in [`ShardPlan`].
-    pub stored_twice: u64,
-    /// As in [`ShardPlan`].
-    pub shards: Vec<ShardFigures>,
-    /// As in [`ShardPlan`].
-    pub sources: Vec<PlannedSource>,
-    /// As in [`ShardPlan`].
-    pub recursive: bool,
-    /// As in [`ShardPlan`].
-    pub index_fallback: bool,
-    /// As in [`ShardPlan`].
-    pub annotations: Annotations,
-    /// As in [`ShardPlan`].
-    pub left_out: Vec<(Digest, Digest)>,
-    /// As in [`ShardPlan`].
-    pub existing: PlannedExisting,
-    /// As in [`ShardPlan`].
-    pub pins: Pins,
-}
-
 /// A plan that was read, and what it is known by.
 pub struct SharedPlan {
     /// The plan.
@@ -175,26 +149,6 @@ pub struct SharedPlan {
 }
 
 impl ShardPlan {
-    /// A plan of these parts.
-    pub fn new(parts: PlanParts) -> ShardPlan {
-        let PlanParts { tool, gather, stored_twice, shards, sources, .. } = parts;
-        ShardPlan {
-            ace_dt_plan: VERSION,
-            tool,
-            root: Digest::of(&gather),
-            stored_twice,
-            shards,
-            sources,
-            recursive: parts.recursive,
-            index_fallback: parts.index_fallback,
-            annotations: parts.annotations,
-            gather: String::from_utf8(gather).expect("JSON is UTF-8"),
-            left_out: parts.left_out,
-            existing: parts.existing,
-            pins: parts.pins,
-        }
-    }
-
     /// The document.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = json::pretty(self);

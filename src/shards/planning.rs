@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::{
     partition::{Division, Need, Portions},
     pins::{FetchedStore, PinnedStore, Pins},
-    plan_file::{PlanParts, PlannedExisting, PlannedSource, ShardFigures, ShardPlan},
+    plan_file::{PlannedExisting, PlannedSource, ShardFigures, ShardPlan, VERSION},
 };
 use crate::{
     archive::{
@@ -101,9 +101,11 @@ impl PlanSpec<'_> {
                 shard: shard + 1,
             }
         });
-        Ok(ShardPlan::new(PlanParts {
+        Ok(ShardPlan {
+            ace_dt_plan: VERSION,
             tool: self.version.into(),
-            gather: graph.bytes(gather)?.to_vec(),
+            root: gather.digest.clone(),
+            gather: String::from_utf8(graph.bytes(gather)?.to_vec()).expect("JSON is UTF-8"),
             stored_twice,
             shards,
             sources: sources.collect(),
@@ -113,7 +115,7 @@ impl PlanSpec<'_> {
             left_out,
             existing,
             pins,
-        }))
+        })
     }
 
     /// What each group of sources needs in its archive, and what of that is at the destination already.

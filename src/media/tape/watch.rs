@@ -4,10 +4,10 @@
 use super::{
     drive::TapeDrive,
     scsi::{
-        alert::Severity,
+        alert::{Alert, Severity},
         answer::{Capacity, CartridgeFacts, Encryption},
         change::DriveChange,
-        facts::DriveFacts,
+        facts::{CAPACITY, DriveFacts, ENCRYPTION, MEMORY},
     },
 };
 use crate::{
@@ -71,8 +71,7 @@ impl DriveWatch {
             return if demands.room { Err(doing(Error::usage(why))) } else { Ok(()) };
         };
         let Some(left) = self.left() else {
-            let why =
-                format!("the drive does not tell what is left on the cartridge{}", self.why("memory", "capacity"));
+            let why = format!("the drive does not tell what is left on the cartridge{}", self.why(&[MEMORY, CAPACITY]));
             return if demands.room { Err(doing(Error::new(why))) } else { Ok(()) };
         };
         if bytes <= left {
@@ -100,7 +99,7 @@ impl DriveWatch {
             Some(Encryption::On) => return Ok(()),
             Some(Encryption::Off) => "the drive does not encrypt".into(),
             Some(Encryption::External) => "the drive writes what it gets, without encrypting it".into(),
-            None => format!("the drive does not tell whether it encrypts{}", self.why("encryption", "encryption")),
+            None => format!("the drive does not tell whether it encrypts{}", self.why(&[ENCRYPTION])),
         };
         Err(Error::new(why).doing(format!("--require-encryption: {name}")).hint("stenc(1) gives it a key"))
     }
@@ -112,10 +111,9 @@ impl DriveWatch {
         if at_beginning { whole.or(left) } else { left }
     }
 
-    /// Why something was not told.
-    fn why(&self, one: &str, other: &str) -> String {
-        let about = |what: &str| what.contains(one) || what.contains(other);
-        let found = self.before.unanswered.iter().find(|unanswered| about(unanswered.what));
+    /// Why one of these was not told.
+    fn why(&self, of: &[&str]) -> String {
+        let found = self.before.unanswered.iter().find(|unanswered| of.contains(&unanswered.what));
         found.map_or(String::new(), |unanswered| format!(": {}", unanswered.why))
     }
 }
@@ -125,9 +123,9 @@ pub fn tell_change(name: &str, change: &DriveChange) {
     tell(name, change.alerts.iter().flatten());
 }
 
-fn tell<'a>(name: &str, alerts: impl Iterator<Item = &'a super::scsi::alert::Alert>) {
+fn tell<'a>(name: &str, alerts: impl Iterator<Item = &'a Alert>) {
     for alert in alerts {
-        let what = format!("{name}: TapeAlert {}: {}: {}", alert.number, alert.name, alert.advice);
+        let what = format!("{name}: {alert}: {}", alert.advice);
         match alert.severity {
             Severity::Information => log::info(what),
             Severity::Warning | Severity::Critical => log::warn(what),

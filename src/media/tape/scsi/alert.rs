@@ -1,5 +1,7 @@
 //! TapeAlert's flags in words: what happened, and what to do (SSC-4 Annex A, "TapeAlert flags").
 
+use std::fmt;
+
 use serde::Serialize;
 
 /// How bad it is.
@@ -26,6 +28,22 @@ pub struct Alert {
     pub name: &'static str,
     /// What to do.
     pub advice: &'static str,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Information => "information",
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        })
+    }
+}
+
+impl fmt::Display for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TapeAlert {}: {}", self.number, self.name)
+    }
 }
 
 const OTHER_CARTRIDGE: &str = "copy what is on the cartridge to another, and use it no more";

@@ -34,8 +34,7 @@ impl DriveChange {
 
     /// In words, if there is anything to tell beside the cartridge.
     pub fn in_words(&self) -> Option<String> {
-        let mut words: Vec<String> =
-            self.alerts.iter().flatten().map(|alert| format!("TapeAlert {}: {}", alert.number, alert.name)).collect();
+        let mut words: Vec<String> = self.alerts.iter().flatten().map(Alert::to_string).collect();
         for (what, counters) in [("writing", &self.write_errors), ("reading", &self.read_errors)] {
             let Some(ErrorCounters { corrected, uncorrected, .. }) = counters else { continue };
             let counts = [(corrected, "corrected"), (uncorrected, "not corrected")];

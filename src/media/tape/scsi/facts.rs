@@ -18,6 +18,13 @@ pub trait ScsiDevice {
     fn ask(&self, command: &ScsiCommand) -> Result<Vec<u8>, ScsiFailure>;
 }
 
+/// [`Unanswered::what`] of the cartridge's memory.
+pub const MEMORY: &str = "the cartridge's memory";
+/// The same of its capacity.
+pub const CAPACITY: &str = "capacity";
+/// The same of encryption.
+pub const ENCRYPTION: &str = "encryption";
+
 /// What could not be had.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unanswered {
@@ -88,7 +95,7 @@ impl DriveFacts {
             &question(command::position(), answer::position),
             &question(command::short_position(), answer::short_position),
         );
-        let encryption = asking.ask("encryption", &question(command::encryption(), answer::encryption));
+        let encryption = asking.ask(ENCRYPTION, &question(command::encryption(), answer::encryption));
         let partition = position.and_then(|position: TapePosition| u8::try_from(position.partition).ok()).unwrap_or(0);
         let (cartridge, cleaning) = (asking.cartridge(partition), asking.cleaning());
         let alerts = asking.ask("TapeAlert flags", &question(command::log(LogPage::TapeAlert), answer::alerts));
@@ -175,13 +182,13 @@ impl Questioning<'_> {
     /// The cartridge's memory, or else the drive's statistics of it; capacities by whatever tells them.
     fn cartridge(&mut self, partition: u8) -> CartridgeFacts {
         let known = self.either(
-            "the cartridge's memory",
+            MEMORY,
             &question(command::attributes(partition), answer::cartridge),
             &question(command::log(LogPage::VolumeStatistics), answer::volume_statistics),
         );
         let mut known = known.unwrap_or_default();
         if known.capacity.left.is_none() {
-            let capacity = self.ask("capacity", &question(command::log(LogPage::TapeCapacity), answer::capacity));
+            let capacity = self.ask(CAPACITY, &question(command::log(LogPage::TapeCapacity), answer::capacity));
             known.capacity = capacity.unwrap_or(known.capacity);
         }
         known
